@@ -1,0 +1,96 @@
+CREATE TABLE `assertions` (
+	`jti` text PRIMARY KEY NOT NULL,
+	`expires_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `enrolments` (
+	`hash` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`pool` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`expires_at` integer NOT NULL,
+	`used_at` integer
+);
+--> statement-breakpoint
+CREATE TABLE `run_events` (
+	`run` text NOT NULL,
+	`first` integer NOT NULL,
+	`part` integer DEFAULT 0 NOT NULL,
+	`parts` integer DEFAULT 1 NOT NULL,
+	`count` integer NOT NULL,
+	`kind` text NOT NULL,
+	`bytes` blob NOT NULL,
+	PRIMARY KEY(`run`, `first`, `part`)
+);
+--> statement-breakpoint
+CREATE TABLE `runners` (
+	`id` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`pool` text NOT NULL,
+	`name` text NOT NULL,
+	`labels` text NOT NULL,
+	`signing_jwk` text NOT NULL,
+	`sealing_jwk` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`last_seen_at` integer,
+	`revoked_at` integer
+);
+--> statement-breakpoint
+CREATE INDEX `runners_tenant` ON `runners` (`tenant`,`pool`);--> statement-breakpoint
+CREATE TABLE `runs` (
+	`id` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`subject` text NOT NULL,
+	`session` text NOT NULL,
+	`pool` text NOT NULL,
+	`runner` text,
+	`state` text NOT NULL,
+	`fence` integer DEFAULT 0 NOT NULL,
+	`cancel_requested_at` integer,
+	`provider` text,
+	`model` text,
+	`metadata` text,
+	`created_at` integer NOT NULL,
+	`started_at` integer,
+	`ended_at` integer,
+	`last_seq` integer DEFAULT 0 NOT NULL,
+	`result_seq` integer,
+	`is_error` integer,
+	`error_code` text,
+	`error_message` text,
+	`cost_usd` real,
+	`usage` text,
+	`num_turns` integer,
+	`duration_ms` integer
+);
+--> statement-breakpoint
+CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);--> statement-breakpoint
+CREATE INDEX `runs_session` ON `runs` (`session`,`id`);--> statement-breakpoint
+CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;--> statement-breakpoint
+CREATE TABLE `sessions` (
+	`id` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`runner` text NOT NULL,
+	`cwd` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`last_run_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `sessions_tenant` ON `sessions` (`tenant`,`last_run_at`);--> statement-breakpoint
+CREATE TABLE `tenants` (
+	`id` text PRIMARY KEY NOT NULL,
+	`created_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `tokens` (
+	`jti` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`kind` text NOT NULL,
+	`subject` text NOT NULL,
+	`scopes` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`expires_at` integer NOT NULL,
+	`revoked_at` integer
+);
+--> statement-breakpoint
+CREATE INDEX `tokens_tenant` ON `tokens` (`tenant`,`created_at`);

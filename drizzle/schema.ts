@@ -1,0 +1,149 @@
+/**
+ * Every table of the router. One schema for libSQL, D1 and Durable Object SQLite, so nothing here is a dialect of one.
+ * Times are milliseconds since 1970 of the router's clock; they order and prune, they never decide a lease.
+ */
+import { sql } from 'drizzle-orm'
+import { blob, index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+
+export const tenants = sqliteTable('tenants', {
+  id: text('id').primaryKey(),
+  createdAt: integer('created_at').notNull(),
+})
+
+/** Tokens we minted. The token itself is never stored. */
+export const tokens = sqliteTable(
+  'tokens',
+  {
+    jti: text('jti').primaryKey(),
+    tenant: text('tenant').notNull(),
+    kind: text('kind', { enum: ['app', 'admin'] }).notNull(),
+    subject: text('subject').notNull(),
+    scopes: text('scopes').notNull(),
+    createdAt: integer('created_at').notNull(),
+    expiresAt: integer('expires_at').notNull(),
+    revokedAt: integer('revoked_at'),
+  },
+  (t) => [index('tokens_tenant').on(t.tenant, t.createdAt)],
+)
+
+/** One-time tokens that let a machine become a runner; only their SHA-256 is kept. */
+export const enrolments = sqliteTable('enrolments', {
+  hash: text('hash').primaryKey(),
+  tenant: text('tenant').notNull(),
+  pool: text('pool').notNull(),
+  createdAt: integer('created_at').notNull(),
+  expiresAt: integer('expires_at').notNull(),
+  usedAt: integer('used_at'),
+})
+
+/** Ids of signed assertions that were used, until they expire: each is good for one token. */
+export const assertions = sqliteTable('assertions', {
+  jti: text('jti').primaryKey(),
+  expiresAt: integer('expires_at').notNull(),
+})
+
+export const runners = sqliteTable(
+  'runners',
+  {
+    id: text('id').primaryKey(),
+    tenant: text('tenant').notNull(),
+    pool: text('pool').notNull(),
+    name: text('name').notNull(),
+    labels: text('labels', { mode: 'json' }).$type<Record<string, string>>().notNull(),
+    /** Public halves only: Ed25519 to check its signature, P-256 to seal secrets to it. */
+    signingJwk: text('signing_jwk', { mode: 'json' }).$type<Record<string, unknown>>().notNull(),
+    sealingJwk: text('sealing_jwk', { mode: 'json' }).$type<Record<string, unknown>>().notNull(),
+    createdAt: integer('created_at').notNull(),
+    lastSeenAt: integer('last_seen_at'),
+    revokedAt: integer('revoked_at'),
+  },
+  (t) => [index('runners_tenant').on(t.tenant, t.pool)],
+)
+
+/** A conversation of the CLI. Its transcript is on the disk of `runner`, under `cwd`. */
+export const sessions = sqliteTable(
+  'sessions',
+  {
+    id: text('id').primaryKey(),
+    tenant: text('tenant').notNull(),
+    runner: text('runner').notNull(),
+    cwd: text('cwd').notNull(),
+    createdAt: integer('created_at').notNull(),
+    lastRunAt: integer('last_run_at').notNull(),
+  },
+  (t) => [index('sessions_tenant').on(t.tenant, t.lastRunAt)],
+)
+
+export const RUN_STATES = [
+  'queued',
+  'offered',
+  'leased',
+  'running',
+  'detached',
+  'cancelling',
+  'succeeded',
+  'failed',
+  'cancelled',
+  'lost',
+] as const
+
+export const runs = sqliteTable(
+  'runs',
+  {
+    id: text('id').primaryKey(),
+    tenant: text('tenant').notNull(),
+    subject: text('subject').notNull(),
+    session: text('session').notNull(),
+    pool: text('pool').notNull(),
+    runner: text('runner'),
+    state: text('state', { enum: RUN_STATES }).notNull(),
+    fence: integer('fence').notNull().default(0),
+    /** Set when somebody asked for the end of the run; it decides the ending before the exit status does. */
+    cancelRequestedAt: integer('cancel_requested_at'),
+    provider: text('provider'),
+    model: text('model'),
+    metadata: text('metadata', { mode: 'json' }).$type<Record<string, string>>(),
+    createdAt: integer('created_at').notNull(),
+    startedAt: integer('started_at'),
+    endedAt: integer('ended_at'),
+    /** The newest event that is durable; the terminal one once `endedAt` is set. */
+    lastSeq: integer('last_seq').notNull().default(0),
+    resultSeq: integer('result_seq'),
+    isError: integer('is_error', { mode: 'boolean' }),
+    errorCode: text('error_code'),
+    errorMessage: text('error_message'),
+    costUsd: real('cost_usd'),
+    usage: text('usage', { mode: 'json' }).$type<{
+      input_tokens: number
+      output_tokens: number
+      cache_creation_input_tokens: number
+      cache_read_input_tokens: number
+    }>(),
+    numTurns: integer('num_turns'),
+    durationMs: integer('duration_ms'),
+  },
+  (t) => [
+    index('runs_tenant').on(t.tenant, t.id),
+    index('runs_session').on(t.session, t.id),
+    // Only live rows: what a runner or a restarted router has to take up again.
+    index('runs_live').on(t.runner).where(sql`ended_at IS NULL`),
+  ],
+)
+
+/**
+ * The event log. A row is a chunk: up to 64 lines as they came (`ev`), one mark (`mark`), or a slice of one long line
+ * (`part`). The key makes a second writer of the same (run, seq) fail instead of doubling it.
+ */
+export const runEvents = sqliteTable(
+  'run_events',
+  {
+    run: text('run').notNull(),
+    first: integer('first').notNull(),
+    part: integer('part').notNull().default(0),
+    parts: integer('parts').notNull().default(1),
+    count: integer('count').notNull(),
+    kind: text('kind', { enum: ['ev', 'part', 'mark'] }).notNull(),
+    bytes: blob('bytes', { mode: 'buffer' }).$type<Uint8Array>().notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.run, t.first, t.part] })],
+)

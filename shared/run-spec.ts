@@ -1,0 +1,66 @@
+/**
+ * What a run is asked to do, as the router tells a runner. Declarative: never argv, never a path on the router.
+ * The runner holds every field against its owner's policy before it uses it.
+ */
+import { z } from 'zod'
+import { SessionId, TenantId } from './ids.ts'
+
+/** The CLI's own list (claude-cli 2.1.197 takes any string, so it is checked here). */
+export const PermissionMode = z.enum(['default', 'acceptEdits', 'plan', 'dontAsk', 'auto', 'bypassPermissions'])
+export type PermissionMode = z.infer<typeof PermissionMode>
+
+export const Effort = z.enum(['low', 'medium', 'high', 'xhigh', 'max'])
+
+/** A tool, or a rule such as `Bash(npm test:*)`. A leading dash or a comma would become another argument. */
+export const ToolRule = z
+  .string()
+  .max(512)
+  .regex(/^[A-Za-z][A-Za-z0-9_.-]*(\([^,\r\n\0]*\))?$/, 'is not a tool name or a rule like Bash(git log:*)')
+export const ToolName = z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,127}$/, 'is not a tool name')
+
+/** Model names are the provider's; only what could be mistaken for an argument or break a header is refused. */
+export const ModelName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/@[\]-]{0,127}$/, 'is not a model name')
+
+export const AgentName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_:.-]{0,127}$/, 'is not an agent name')
+
+const text = (max: number) => z.string().max(max)
+
+/** The fields of a run that the CLI itself understands; the native API takes the same names. */
+export const CliOptions = z.object({
+  model: ModelName.optional(),
+  fallback_model: ModelName.optional(),
+  system_prompt: text(262_144).optional(),
+  append_system_prompt: text(262_144).optional(),
+  tools: z.array(ToolName).max(128).optional(),
+  allowed_tools: z.array(ToolRule).max(256).optional(),
+  disallowed_tools: z.array(ToolRule).max(256).optional(),
+  permission_mode: PermissionMode.optional(),
+  agent: AgentName.optional(),
+  agents: z.record(AgentName, z.record(z.string(), z.unknown())).optional(),
+  mcp_config: z.record(z.string(), z.unknown()).optional(),
+  json_schema: z.record(z.string(), z.unknown()).optional(),
+  effort: Effort.optional(),
+  max_turns: z.int().min(1).max(10_000).optional(),
+  max_budget_usd: z.number().positive().max(100_000).optional(),
+  include_partial_messages: z.boolean().optional(),
+})
+export type CliOptions = z.infer<typeof CliOptions>
+
+/** `new` fixes the id of a fresh conversation, `resume` continues it, `fork` continues `from` under the new `id`. */
+export const SessionUse = z.discriminatedUnion('mode', [
+  z.object({ mode: z.literal('new'), id: SessionId }),
+  z.object({ mode: z.literal('resume'), id: SessionId }),
+  z.object({ mode: z.literal('fork'), id: SessionId, from: SessionId }),
+])
+export type SessionUse = z.infer<typeof SessionUse>
+
+export const RunSpec = CliOptions.extend({
+  tenant: TenantId,
+  session: SessionUse,
+  /** Absolute, or relative to the first workspace root. Absent: a fresh folder for the session. */
+  cwd: z.string().min(1).max(4096).optional(),
+  prompt: text(1_048_576),
+  /** Wall time from the start of the CLI, enforced by the runner. */
+  timeout_s: z.int().min(1).max(86_400),
+})
+export type RunSpec = z.infer<typeof RunSpec>
