@@ -3,9 +3,9 @@ export type Migration = { tag: string; when: number; hash: string; statements: s
 
 export const migrations: Migration[] = [
   {
-    "tag": "0000_fantastic_penance",
-    "when": 1795225606054,
-    "hash": "0583dbafe43313d3803e1a065077eb5be780009c5ea443588f5eb4ddcca36ed5",
+    "tag": "0000_spine",
+    "when": 1795225934843,
+    "hash": "db1f3e205c4df12acdcd0510d04c4c5a5352c9e548cfdfb227a474bbf612fb4a",
     "statements": [
       "CREATE TABLE `assertions` (\n\t`jti` text PRIMARY KEY NOT NULL,\n\t`expires_at` integer NOT NULL\n);",
       "CREATE TABLE `enrolments` (\n\t`hash` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`expires_at` integer NOT NULL,\n\t`used_at` integer\n);",
@@ -14,6 +14,7 @@ export const migrations: Migration[] = [
       "CREATE INDEX `runners_tenant` ON `runners` (`tenant`,`pool`);",
       "CREATE TABLE `runs` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`subject` text NOT NULL,\n\t`session` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`runner` text,\n\t`state` text NOT NULL,\n\t`fence` integer DEFAULT 0 NOT NULL,\n\t`cancel_requested_at` integer,\n\t`provider` text,\n\t`model` text,\n\t`metadata` text,\n\t`created_at` integer NOT NULL,\n\t`started_at` integer,\n\t`ended_at` integer,\n\t`last_seq` integer DEFAULT 0 NOT NULL,\n\t`result_seq` integer,\n\t`is_error` integer,\n\t`error_code` text,\n\t`error_message` text,\n\t`cost_usd` real,\n\t`usage` text,\n\t`num_turns` integer,\n\t`duration_ms` integer\n);",
       "CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);",
+      "CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');",
       "CREATE INDEX `runs_session` ON `runs` (`session`,`id`);",
       "CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;",
       "CREATE TABLE `sessions` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`runner` text NOT NULL,\n\t`cwd` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`last_run_at` integer NOT NULL\n);",

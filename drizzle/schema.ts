@@ -3,7 +3,7 @@
  * Times are milliseconds since 1970 of the router's clock; they order and prune, they never decide a lease.
  */
 import { sql } from 'drizzle-orm'
-import { blob, index, integer, primaryKey, real, sqliteTable, text } from 'drizzle-orm/sqlite-core'
+import { blob, index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
 export const tenants = sqliteTable('tenants', {
   id: text('id').primaryKey(),
@@ -74,18 +74,8 @@ export const sessions = sqliteTable(
   (t) => [index('sessions_tenant').on(t.tenant, t.lastRunAt)],
 )
 
-export const RUN_STATES = [
-  'queued',
-  'offered',
-  'leased',
-  'running',
-  'detached',
-  'cancelling',
-  'succeeded',
-  'failed',
-  'cancelled',
-  'lost',
-] as const
+/** Whether a live run has a connection is not kept here: the router that holds the socket knows, and a restart asks anew. */
+export const RUN_STATES = ['queued', 'offered', 'leased', 'running', 'succeeded', 'failed', 'cancelled', 'lost'] as const
 
 export const runs = sqliteTable(
   'runs',
@@ -124,6 +114,8 @@ export const runs = sqliteTable(
   },
   (t) => [
     index('runs_tenant').on(t.tenant, t.id),
+    // One turn at a time per session: two turns would fork its transcript and lose one of them.
+    uniqueIndex('runs_session_turn').on(t.session).where(sql`state IN ('offered', 'leased', 'running')`),
     index('runs_session').on(t.session, t.id),
     // Only live rows: what a runner or a restarted router has to take up again.
     index('runs_live').on(t.runner).where(sql`ended_at IS NULL`),

@@ -6,7 +6,12 @@
  */
 import { z } from 'zod'
 import { RunId } from './ids.ts'
-import { LINE_CAP } from './limits.ts'
+import { LINE_CAP, MAX_MESSAGE } from './limits.ts'
+
+const NEWLINE = 0x0a
+/** Bytes of one part: a message less its header. */
+export const PART_BYTES = MAX_MESSAGE - 1024
+export const MAX_PARTS = Math.ceil(LINE_CAP / PART_BYTES)
 
 const Positive = z.int().positive()
 
@@ -18,7 +23,7 @@ export const PartHeader = z.object({
   fence: Positive,
   seq: Positive,
   i: z.int().nonnegative(),
-  of: z.int().min(2).max(LINE_CAP / 1024),
+  of: z.int().min(2).max(MAX_PARTS),
 })
 export type EvHeader = z.infer<typeof EvHeader>
 export type PartHeader = z.infer<typeof PartHeader>
@@ -26,7 +31,6 @@ export const EventHeader = z.discriminatedUnion('t', [EvHeader, PartHeader])
 export type EventHeader = z.infer<typeof EventHeader>
 export type EventFrame = { header: EventHeader; body: Uint8Array }
 
-const NEWLINE = 0x0a
 /** A header has a fixed set of short fields; a longer first line is not one. */
 const MAX_HEADER = 512
 const encoder = new TextEncoder()

@@ -46,7 +46,8 @@ export const Hello = z.object({
 })
 export type Hello = z.infer<typeof Hello>
 
-export const Accept = z.object({ t: z.literal('accept'), re: MessageId, run: RunId, fence: Fence })
+/** `cwd` is the real path that the session will live in: a later turn must use the same one. */
+export const Accept = z.object({ t: z.literal('accept'), re: MessageId, run: RunId, fence: Fence, cwd: z.string().min(1).max(4096) })
 const faultCodes = Object.keys(FAULTS) as [FaultCode, ...FaultCode[]]
 export const Reject = z.object({
   t: z.literal('reject'),

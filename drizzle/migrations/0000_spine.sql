@@ -65,6 +65,7 @@ CREATE TABLE `runs` (
 );
 --> statement-breakpoint
 CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);--> statement-breakpoint
+CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');--> statement-breakpoint
 CREATE INDEX `runs_session` ON `runs` (`session`,`id`);--> statement-breakpoint
 CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE TABLE `sessions` (

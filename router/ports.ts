@@ -1,0 +1,121 @@
+/**
+ * What the router asks of its host. Everything above this file is the same on Node and on Workers; everything that
+ * differs between them is behind one of these five.
+ */
+import type { Context } from 'hono'
+import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
+import type { BatchItem } from 'drizzle-orm/batch'
+import type * as schema from '../drizzle/schema.ts'
+import type { LocalProvider } from '../shared/frames.ts'
+import type { RunSpec } from '../shared/run-spec.ts'
+import type { Keys } from './guard/keys.ts'
+
+export type Db = BaseSQLiteDatabase<'async', unknown, typeof schema>
+export type Statement = BatchItem<'sqlite'>
+
+/** Single-statement compare-and-set with RETURNING, or one atomic batch. No interactive transaction: D1 has none. */
+export interface Store {
+  readonly db: Db
+  /** All or nothing, in order; resolves to one result per statement. */
+  batch(statements: readonly Statement[]): Promise<unknown[]>
+}
+
+export interface RunnerIdentity {
+  readonly runner: string
+  readonly tenant: string
+  readonly pool: string
+}
+
+/** Which run, and of whom: a hub never looks at a run without its tenant. */
+export interface RunRef {
+  readonly run: string
+  readonly tenant: string
+}
+
+export interface Dispatch extends RunRef {
+  readonly runner: string
+  readonly fence: number
+  readonly spec: RunSpec
+}
+
+/** A piece of a run's log: `count` whole lines, each ended by `\n`, or the JSON of one mark without an end. */
+export interface EventChunk {
+  readonly kind: 'ev' | 'mark'
+  readonly first: number
+  readonly count: number
+  readonly bytes: Uint8Array
+}
+
+/** A runner that is connected now. `slots` and `busy` are hints: only the runner itself admits. */
+export interface OnlineRunner {
+  readonly id: string
+  readonly pool: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly slots: number
+  readonly busy: number
+  readonly draining: boolean
+  readonly provider: LocalProvider | null
+  readonly cliVersion: string | null
+  readonly agentVersion: string
+}
+
+export interface RunnerHub {
+  /** Takes over an authenticated upgrade request. */
+  connect(c: Context, who: RunnerIdentity): Promise<Response>
+  /** Resolves once the runner accepted and the lease is durable; throws the `Fault` of a refusal. Until then nothing has started. */
+  dispatch(d: Dispatch): Promise<void>
+  /** A cursor over the log: everything after `afterSeq`, then what follows, until the run's last event. */
+  events(ref: RunRef, afterSeq: number, signal: AbortSignal): AsyncIterable<EventChunk[]>
+  /** Asks for the end of a run. Resolves when the wish is durable, not when the run has ended. */
+  cancel(ref: RunRef): Promise<void>
+  online(tenant: string): Promise<OnlineRunner[]>
+}
+
+export interface Platform {
+  /** Milliseconds since 1970. */
+  now(): number
+  /** 32 hex digits that sort by time. */
+  id(): string
+  /** In [0, 1). */
+  random(): number
+  /** Work that outlives the request. Its failure is logged. */
+  background(work: Promise<unknown>): void
+}
+
+export interface Log {
+  info(fields: object, message: string): void
+  warn(fields: object, message: string): void
+  error(fields: object, message: string): void
+}
+
+export interface RouterSettings {
+  /** Where clients reach us, if that is not where we listen: `https://runs.example.com`. */
+  readonly publicUrl: string | undefined
+  /** Host names in lower case, without port, that a request may be addressed to. */
+  readonly allowedHosts: readonly string[]
+  readonly corsOrigins: readonly string[]
+  /** Default wall time of a run. */
+  readonly timeoutS: number
+}
+
+export interface Deps {
+  readonly store: Store
+  readonly hub: RunnerHub
+  readonly platform: Platform
+  readonly keys: Keys
+  readonly settings: RouterSettings
+  readonly log: Log
+}
+
+/** Who is calling, as far as its token proves. */
+export interface Principal {
+  readonly kind: 'app' | 'admin' | 'runner'
+  readonly tenant: string
+  readonly subject: string
+  readonly scopes: ReadonlySet<string>
+  readonly jti: string
+  /** Runners only. */
+  readonly pool: string | undefined
+}
+
+export type AppEnv = { Variables: { deps: Deps; principal: Principal; requestId: string }; Bindings: object }
