@@ -1,0 +1,30 @@
+/** The public half of the router's key, for whoever wants to check a token without asking us. */
+import { createRoute, z } from '@hono/zod-openapi'
+import { newRouter } from './router.ts'
+
+const Jwk = z.object({
+  kty: z.literal('OKP'),
+  crv: z.literal('Ed25519'),
+  x: z.string(),
+  kid: z.string(),
+  use: z.literal('sig'),
+  alg: z.literal('EdDSA'),
+})
+
+const route = createRoute({
+  method: 'get',
+  path: '/.well-known/jwks.json',
+  tags: ['operations'],
+  summary: 'Public keys that our tokens are signed with',
+  responses: {
+    200: { description: 'A JSON Web Key Set (RFC 7517 §5)', content: { 'application/json': { schema: z.object({ keys: z.array(Jwk) }) } } },
+  },
+})
+
+export const jwks = newRouter()
+
+jwks.openapi(route, (c) => {
+  // Long enough to spare us the traffic, short enough for a new key to be known within minutes.
+  c.header('Cache-Control', 'public, max-age=300')
+  return c.json({ keys: [...c.get('deps').keys.jwks.keys] }, 200)
+})

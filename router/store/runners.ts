@@ -1,0 +1,25 @@
+/** Enrolled machines. What is online now is the hub's knowledge, not a column. */
+import { eq } from 'drizzle-orm'
+import { runners } from '../../drizzle/schema.ts'
+import type { Db } from '../ports.ts'
+
+export type RunnerRow = typeof runners.$inferSelect
+
+export async function insertRunner(db: Db, row: Omit<RunnerRow, 'lastSeenAt' | 'revokedAt'>): Promise<void> {
+  await db.insert(runners).values(row)
+}
+
+/** Revoked ones included: the caller has to look at `revokedAt`. */
+export async function findRunner(db: Db, id: string): Promise<RunnerRow | undefined> {
+  const [row] = await db.select().from(runners).where(eq(runners.id, id)).limit(1)
+  return row
+}
+
+/** All runners of a tenant, the oldest first. */
+export function listRunners(db: Db, tenant: string): Promise<RunnerRow[]> {
+  return db.select().from(runners).where(eq(runners.tenant, tenant)).orderBy(runners.id)
+}
+
+export async function touchRunner(db: Db, id: string, now: number): Promise<void> {
+  await db.update(runners).set({ lastSeenAt: now }).where(eq(runners.id, id))
+}
