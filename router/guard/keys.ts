@@ -3,7 +3,7 @@
  *
  * Where the private half is kept is the host's business; here it is imported once and never leaves the object again.
  */
-import { calculateJwkThumbprint, exportJWK, importJWK, SignJWT, type JWTPayload } from 'jose'
+import { calculateJwkThumbprint, exportJWK, importJWK, SignJWT, type CryptoKey, type JWTPayload } from 'jose'
 
 /** The one algorithm we sign and verify with (RFC 8037). Pinned everywhere, so a token cannot choose. */
 export const ALGORITHM = 'EdDSA'
