@@ -4,11 +4,12 @@ export type Migration = { tag: string; when: number; hash: string; statements: s
 export const migrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795225934843,
-    "hash": "db1f3e205c4df12acdcd0510d04c4c5a5352c9e548cfdfb227a474bbf612fb4a",
+    "when": 1795226503071,
+    "hash": "ebb784fdb0c38113b26d49aa6a6df69c91ce65718a0493560722dc0fdd97e637",
     "statements": [
       "CREATE TABLE `assertions` (\n\t`jti` text PRIMARY KEY NOT NULL,\n\t`expires_at` integer NOT NULL\n);",
       "CREATE TABLE `enrolments` (\n\t`hash` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`expires_at` integer NOT NULL,\n\t`used_at` integer\n);",
+      "CREATE TABLE `probes` (\n\t`id` integer PRIMARY KEY NOT NULL,\n\t`at` integer NOT NULL\n);",
       "CREATE TABLE `run_events` (\n\t`run` text NOT NULL,\n\t`first` integer NOT NULL,\n\t`part` integer DEFAULT 0 NOT NULL,\n\t`parts` integer DEFAULT 1 NOT NULL,\n\t`count` integer NOT NULL,\n\t`kind` text NOT NULL,\n\t`bytes` blob NOT NULL,\n\tPRIMARY KEY(`run`, `first`, `part`)\n);",
       "CREATE TABLE `runners` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`name` text NOT NULL,\n\t`labels` text NOT NULL,\n\t`signing_jwk` text NOT NULL,\n\t`sealing_jwk` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`last_seen_at` integer,\n\t`revoked_at` integer\n);",
       "CREATE INDEX `runners_tenant` ON `runners` (`tenant`,`pool`);",

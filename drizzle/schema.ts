@@ -139,3 +139,6 @@ export const runEvents = sqliteTable(
   },
   (t) => [primaryKey({ columns: [t.run, t.first, t.part] })],
 )
+
+/** One row that the readiness check rewrites: only a commit proves that the database takes writes. */
+export const probes = sqliteTable('probes', { id: integer('id').primaryKey(), at: integer('at').notNull() })

@@ -69,6 +69,8 @@ export interface RunnerHub {
   /** Asks for the end of a run. Resolves when the wish is durable, not when the run has ended. */
   cancel(ref: RunRef): Promise<void>
   online(tenant: string): Promise<OnlineRunner[]>
+  /** Over all tenants, for health checks: numbers only. */
+  load(): Promise<{ runners: number; slots: number; busy: number; cliVersion: string | null }>
 }
 
 export interface Platform {
@@ -80,6 +82,8 @@ export interface Platform {
   random(): number
   /** Work that outlives the request. Its failure is logged. */
   background(work: Promise<unknown>): void
+  /** Seconds since the process started, and its memory in bytes; zeros where the host does not know. */
+  vitals(): { uptimeS: number; memory: { rss: number; heapTotal: number; heapUsed: number; external: number; arrayBuffers: number } }
 }
 
 export interface Log {

@@ -66,6 +66,8 @@ export const TurnResult = z.object({
   cost_usd: z.number().nonnegative(),
   usage: Usage,
   num_turns: z.int().nonnegative(),
+  /** The model the CLI says it used. */
+  model: z.string().max(128).optional(),
 })
 export type TurnResult = z.infer<typeof TurnResult>
 

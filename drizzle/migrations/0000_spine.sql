@@ -12,6 +12,11 @@ CREATE TABLE `enrolments` (
 	`used_at` integer
 );
 --> statement-breakpoint
+CREATE TABLE `probes` (
+	`id` integer PRIMARY KEY NOT NULL,
+	`at` integer NOT NULL
+);
+--> statement-breakpoint
 CREATE TABLE `run_events` (
 	`run` text NOT NULL,
 	`first` integer NOT NULL,

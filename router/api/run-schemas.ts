@@ -1,0 +1,79 @@
+/** The native shapes of a run, in and out. They are the validation and the OpenAPI document at once. */
+import { z } from '@hono/zod-openapi'
+import { Name, RunId, SessionId } from '../../shared/ids.ts'
+import { Usage } from '../../shared/marks.ts'
+import { CliOptions } from '../../shared/run-spec.ts'
+import { PUBLIC_STATUSES } from '../core/run-state.ts'
+
+/** Bytes of one request body. */
+export const MAX_BODY = 1024 * 1024
+
+const Labels = z.record(Name, z.string().max(256))
+const Metadata = z.record(z.string().min(1).max(64), z.string().max(1024)).refine((m) => Object.keys(m).length <= 32, 'has more than 32 entries')
+
+export const RunRequest = CliOptions.extend({
+  prompt: z.string().max(MAX_BODY).refine((p) => p.trim() !== '', 'must not be blank').openapi({ example: 'Say hello.' }),
+  session_id: SessionId.optional(),
+  fork_session: z.boolean().optional(),
+  cwd: z.string().min(1).max(4096).optional(),
+  pool: Name.optional(),
+  labels: Labels.optional(),
+  timeout_s: z.int().min(1).max(86_400).optional(),
+  metadata: Metadata.optional(),
+})
+  .strict()
+  .refine((r) => !r.fork_session || r.session_id !== undefined, { path: ['fork_session'], message: 'needs the session_id to fork from' })
+  .openapi('RunRequest')
+
+export const Status = z.enum(PUBLIC_STATUSES)
+
+const summary = {
+  id: RunId,
+  status: Status,
+  session_id: SessionId,
+  runner_id: z.string().nullable(),
+  provider: z.string().nullable().openapi({ description: '`local` is the login of the machine; `demo` is the scripted model that ships with Runyard.' }),
+  model: z.string().nullable(),
+  is_error: z.boolean().nullable(),
+  error: z.object({ code: z.string(), message: z.string() }).optional(),
+  cost_usd: z.number().nullable(),
+  usage: Usage.nullable(),
+  num_turns: z.int().nullable(),
+  duration_ms: z.int().nullable(),
+  created_at: z.iso.datetime().nullable(),
+  started_at: z.iso.datetime().nullable(),
+  ended_at: z.iso.datetime().nullable(),
+  metadata: z.record(z.string(), z.string()).nullable(),
+}
+export const RunSummary = z.object(summary).openapi('RunSummary')
+export const Run = z.object({ ...summary, result: z.unknown().openapi({ description: 'Text, or the object that `json_schema` asked for.' }) }).openapi('Run')
+
+export const ListQuery = z
+  .object({
+    status: Status.optional(),
+    session_id: SessionId.optional(),
+    before: RunId.optional().openapi({ description: 'Cursor: `next` of the page before.' }),
+    limit: z.coerce.number().pipe(z.int().min(1).max(100)).default(20),
+  })
+  .strict()
+export const RunPage = z.object({ data: z.array(RunSummary), next: RunId.nullable() }).openapi('RunPage')
+
+export const Problem = z
+  .object({
+    type: z.string(),
+    title: z.string(),
+    status: z.int(),
+    detail: z.string(),
+    code: z.string(),
+    retryable: z.boolean(),
+    request_id: z.string(),
+  })
+  .openapi('Problem')
+
+/** The answers every authenticated route can give. */
+export const problems = {
+  400: { description: 'The request is not valid; `detail` names the field.', content: { 'application/problem+json': { schema: Problem } } },
+  401: { description: 'No valid token.', content: { 'application/problem+json': { schema: Problem } } },
+  403: { description: 'The token, the host or the runner does not allow this.', content: { 'application/problem+json': { schema: Problem } } },
+}
+export const notFound = { 404: { description: 'No such thing in this tenant.', content: { 'application/problem+json': { schema: Problem } } } }

@@ -1,0 +1,142 @@
+/** `/v1/runs`: start one, look at it, list them, end it. Its events are in run-events.ts. */
+import { createRoute, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { Fault } from '../../shared/faults.ts'
+import { RunId } from '../../shared/ids.ts'
+import { CliOptions } from '../../shared/run-spec.ts'
+import { isTerminal } from '../core/run-state.ts'
+import { runSummary, runView } from '../engine/run-view.ts'
+import { eventStream, untilEnded } from '../engine/stream.ts'
+import { submit } from '../engine/submit.ts'
+import { requireScope } from '../guard/authenticate.ts'
+import { newRouter } from '../guard/router.ts'
+import type { AppEnv, RunRef } from '../ports.ts'
+import { findRun, listRuns, requestCancel, type RunRow } from '../store/runs.ts'
+import { ListQuery, notFound, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
+
+const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
+const params = z.object({ id: z.string().max(64) })
+
+const start = createRoute({
+  method: 'post',
+  path: '/v1/runs',
+  tags: ['runs'],
+  summary: 'Start a run',
+  description:
+    'With `Accept: text/event-stream` the answer is the stream of its events; with `Prefer: respond-async` it is 202 at once; otherwise it is the finished run.',
+  middleware: [requireScope('runs:write')] as const,
+  request: { body: { required: true, content: json(RunRequest) } },
+  responses: {
+    200: { description: 'The finished run, or its events.', content: { ...json(Run), 'text/event-stream': { schema: z.string() } } },
+    202: { description: 'Started; `Location` leads to it.', content: json(RunSummary) },
+    ...problems,
+    ...notFound,
+    409: { description: 'The session has a turn in progress.' },
+    413: { description: 'The body is larger than 1 MiB.' },
+    429: { description: 'Every slot is taken.' },
+    503: { description: 'No runner can take it.' },
+  },
+})
+
+const get = createRoute({
+  method: 'get',
+  path: '/v1/runs/{id}',
+  tags: ['runs'],
+  summary: 'One run, with its result',
+  middleware: [requireScope('runs:read')] as const,
+  request: { params },
+  responses: { 200: { description: 'The run.', content: json(Run) }, ...problems, ...notFound },
+})
+
+const list = createRoute({
+  method: 'get',
+  path: '/v1/runs',
+  tags: ['runs'],
+  summary: 'Runs, newest first',
+  middleware: [requireScope('runs:read')] as const,
+  request: { query: ListQuery },
+  responses: { 200: { description: 'A page.', content: json(RunPage) }, ...problems },
+})
+
+const cancel = createRoute({
+  method: 'post',
+  path: '/v1/runs/{id}/cancel',
+  tags: ['runs'],
+  summary: 'End a run',
+  description: 'Idempotent. The run is `cancelled` once the runner has confirmed that nothing of it is left.',
+  middleware: [requireScope('runs:write')] as const,
+  request: { params },
+  responses: {
+    200: { description: 'It had ended already.', content: json(RunSummary) },
+    202: { description: 'It is being ended.', content: json(RunSummary) },
+    ...problems,
+    ...notFound,
+  },
+})
+
+export const runs = newRouter()
+
+runs.openapi(start, async (c) => {
+  const deps = c.get('deps')
+  const who = c.get('principal')
+  const body = c.req.valid('json')
+  if (body.permission_mode === 'bypassPermissions' && !who.scopes.has('runs:bypass')) {
+    throw new Fault('forbidden', 'permission_mode bypassPermissions needs the scope runs:bypass', { extra: { field: 'permission_mode' } })
+  }
+  const ref = await submit(
+    deps,
+    who,
+    {
+      prompt: body.prompt,
+      cli: CliOptions.parse(body),
+      sessionId: body.session_id,
+      fork: body.fork_session ?? false,
+      cwd: body.cwd,
+      pool: body.pool ?? 'default',
+      labels: body.labels ?? {},
+      timeoutS: body.timeout_s ?? deps.settings.timeoutS,
+      metadata: body.metadata,
+    },
+    crypto.randomUUID(),
+  )
+  const accept = c.req.header('accept') ?? ''
+  if (accept.includes('text/event-stream')) return eventStream(deps, ref, 0)
+  c.header('x-run-id', ref.run)
+  if (/\brespond-async\b/i.test(c.req.header('prefer') ?? '')) {
+    c.header('location', `/v1/runs/${ref.run}`)
+    c.header('preference-applied', 'respond-async')
+    return c.json(runSummary(await mustFind(c, ref)), 202)
+  }
+  await untilEnded(deps, ref, c.req.raw.signal)
+  return c.json(await runView(deps.store.db, await mustFind(c, ref)), 200)
+})
+
+runs.openapi(get, async (c) => c.json(await runView(c.get('deps').store.db, await mustFind(c, refOf(c, c.req.valid('param').id))), 200))
+
+runs.openapi(list, async (c) => {
+  const { status, session_id, before, limit } = c.req.valid('query')
+  const rows = await listRuns(c.get('deps').store.db, c.get('principal').tenant, { status, session: session_id, before, limit: limit + 1 })
+  const page = rows.slice(0, limit)
+  return c.json({ data: page.map(runSummary), next: rows.length > limit ? (page.at(-1)?.id ?? null) : null }, 200)
+})
+
+runs.openapi(cancel, async (c) => {
+  const deps = c.get('deps')
+  const ref = refOf(c, c.req.valid('param').id)
+  const live = await requestCancel(deps.store.db, ref.tenant, ref.run, deps.platform.now())
+  if (live) await deps.hub.cancel(ref)
+  const row = await mustFind(c, ref)
+  return c.json(runSummary(row), isTerminal(row.state) ? 200 : 202)
+})
+
+/** A foreign, forged or malformed id is the same 404. */
+export function refOf(c: Context<AppEnv>, id: string): RunRef {
+  if (!RunId.safeParse(id).success) throw new Fault('run_not_found', `no run ${id.slice(0, 64)}`)
+  return { run: id, tenant: c.get('principal').tenant }
+}
+
+export async function mustFind(c: Context<AppEnv>, ref: RunRef): Promise<RunRow> {
+  const row = await findRun(c.get('deps').store.db, ref.tenant, ref.run)
+  if (!row) throw new Fault('run_not_found', `no run ${ref.run}`)
+  return row
+}

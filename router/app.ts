@@ -1,0 +1,76 @@
+/**
+ * The only place where routes are mounted. A host gives it a way to its `Deps` and gets a fetch handler back.
+ */
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { bodyLimit } from 'hono/body-limit'
+import { createMiddleware } from 'hono/factory'
+import { requestId } from 'hono/request-id'
+import { secureHeaders } from 'hono/secure-headers'
+import { Fault } from '../shared/faults.ts'
+import { VERSION } from '../shared/version.ts'
+import { enrolmentTokens } from './admin/enrolment-tokens.ts'
+import { adminTokens } from './admin/tokens.ts'
+import { enroll } from './api/enroll.ts'
+import { health } from './api/health.ts'
+import { MAX_BODY } from './api/run-schemas.ts'
+import { runEvents } from './api/run-events.ts'
+import { runnerConnect } from './api/runner-connect.ts'
+import { runnerToken } from './api/runner-token.ts'
+import { runners } from './api/runners.ts'
+import { runs } from './api/runs.ts'
+import { jwks } from './guard/jwks.ts'
+import { perimeter } from './guard/perimeter.ts'
+import { asFault, problem } from './guard/problem.ts'
+import { newRouter } from './guard/router.ts'
+import type { AppEnv, Deps } from './ports.ts'
+
+export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<AppEnv> {
+  const app = newRouter()
+  app.use(requestId({ generator: () => crypto.randomUUID() }))
+  app.use(
+    createMiddleware<AppEnv>(async (c, next) => {
+      c.set('deps', getDeps(c))
+      await next()
+    }),
+  )
+  app.use(secureHeaders())
+  app.use(perimeter())
+  app.use(
+    bodyLimit({
+      maxSize: MAX_BODY,
+      onError: () => {
+        throw new Fault('too_large', `the body is larger than ${MAX_BODY} bytes`)
+      },
+    }),
+  )
+  app.use(jsonBodies)
+
+  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, enrolmentTokens, adminTokens]) app.route('/', routes)
+
+  app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })
+  app.doc31('/openapi.json', {
+    openapi: '3.1.0',
+    info: { title: 'Runyard', version: VERSION, description: 'Your own API, your own machines, your own provider.' },
+    security: [{ token: [] }],
+  })
+
+  app.notFound((c) => problem(c, new Fault('not_found', `no route ${c.req.method} ${c.req.path.slice(0, 128)}`)))
+  app.onError((error, c) => {
+    const fault = asFault(error)
+    // What went wrong stays here; the client gets the id to ask about.
+    if (fault.code === 'internal') c.get('deps').log.error({ err: error, request_id: c.get('requestId'), path: c.req.path }, 'a request failed')
+    return problem(c, fault)
+  })
+  return app
+}
+
+/** `curl -d` says it sends a form; a body that is skipped for that reason would be a puzzle. */
+const jsonBodies = createMiddleware<AppEnv>(async (c, next) => {
+  const type = c.req.header('content-type')
+  const hasBody = c.req.raw.body !== null && c.req.header('content-length') !== '0'
+  if (hasBody && !/^application\/([\w.-]+\+)?json\b/i.test(type ?? '')) {
+    throw new Fault('media_type', `the body must be JSON; send \`content-type: application/json\`${type ? `, not ${type.slice(0, 64)}` : ''}`)
+  }
+  await next()
+})

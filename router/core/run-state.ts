@@ -1,0 +1,53 @@
+/**
+ * How a run ends, decided in one place. Our own intent comes first, then how the process ended, then what the CLI said:
+ * the CLI exits 0 on some interrupts and says `subtype: success` on API failures, so neither is asked first.
+ */
+import type { ExitMark, RunError, TurnResult } from '../../shared/marks.ts'
+
+export type RunState = 'queued' | 'offered' | 'leased' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'lost'
+export type PublicStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'lost'
+export type Terminal = 'succeeded' | 'failed' | 'cancelled' | 'lost'
+
+export const LIVE_STATES = ['offered', 'leased', 'running'] as const
+export const PUBLIC_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled', 'lost'] as const
+
+export function publicStatus(state: RunState): PublicStatus {
+  if (state === 'offered') return 'queued'
+  return state === 'leased' ? 'running' : state
+}
+
+/** The states behind one public status, for a query. */
+export function statesOf(status: PublicStatus): RunState[] {
+  if (status === 'queued') return ['queued', 'offered']
+  return status === 'running' ? ['leased', 'running'] : [status]
+}
+
+export function isTerminal(state: RunState): state is Terminal {
+  return state === 'succeeded' || state === 'failed' || state === 'cancelled' || state === 'lost'
+}
+
+export type Ending = { state: Terminal; error: RunError | undefined; result: TurnResult | undefined; durationMs: number }
+
+const MESSAGES: Record<Exclude<ExitMark['reason'], 'completed'>, string> = {
+  cancelled: 'the run was cancelled',
+  timeout: 'the run took longer than its timeout_s',
+  crashed: 'the CLI ended without a result',
+  spool_full: 'the runner had no room left for the events of this run',
+  not_started: 'the runner never started the CLI',
+  runner_restarted: 'the runner was restarted while the CLI was running',
+  runner_stopped: 'the runner was stopped while the CLI was running',
+  lost: 'the runner did not come back with this run',
+}
+
+export function endingOf(exit: ExitMark, cancelRequested: boolean): Ending {
+  const base = { result: exit.result, durationMs: exit.duration_ms }
+  if (exit.reason === 'lost') return { ...base, state: 'lost', error: { code: 'lost', message: exit.message ?? MESSAGES.lost } }
+  if (cancelRequested) return { ...base, state: 'cancelled', error: { code: 'cancelled', message: MESSAGES.cancelled } }
+  if (exit.reason !== 'completed') {
+    return { ...base, state: 'failed', error: { code: exit.reason, message: exit.message ?? MESSAGES[exit.reason] } }
+  }
+  const { result } = exit
+  if (!result) return { ...base, state: 'failed', error: { code: 'crashed', message: exit.message ?? MESSAGES.crashed } }
+  if (!result.is_error) return { ...base, state: 'succeeded', error: undefined }
+  return { ...base, state: 'failed', error: result.error ?? { code: 'cli_error', message: 'the CLI reported an error without saying which' } }
+}

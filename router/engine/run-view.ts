@@ -1,0 +1,47 @@
+/** A run as clients see it. The row of an ended run never changes, so neither does this. */
+import type { RunRow } from '../store/runs.ts'
+import { readEvent } from '../store/run-events.ts'
+import { publicStatus } from '../core/run-state.ts'
+import type { Db } from '../ports.ts'
+
+const decoder = new TextDecoder()
+const iso = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
+
+/** All of a run but the text of its result, which lives in the event log only. */
+export function runSummary(row: RunRow) {
+  return {
+    id: row.id,
+    status: publicStatus(row.state),
+    session_id: row.session,
+    runner_id: row.runner,
+    provider: row.provider,
+    model: row.model,
+    is_error: row.isError,
+    ...(row.errorCode === null ? {} : { error: { code: row.errorCode, message: row.errorMessage ?? '' } }),
+    cost_usd: row.costUsd,
+    usage: row.usage,
+    num_turns: row.numTurns,
+    duration_ms: row.durationMs,
+    created_at: iso(row.createdAt),
+    started_at: iso(row.startedAt),
+    ended_at: iso(row.endedAt),
+    metadata: row.metadata,
+  }
+}
+
+/** With the result: its text, or whatever the CLI put in its place; null while there is none. */
+export async function runView(db: Db, row: RunRow) {
+  const { id, status, session_id, runner_id, provider, model, ...rest } = runSummary(row)
+  return { id, status, session_id, runner_id, provider, model, result: await resultText(db, row), ...rest }
+}
+
+async function resultText(db: Db, row: RunRow): Promise<unknown> {
+  if (row.resultSeq === null) return null
+  const line = await readEvent(db, row.id, row.resultSeq)
+  if (!line) return null
+  const parsed: unknown = JSON.parse(decoder.decode(line))
+  if (typeof parsed !== 'object' || parsed === null) return null
+  // A structured answer is there beside its text when the run asked for one.
+  if ('structured_output' in parsed && parsed.structured_output !== null && parsed.structured_output !== undefined) return parsed.structured_output
+  return 'result' in parsed ? parsed.result : null
+}

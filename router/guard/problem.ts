@@ -1,0 +1,34 @@
+/** Faults as RFC 9457 problem documents: the native dialect of "no". */
+import type { Context } from 'hono'
+import { HTTPException } from 'hono/http-exception'
+import { Fault, FAULTS } from '../../shared/faults.ts'
+import type { AppEnv } from '../ports.ts'
+
+/** Whatever was thrown, as a fault. Only what is one already tells the client anything; the rest is `internal`, logged by the caller. */
+export function asFault(error: unknown): Fault {
+  if (error instanceof Fault) return error
+  if (error instanceof HTTPException) {
+    if (error.status === 400) return new Fault('bad_json')
+    if (error.status === 413) return new Fault('too_large')
+    if (error.status === 401) return new Fault('unauthenticated')
+  }
+  return new Fault('internal')
+}
+
+export function problem(c: Context<AppEnv>, fault: Fault): Response {
+  const headers = new Headers({ 'content-type': 'application/problem+json', 'cache-control': 'no-store' })
+  if (fault.retryAfterS !== undefined) headers.set('retry-after', String(fault.retryAfterS))
+  if (fault.code === 'unauthenticated') headers.set('www-authenticate', 'Bearer realm="runyard"')
+  if (fault.code === 'version') headers.set('upgrade', 'runyard.v1')
+  const body = {
+    ...fault.extra,
+    type: 'about:blank',
+    title: FAULTS[fault.code].title,
+    status: fault.status,
+    detail: fault.message,
+    code: fault.code,
+    retryable: fault.retryable,
+    request_id: c.get('requestId'),
+  }
+  return c.newResponse(JSON.stringify(body), fault.status as 400, Object.fromEntries(headers))
+}

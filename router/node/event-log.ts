@@ -1,0 +1,84 @@
+/**
+ * Group commit: whatever runs appended while the last commit was under way becomes the next one.
+ *
+ * An fsync costs the same for one row as for a thousand, so the log never waits for a timer: it commits when the
+ * event loop comes round, and load makes the groups larger by itself.
+ */
+import type { Append } from '../core/runner-core.ts'
+import type { Platform } from '../ports.ts'
+import { appendStatements } from '../store/run-events.ts'
+import type { Database } from './database.ts'
+
+/** SQLite's limits are far away; this bounds how long one commit holds the event loop. */
+const MAX_GROUP = 256
+const BUSY_RETRIES = 20
+const BUSY_WAIT_MS = 25
+
+export type Outcome = 'durable' | 'fenced_out'
+type Waiting = { append: Append; resolve: (outcome: Outcome) => void; reject: (error: unknown) => void }
+
+export class GroupCommitLog {
+  readonly #database: Database
+  readonly #platform: Platform
+  #waiting: Waiting[] = []
+  #flushing: Promise<void> | undefined
+
+  constructor(database: Database, platform: Platform) {
+    this.#database = database
+    this.#platform = platform
+  }
+
+  /** Resolves in the order of the calls, when the rows are on disk or were refused by their fence. */
+  append(append: Append): Promise<Outcome> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ append, resolve, reject })
+      this.#flushing ??= this.#flush()
+    })
+  }
+
+  /** Everything appended so far is durable or has failed. */
+  async settled(): Promise<void> {
+    await this.#flushing
+  }
+
+  async #flush(): Promise<void> {
+    // One turn of the event loop collects what arrived together.
+    await new Promise((resolve) => setImmediate(resolve))
+    while (this.#waiting.length > 0) {
+      const group = this.#waiting.splice(0, MAX_GROUP)
+      try {
+        const outcomes = await this.#commit(group.map((w) => w.append))
+        for (const [i, waiting] of group.entries()) waiting.resolve(outcomes[i]!)
+      } catch (error) {
+        await this.#database.heal().catch(() => undefined)
+        // What waits behind a failed append would leave a hole if it were kept.
+        for (const waiting of [...group, ...this.#waiting.splice(0)]) waiting.reject(error)
+      }
+    }
+    this.#flushing = undefined
+  }
+
+  async #commit(appends: readonly Append[]): Promise<Outcome[]> {
+    const now = this.#platform.now()
+    const parts = appends.map((append) => appendStatements(this.#database.db, append, now))
+    for (let attempt = 0; ; attempt++) {
+      try {
+        const results = await this.#database.batch(parts.flat())
+        let at = 0
+        return parts.map((statements) => {
+          at += statements.length
+          return (results[at - 1] as unknown[]).length > 0 ? 'durable' : 'fenced_out'
+        })
+      } catch (error) {
+        if (attempt >= BUSY_RETRIES || !isBusy(error)) throw error
+        await this.#database.heal()
+        await new Promise((resolve) => setTimeout(resolve, BUSY_WAIT_MS))
+      }
+    }
+  }
+}
+
+function isBusy(error: unknown): boolean {
+  for (let e = error; e instanceof Error; e = e.cause) if (/SQLITE_(BUSY|LOCKED)|database is locked|statements in progress/i.test(e.message)) return true
+  return false
+}

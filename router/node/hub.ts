@@ -1,0 +1,301 @@
+/**
+ * The hub of one process: a RunnerCore per runner, its socket, and the subscribers of its runs.
+ *
+ * It carries out what the cores decide, in their order, and decides nothing itself. What a core asked to append is
+ * told back to it only when it is on disk.
+ */
+import type { Context } from 'hono'
+import type { EventFrame } from '../../shared/event-frames.ts'
+import { Fault } from '../../shared/faults.ts'
+import type { AckEntry, Hello, ToRouter } from '../../shared/frames.ts'
+import { RunnerCore, type Append, type Effect, type RestoredRun } from '../core/runner-core.ts'
+import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef, Store } from '../ports.ts'
+import { logEnd, readChunks } from '../store/run-events.ts'
+import { findRun, lease, liveRunsOf } from '../store/runs.ts'
+import { isLast } from '../engine/stream.ts'
+import type { GroupCommitLog } from './event-log.ts'
+import type { RunnerSocket } from './runner-socket.ts'
+import { Wakeups } from './wakeups.ts'
+
+const TICK_MS = 1_000
+/** What one subscriber holds in memory at a time. */
+const PAGE_BYTES = 64 * 1024
+
+type Seat = { readonly who: RunnerIdentity; readonly core: RunnerCore; socket: RunnerSocket | undefined; restored: Promise<void> | undefined }
+type Pending = { resolve: () => void; reject: (fault: Fault) => void }
+type Accept = (c: Context, who: RunnerIdentity, hub: NodeHub) => Promise<Response>
+
+export class NodeHub implements RunnerHub {
+  readonly #store: Store
+  readonly #eventLog: GroupCommitLog
+  readonly #platform: Platform
+  readonly #log: Log
+  readonly #accept: Accept
+  readonly #seats = new Map<string, Seat>()
+  readonly #pending = new Map<string, Pending>()
+  readonly #wakeups = new Wakeups()
+  readonly #acks = new Map<Seat, AckEntry[]>()
+  readonly #ticker: NodeJS.Timeout
+  readonly #closing = new AbortController()
+  #conns = 0
+
+  constructor(parts: { store: Store; eventLog: GroupCommitLog; platform: Platform; log: Log; accept: Accept }) {
+    this.#store = parts.store
+    this.#eventLog = parts.eventLog
+    this.#platform = parts.platform
+    this.#log = parts.log
+    this.#accept = parts.accept
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS)
+    this.#ticker.unref()
+  }
+
+  connect(c: Context, who: RunnerIdentity): Promise<Response> {
+    return this.#accept(c, who, this)
+  }
+
+  /** After a restart: the runs that a runner is expected to bring back, with the grace running from now. */
+  async expect(who: RunnerIdentity): Promise<void> {
+    await this.#restore(this.#seat(who))
+  }
+
+  dispatch({ run, runner, fence, spec }: Dispatch): Promise<void> {
+    const seat = this.#seats.get(runner)
+    if (!seat) return Promise.reject(new Fault('no_runner', 'the runner is not connected'))
+    return new Promise((resolve, reject) => {
+      this.#pending.set(key(run, fence), { resolve, reject })
+      this.#perform(seat, seat.core.offer(run, fence, spec, now()))
+    })
+  }
+
+  async cancel(ref: RunRef): Promise<void> {
+    const row = await findRun(this.#store.db, ref.tenant, ref.run)
+    const seat = row?.runner ? this.#seats.get(row.runner) : undefined
+    if (row && seat) this.#perform(seat, seat.core.cancel(row.id, row.fence, now()))
+  }
+
+  async *events(ref: RunRef, afterSeq: number, client: AbortSignal): AsyncGenerator<EventChunk[]> {
+    const signal = AbortSignal.any([client, this.#closing.signal])
+    let after = afterSeq
+    while (!signal.aborted) {
+      // Listening begins before the read, so nothing can be committed between the two unseen.
+      const wake = this.#wakeups.listen(ref.run)
+      try {
+        const chunks = await readChunks(this.#store.db, ref.run, after, PAGE_BYTES)
+        const last = chunks.at(-1)
+        if (!last) {
+          await wake.next(signal)
+          continue
+        }
+        yield chunks
+        if (isLast(last)) return
+        after = last.first + last.count - 1
+      } finally {
+        wake.end()
+      }
+    }
+  }
+
+  online(tenant: string): Promise<OnlineRunner[]> {
+    const online = [...this.#seats.values()].flatMap(({ who, core }): OnlineRunner[] => {
+      const { hello } = core
+      if (!hello || who.tenant !== tenant) return []
+      return [
+        {
+          id: who.runner,
+          pool: who.pool,
+          labels: hello.labels,
+          slots: hello.slots,
+          busy: core.busy,
+          draining: core.draining,
+          provider: hello.provider,
+          cliVersion: hello.cli,
+          agentVersion: hello.agent,
+        },
+      ]
+    })
+    return Promise.resolve(online)
+  }
+
+  load() {
+    const greeted = [...this.#seats.values()].filter(({ core }) => core.hello)
+    return Promise.resolve({
+      runners: greeted.length,
+      slots: greeted.reduce((sum, { core }) => sum + (core.hello?.slots ?? 0), 0),
+      busy: greeted.reduce((sum, { core }) => sum + core.busy, 0),
+      cliVersion: greeted.find(({ core }) => core.hello?.cli)?.core.hello?.cli ?? null,
+    })
+  }
+
+  /** A socket that passed authentication. Returns the number of the connection. */
+  opened(who: RunnerIdentity, socket: RunnerSocket): number {
+    const seat = this.#seat(who)
+    const conn = ++this.#conns
+    const effects = seat.core.opened(conn, now())
+    this.#perform(seat, effects)
+    seat.socket = socket
+    return conn
+  }
+
+  heard(who: RunnerIdentity, conn: number): void {
+    this.#seats.get(who.runner)?.core.heard(conn, now())
+  }
+
+  /** The first message of a connection; the socket holds back the next one until this is done. */
+  async greeted(who: RunnerIdentity, conn: number, hello: Hello): Promise<void> {
+    const seat = this.#seat(who)
+    await this.#restore(seat)
+    // What the old connection delivered must be durable or refused before the runner is told where to go on.
+    await this.#eventLog.settled()
+    this.#perform(seat, seat.core.greeted(conn, hello, now()))
+    this.#log.info({ runner: who.runner, conn, runs: hello.runs.length }, 'runner connected')
+  }
+
+  message(who: RunnerIdentity, conn: number, message: Exclude<ToRouter, { t: 'hello' } | { t: 'refresh' }>): void {
+    const seat = this.#seats.get(who.runner)
+    if (seat) this.#perform(seat, seat.core.message(conn, message, now()))
+  }
+
+  frame(who: RunnerIdentity, conn: number, frame: EventFrame): void {
+    const seat = this.#seats.get(who.runner)
+    if (seat) this.#perform(seat, seat.core.events(conn, frame, now()))
+  }
+
+  closed(who: RunnerIdentity, conn: number): void {
+    const seat = this.#seats.get(who.runner)
+    if (!seat) return
+    seat.core.closed(conn, now())
+    if (seat.socket?.conn === conn) seat.socket = undefined
+    if (seat.core.idle) this.#seats.delete(who.runner)
+    this.#log.info({ runner: who.runner, conn }, 'runner disconnected')
+  }
+
+  /** Every open socket, for the way out. */
+  sockets(): RunnerSocket[] {
+    return [...this.#seats.values()].flatMap(({ socket }) => (socket ? [socket] : []))
+  }
+
+  /** Ends every stream without its `done`: the clients resume elsewhere. */
+  close(): void {
+    clearInterval(this.#ticker)
+    this.#closing.abort()
+    for (const { reject } of this.#pending.values()) reject(new Fault('draining'))
+    this.#pending.clear()
+  }
+
+  #seat(who: RunnerIdentity): Seat {
+    let seat = this.#seats.get(who.runner)
+    if (!seat) {
+      seat = { who, core: new RunnerCore(now()), socket: undefined, restored: undefined }
+      this.#seats.set(who.runner, seat)
+    }
+    return seat
+  }
+
+  #restore(seat: Seat): Promise<void> {
+    seat.restored ??= (async () => {
+      const rows = await liveRunsOf(this.#store.db, seat.who.runner)
+      const runs = await Promise.all(
+        rows.map(async (row): Promise<RestoredRun> => {
+          const { seq, part, parts } = await logEnd(this.#store.db, row.id)
+          const state = row.state === 'running' ? 'running' : 'leased'
+          return { run: row.id, fence: row.fence, state, durable: { seq, part }, parts, cancelRequested: row.cancelRequestedAt !== null }
+        }),
+      )
+      seat.core.restore(runs, now())
+    })()
+    return seat.restored
+  }
+
+  #perform(seat: Seat, effects: readonly Effect[]): void {
+    for (const effect of effects) {
+      switch (effect.do) {
+        case 'send':
+          seat.socket?.send(effect.message)
+          break
+        case 'close':
+          if (seat.socket?.conn === effect.conn) {
+            seat.socket.close(effect.code, effect.reason)
+            seat.socket = undefined
+          }
+          this.#log.warn({ runner: seat.who.runner, code: effect.code, reason: effect.reason }, 'closing the connection of a runner')
+          break
+        case 'append':
+          this.#append(seat, effect.append)
+          break
+        case 'ack':
+          this.#ack(seat, effect.entry)
+          break
+        case 'accepted':
+          this.#platform.background(this.#lease(seat, effect))
+          break
+        case 'refused':
+          this.#settle(effect.run, effect.fence, new Fault(effect.code, effect.message))
+          break
+        case 'wake':
+          this.#wakeups.wake(effect.run)
+          break
+        case 'log':
+          this.#log.warn({ runner: seat.who.runner, ...effect.fields }, effect.message)
+          break
+      }
+    }
+  }
+
+  #append(seat: Seat, append: Append): void {
+    this.#eventLog.append(append).then(
+      (outcome) => this.#perform(seat, outcome === 'durable' ? seat.core.committed(append) : seat.core.fencedOut(append.run, append.fence)),
+      (error: unknown) => {
+        this.#log.error({ err: error, run: append.run }, 'the event log could not write')
+        this.#perform(seat, seat.core.storageFailed(now()))
+      },
+    )
+  }
+
+  /** One ack message for all the runs of a commit. */
+  #ack(seat: Seat, entry: AckEntry): void {
+    const waiting = this.#acks.get(seat)
+    if (waiting) {
+      const same = waiting.findIndex(([run]) => run === entry[0])
+      if (same >= 0) waiting[same] = entry
+      else waiting.push(entry)
+      return
+    }
+    this.#acks.set(seat, [entry])
+    queueMicrotask(() => {
+      const a = this.#acks.get(seat)
+      this.#acks.delete(seat)
+      if (a) seat.socket?.send({ t: 'ack', a })
+    })
+  }
+
+  async #lease(seat: Seat, { run, fence, cwd }: { run: string; fence: number; cwd: string }): Promise<void> {
+    let ok = false
+    let fault = new Fault('storage')
+    try {
+      ok = await lease(this.#store, run, fence, cwd, this.#platform.now())
+      fault = new Fault('internal')
+    } catch (error) {
+      this.#log.error({ err: error, run }, 'a lease could not be written')
+    }
+    this.#perform(seat, seat.core.leased(run, fence, ok, now()))
+    this.#settle(run, fence, ok ? undefined : fault)
+  }
+
+  #settle(run: string, fence: number, fault: Fault | undefined): void {
+    const pending = this.#pending.get(key(run, fence))
+    this.#pending.delete(key(run, fence))
+    if (fault) pending?.reject(fault)
+    else pending?.resolve()
+  }
+
+  #tick(): void {
+    for (const seat of this.#seats.values()) {
+      this.#perform(seat, seat.core.tick(now()))
+      if (seat.core.idle) this.#seats.delete(seat.who.runner)
+    }
+  }
+}
+
+const key = (run: string, fence: number) => `${run}.${fence}`
+/** Leases and silences are measured on a clock that nobody can set. */
+const now = () => performance.now()

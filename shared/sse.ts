@@ -1,0 +1,44 @@
+/**
+ * Server-sent events in the native framing (WHATWG HTML §9.2): CLI lines untouched as `message`, marks by their kind.
+ *
+ * Lines come in as bytes and go out as bytes; a JSON line holds no CR or LF, so one `data:` field carries it whole.
+ */
+const encoder = new TextEncoder()
+const NEWLINE = 0x0a
+
+export const SSE_RETRY = encoder.encode('retry: 1000\n\n')
+export const SSE_COMMENT = encoder.encode(': keep-alive\n\n')
+
+/** `bytes` are whole lines, each ended by `\n`; ids count up from `first`. */
+export function sseMessages(first: number, bytes: Uint8Array): Uint8Array {
+  const heads: Uint8Array[] = []
+  const ends: number[] = []
+  let size = 0
+  for (let at = 0, id = first; at < bytes.length; id++) {
+    const end = bytes.indexOf(NEWLINE, at)
+    const stop = end < 0 ? bytes.length : end
+    const head = encoder.encode(`id: ${id}\nevent: message\ndata: `)
+    heads.push(head)
+    ends.push(stop)
+    size += head.length + (stop - at) + 2
+    at = stop + 1
+  }
+  const out = new Uint8Array(size)
+  let from = 0
+  let to = 0
+  for (const [i, head] of heads.entries()) {
+    const stop = ends[i]!
+    out.set(head, to)
+    out.set(bytes.subarray(from, stop), to + head.length)
+    to += head.length + stop - from
+    out[to++] = NEWLINE
+    out[to++] = NEWLINE
+    from = stop + 1
+  }
+  return out
+}
+
+/** `data` must be one line. */
+export function sseEvent(id: number, event: string, data: string): Uint8Array {
+  return encoder.encode(`id: ${id}\nevent: ${event}\ndata: ${data}\n\n`)
+}
