@@ -30,3 +30,6 @@ export const COALESCE_BYTES = 64 * 1024
 /** A longer line is dropped, and a `gap` mark says so. */
 export const LINE_CAP = 16 * 1024 * 1024
 export const STDERR_CAP = 16 * 1024
+/** Unacknowledged bytes of one run on the runner's disk: past the first the CLI's output is paused, past the second the run ends. */
+export const SPOOL_SOFT_BYTES = 64 * 1024 * 1024
+export const SPOOL_HARD_BYTES = 256 * 1024 * 1024

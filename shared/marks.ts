@@ -106,3 +106,5 @@ export type Mark = z.infer<typeof Mark>
 export type StartedMark = z.infer<typeof StartedMark>
 export type ExitMark = z.infer<typeof ExitMark>
 export type GapMark = z.infer<typeof GapMark>
+export type StderrMark = z.infer<typeof StderrMark>
+export type RawMark = z.infer<typeof RawMark>

@@ -22,7 +22,10 @@ export const CLOCK_SKEW_S = 30
 /** 32 bytes in base64url. */
 const Coordinate = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'is not 32 bytes in base64url')
 // Named only to be refused: somebody who sends it has just published the private key, and should hear that.
-const Private = z.undefined({ error: 'is the private half of the key; it must never leave the machine' }).optional()
+const Private = z
+  .unknown()
+  .refine((d) => d === undefined, 'is the private half of the key; it must never leave the machine')
+  .optional()
 
 /** The key a runner signs with: Ed25519, public half (RFC 8037 §2). */
 export const SigningJwk = z.strictObject({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: Coordinate, d: Private })

@@ -11,8 +11,8 @@ import { CLOSE, decodeToRouter, type ToRunner } from '../../shared/frames.ts'
 import type { Log, RunnerIdentity } from '../ports.ts'
 import type { NodeHub } from './hub.ts'
 
-/** Exchanges an in-band assertion for the next token, or throws. */
-export type Refresh = (assertion: string, runner: string) => Promise<{ token: string; expiresInS: number }>
+/** Exchanges an in-band assertion for the next token, or throws. `connectUrl` is the address the runner dialled. */
+export type Refresh = (assertion: string, runner: string, connectUrl: string) => Promise<{ token: string; expiresInS: number }>
 
 export interface RunnerSocket {
   readonly conn: number
@@ -22,7 +22,7 @@ export interface RunnerSocket {
 
 export function acceptRunner(refresh: Refresh, tokenTtlMs: number, log: Log) {
   return async (c: Context, who: RunnerIdentity, hub: NodeHub): Promise<Response> => {
-    const inbox = new Inbox(who, hub, refresh, tokenTtlMs, log)
+    const inbox = new Inbox(who, hub, (assertion) => refresh(assertion, who.runner, c.req.url), tokenTtlMs, log)
     const response = await upgradeWebSocket(() => ({
       onOpen: (_event, ws) => inbox.open(ws),
       onMessage: (event) => inbox.push(event.data as string | ArrayBuffer),
@@ -35,7 +35,7 @@ export function acceptRunner(refresh: Refresh, tokenTtlMs: number, log: Log) {
 class Inbox implements RunnerSocket {
   readonly #who: RunnerIdentity
   readonly #hub: NodeHub
-  readonly #refresh: Refresh
+  readonly #refresh: (assertion: string) => ReturnType<Refresh>
   readonly #log: Log
   readonly #ttlMs: number
   #conn = 0
@@ -45,7 +45,7 @@ class Inbox implements RunnerSocket {
   #held = 0
   #expiry: NodeJS.Timeout | undefined
 
-  constructor(who: RunnerIdentity, hub: NodeHub, refresh: Refresh, ttlMs: number, log: Log) {
+  constructor(who: RunnerIdentity, hub: NodeHub, refresh: (assertion: string) => ReturnType<Refresh>, ttlMs: number, log: Log) {
     this.#who = who
     this.#hub = hub
     this.#refresh = refresh
@@ -131,7 +131,7 @@ class Inbox implements RunnerSocket {
 
   async #renew(assertion: string): Promise<void> {
     try {
-      const { token, expiresInS } = await this.#refresh(assertion, this.#who.runner)
+      const { token, expiresInS } = await this.#refresh(assertion)
       this.#validFor(expiresInS * 1_000)
       this.send({ t: 'token', token, expires_in_s: expiresInS })
     } catch {

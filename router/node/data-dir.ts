@@ -1,0 +1,110 @@
+/**
+ * What a router keeps on disk: the database, its signing key, and what a client on this machine needs to reach it.
+ * The directory is 0700 and every secret 0600, created so that there is no moment when it is not.
+ */
+import { randomUUID } from 'node:crypto'
+import { chmod, link, mkdir, open, readFile, rename, unlink, writeFile } from 'node:fs/promises'
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { z } from 'zod'
+import { generateSigningJwk, importKeys, type Keys } from '../guard/keys.ts'
+
+/** XDG Base Directory Specification: state that survives restarts and is not worth a backup by the user. */
+export function defaultDataDir(env: NodeJS.ProcessEnv = process.env): string {
+  return join(env['XDG_STATE_HOME'] ?? join(env['HOME'] ?? homedir(), '.local', 'state'), 'runyard')
+}
+
+export async function makePrivateDir(path: string): Promise<void> {
+  await mkdir(path, { recursive: true, mode: 0o700 })
+  await chmod(path, 0o700)
+}
+
+const KeyFile = z.object({ issuer: z.string().startsWith('urn:uuid:'), jwk: z.record(z.string(), z.unknown()) })
+
+/** The signing key of this router, made at the first start. */
+export async function loadKeys(dataDir: string): Promise<Keys> {
+  const path = join(dataDir, 'signing-key.json')
+  const text = await readFile(path, 'utf8').catch((error: unknown) => {
+    if (isMissing(error)) return undefined
+    throw error
+  })
+  if (text !== undefined) return parseKeys(path, text)
+  const fresh = JSON.stringify({ issuer: `urn:uuid:${randomUUID()}`, jwk: await generateSigningJwk() })
+  await writeSecret(path, fresh, 'keep')
+  // Another router on the same directory may have been first: what is on disk is the key.
+  return parseKeys(path, await readFile(path, 'utf8'))
+}
+
+async function parseKeys(path: string, text: string): Promise<Keys> {
+  try {
+    const { issuer, jwk } = KeyFile.parse(JSON.parse(text))
+    return await importKeys(jwk, issuer)
+  } catch (error) {
+    throw new Error(`${path} is damaged; move it away to make a new key (every token signed with the old one ends)`, { cause: error })
+  }
+}
+
+/** How a client on this machine reaches the router; written at each start. */
+export const ClientFile = z.object({ url: z.url(), token: z.string(), admin_token: z.string() })
+export type ClientFile = z.infer<typeof ClientFile>
+
+export async function readClientFile(dataDir: string): Promise<ClientFile | undefined> {
+  try {
+    return ClientFile.parse(JSON.parse(await readFile(join(dataDir, 'client.json'), 'utf8')))
+  } catch {
+    return undefined
+  }
+}
+
+export async function writeClientFile(dataDir: string, file: ClientFile): Promise<void> {
+  await writeSecret(join(dataDir, 'client.json'), JSON.stringify(file, null, 2), 'replace')
+}
+
+/** Whole or not at all. `keep`: an existing file wins. */
+async function writeSecret(path: string, text: string, existing: 'keep' | 'replace'): Promise<void> {
+  const temporary = `${path}.${randomUUID()}`
+  await writeFile(temporary, text, { mode: 0o600, flag: 'wx', flush: true })
+  if (existing === 'replace') return rename(temporary, path)
+  try {
+    await link(temporary, path)
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+  } finally {
+    await unlink(temporary)
+  }
+}
+
+/**
+ * One router per data directory: two would each believe that they hold the runners. Throws a sentence that names the
+ * other one; a lock whose owner is gone is taken over.
+ */
+export async function lockDir(dataDir: string, name: string): Promise<() => Promise<void>> {
+  const path = join(dataDir, `${name}.lock`)
+  for (let attempt = 0; attempt < 3; attempt++) {
+    try {
+      const file = await open(path, 'wx', 0o600)
+      await file.writeFile(String(process.pid))
+      await file.close()
+      return () => unlink(path).catch(() => undefined)
+    } catch (error) {
+      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+      const pid = Number(await readFile(path, 'utf8').catch(() => ''))
+      if (pid > 0 && pid !== process.pid && isAlive(pid)) throw new Error(`${dataDir} is in use by process ${pid}; stop it, or name another --data-dir`, { cause: error })
+      await unlink(path).catch(() => undefined)
+    }
+  }
+  throw new Error(`${path} cannot be taken`)
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error instanceof Error && 'code' in error && error.code === 'EPERM'
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+}

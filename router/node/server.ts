@@ -1,0 +1,159 @@
+/**
+ * The router as a Node process: one port for HTTP and the runners' sockets, everything else from the data directory.
+ */
+import { createAdaptorServer, type ServerType } from '@hono/node-server'
+import { isIP, type AddressInfo } from 'node:net'
+import { networkInterfaces } from 'node:os'
+import { join } from 'node:path'
+import { uuidv7 } from 'uuidv7'
+import { WebSocketServer } from 'ws'
+import { CLOSE } from '../../shared/frames.ts'
+import { ROUTER_MAX_PAYLOAD } from '../../shared/limits.ts'
+import { RUNNER_TOKEN_TTL_S } from '../../shared/runner-auth.ts'
+import { SUBPROTOCOL } from '../../shared/version.ts'
+import { createApp } from '../app.ts'
+import { assertionAudiences, exchangeAssertion } from '../guard/assertion.ts'
+import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
+import { findRunner } from '../store/runners.ts'
+import { dropAllOffered, runnersWithLiveRuns } from '../store/runs.ts'
+import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
+import { openDatabase } from './database.ts'
+import { GroupCommitLog } from './event-log.ts'
+import { NodeHub } from './hub.ts'
+import { acceptRunner, type Refresh } from './runner-socket.ts'
+
+/** Runners of a stopping router come back spread over this time. */
+const GOAWAY_SPREAD_MS: [number, number] = [0, 1_000]
+/** Streams are ended at once, so this only bounds a client that does not read. */
+const CLOSE_MS = 2_000
+
+export interface RouterOptions {
+  readonly dataDir: string
+  readonly host: string
+  /** 0: any. */
+  readonly port: number
+  readonly publicUrl?: string | undefined
+  readonly allowedHosts: readonly string[]
+  readonly corsOrigins: readonly string[]
+  readonly timeoutS: number
+  readonly log: Log
+}
+
+export interface RunningRouter {
+  readonly url: string
+  readonly deps: Deps
+  /** Streams end without `done`, runners are told to come back, runs go on. Resolves when the port is free. */
+  close(): Promise<void>
+}
+
+export async function startRouter(options: RouterOptions): Promise<RunningRouter> {
+  const { dataDir, host, port, log } = options
+  await makePrivateDir(dataDir)
+  const unlock = await lockDir(dataDir, 'router')
+  try {
+    const keys = await loadKeys(dataDir)
+    const database = await openDatabase(join(dataDir, 'runyard.db'))
+    const platform = nodePlatform(log)
+    const settings: RouterSettings = {
+      publicUrl: options.publicUrl,
+      allowedHosts: [...options.allowedHosts.map((h) => h.toLowerCase()), ...ownNames(host)],
+      corsOrigins: options.corsOrigins,
+      timeoutS: options.timeoutS,
+    }
+    const refresh: Refresh = async (assertion, runner, connectUrl) => {
+      const exchanged = await exchangeAssertion(deps, assertion, assertionAudiences(settings, connectUrl))
+      if (exchanged.who.runner !== runner) throw new Error('the assertion is of another runner')
+      return exchanged
+    }
+    const eventLog = new GroupCommitLog(database, platform)
+    const hub = new NodeHub({ store: database, eventLog, platform, log, accept: acceptRunner(refresh, RUNNER_TOKEN_TTL_S * 1_000, log) })
+    const deps: Deps = { store: database, hub, platform, keys, settings, log }
+
+    await dropAllOffered(database.db)
+    for (const id of await runnersWithLiveRuns(database.db)) {
+      const row = await findRunner(database.db, id)
+      if (row) await hub.expect({ runner: row.id, tenant: row.tenant, pool: row.pool })
+    }
+
+    const app = createApp(() => deps)
+    const sockets = new WebSocketServer({
+      noServer: true,
+      maxPayload: ROUTER_MAX_PAYLOAD,
+      perMessageDeflate: false,
+      handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
+    })
+    const server = createAdaptorServer({ fetch: app.fetch, websocket: { server: sockets } })
+    const address = await listen(server, port, host)
+    const url = `http://${urlHost(host, address)}:${address.port}`
+
+    return {
+      url,
+      deps,
+      async close() {
+        for (const socket of hub.sockets()) {
+          socket.send({ t: 'goaway', reason: 'the router is stopping', after_ms: GOAWAY_SPREAD_MS })
+          socket.close(CLOSE.restart, 'the router is stopping')
+        }
+        hub.close()
+        await stopListening(server)
+        await eventLog.settled()
+        database.close()
+        await unlock()
+      },
+    }
+  } catch (error) {
+    await unlock()
+    throw error
+  }
+}
+
+function nodePlatform(log: Log): Platform {
+  return {
+    now: () => Date.now(),
+    id: () => uuidv7().replaceAll('-', ''),
+    random: Math.random,
+    background: (work) => void work.catch((error: unknown) => log.error({ err: error }, 'work in the background failed')),
+    vitals: () => {
+      const { rss, heapTotal, heapUsed, external, arrayBuffers } = process.memoryUsage()
+      return { uptimeS: process.uptime(), memory: { rss, heapTotal, heapUsed, external, arrayBuffers } }
+    },
+  }
+}
+
+/**
+ * The IP literals we answer to when bound beyond loopback. A page cannot rebind an IP literal, so our own are safe; names are
+ * for `--allow-host` and `--public-url`.
+ */
+function ownNames(host: string): string[] {
+  if (host === '0.0.0.0' || host === '::') {
+    return Object.values(networkInterfaces()).flatMap((addresses) => (addresses ?? []).map((a) => a.address.split('%')[0]!))
+  }
+  return [host.toLowerCase()]
+}
+
+function urlHost(host: string, address: AddressInfo): string {
+  if (host === '0.0.0.0') return '127.0.0.1'
+  if (host === '::') return '[::1]'
+  return isIP(host) === 0 ? host : address.family === 'IPv6' ? `[${address.address}]` : address.address
+}
+
+function listen(server: ServerType, port: number, host: string): Promise<AddressInfo> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject)
+    server.listen(port, host, () => {
+      server.removeListener('error', reject)
+      resolve(server.address() as AddressInfo)
+    })
+  })
+}
+
+function stopListening(server: ServerType): Promise<void> {
+  return new Promise((resolve) => {
+    const force = setTimeout(() => 'closeAllConnections' in server && server.closeAllConnections(), CLOSE_MS)
+    server.close(() => {
+      clearTimeout(force)
+      resolve()
+    })
+    if ('closeIdleConnections' in server) server.closeIdleConnections()
+  })
+}

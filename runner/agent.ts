@@ -1,0 +1,350 @@
+/**
+ * The runner's side of the protocol: offers, leases, cancels, and what to send when.
+ *
+ * It outlives connections. The link hands it each new transport and the router's messages; the runs, their spools and
+ * their processes go on in between. A run that it knows is never started a second time.
+ */
+import { randomUUID } from 'node:crypto'
+import { readdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { Fault } from '../shared/faults.ts'
+import type { Hello, LocalProvider, Offer, ToRouter, ToRunner, Welcome } from '../shared/frames.ts'
+import { CONNECTION_WINDOW, GRACE_MS, HEARTBEAT_MS, LEASE_MS } from '../shared/limits.ts'
+import { PROTO_MAX, PROTO_MIN, VERSION } from '../shared/version.ts'
+import type { Clock } from './clock.ts'
+import { HeldRun, type Prepared } from './held-run.ts'
+import { Spool } from './spool.ts'
+
+/** A connection as the agent uses it. Frames are sent in order; `buffered` counts what the socket still holds. */
+export interface Transport {
+  send(data: string | Uint8Array<ArrayBuffer>): void
+  readonly buffered: number
+}
+
+export interface AgentOptions {
+  readonly clock: Clock
+  readonly spoolDir: string
+  readonly slots: number
+  readonly labels: Record<string, string>
+  readonly provider: LocalProvider | null
+  readonly cliVersion: string | null
+  readonly os: string
+  /** Checks the offer against the owner's policy and gets a CLI ready. Throws a `Fault` that says what is wrong. */
+  prepare(offer: Offer, marker: string, signal: AbortSignal): Promise<Prepared>
+  /** Kills whatever carries the marker of a process of an earlier boot. */
+  sweep(marker: string): Promise<number>
+  diskFree(): number
+  load(): number
+  log(message: string, fields: Record<string, unknown>): void
+}
+
+/** Never more than this in the socket's own buffer: it neither pushes back nor forgets. */
+const MAX_BUFFERED = 1024 * 1024
+const FULL_BUFFER_RETRY_MS = 10
+const TICK_MS = 1_000
+
+type SentAt = { now: number; wall: number }
+
+export class Agent {
+  readonly #o: AgentOptions
+  readonly #boot = randomUUID()
+  readonly #runs = new Map<string, HeldRun>()
+  /** Offers that are being prepared: an equal one is the same offer. */
+  readonly #preparing = new Map<string, AbortController>()
+  /** When each message that a lease may answer was sent. */
+  readonly #sentAt = new Map<string, SentAt>()
+  readonly #timers = new Map<HeldRun, () => void>()
+  #transport: Transport | undefined
+  #welcomed = false
+  #conns = 0
+  #ids = 0
+  #draining = false
+  #tickStop: (() => void) | undefined
+  #lastBeat = 0
+
+  constructor(options: AgentOptions) {
+    this.#o = options
+  }
+
+  get active(): number {
+    return [...this.#runs.values()].filter((r) => r.active).length + this.#preparing.size
+  }
+
+  /** Nothing is running and everything is durable at the router. */
+  get idle(): boolean {
+    return this.#runs.size === 0 && this.#preparing.size === 0
+  }
+
+  /** Takes up what an earlier process of this runner left behind, before the first connection: I6, I11. */
+  async recover(): Promise<void> {
+    for (const name of readdirSync(this.#o.spoolDir).filter((n) => n.endsWith('.spool'))) {
+      const spool = Spool.open(join(this.#o.spoolDir, name))
+      if (!spool) {
+        this.#o.log('a spool without an intent is ignored', { name })
+        continue
+      }
+      const killed = await this.#o.sweep(spool.intent.marker)
+      if (!spool.hasExit) {
+        const reason = spool.hasStarted ? 'runner_restarted' : 'not_started'
+        spool.mark({ kind: 'exit', code: null, signal: null, reason, duration_ms: 0 })
+        await spool.sync()
+      }
+      this.#o.log('a run of an earlier process was taken up', { run: spool.intent.run, killed, started: spool.hasStarted })
+      this.#runs.set(key(spool.intent), this.#hold(spool))
+    }
+    this.#tickStop = this.#o.clock.after(TICK_MS, () => this.#tick())
+  }
+
+  /** A new connection; nothing but the hello is sent on it before the router's welcome. */
+  connected(transport: Transport): void {
+    this.disconnected()
+    this.#transport = transport
+    this.#sentAt.clear()
+    const hello: Hello = {
+      t: 'hello',
+      proto: [PROTO_MIN, PROTO_MAX],
+      boot: this.#boot,
+      conn: ++this.#conns,
+      agent: VERSION,
+      cli: this.#o.cliVersion,
+      os: this.#o.os,
+      caps: [],
+      slots: this.#o.slots,
+      labels: this.#o.labels,
+      provider: this.#o.provider,
+      runs: [...this.#runs.values()].map((r) => r.held),
+    }
+    this.#send(hello, 'hello')
+  }
+
+  disconnected(): void {
+    this.#transport = undefined
+    this.#welcomed = false
+    for (const stop of this.#timers.values()) stop()
+    this.#timers.clear()
+    // Without a lease nothing of them has started, and the router has given them up.
+    for (const abort of this.#preparing.values()) abort.abort()
+  }
+
+  receive(message: Exclude<ToRunner, { t: 'token' } | { t: 'goaway' }>): void {
+    switch (message.t) {
+      case 'welcome':
+        return this.#welcome(message)
+      case 'offer':
+        void this.#offer(message)
+        return
+      case 'ack':
+        for (const [run, fence, seq, part, window] of message.a) this.#find({ run, fence })?.acked(seq, part, window)
+        return this.#pumpAll()
+      case 'lease': {
+        const ageMs = this.#ageOf(message.re)
+        for (const [run, fence, ttlMs] of message.l) this.#lease({ run, fence }, ageMs, ttlMs)
+        return
+      }
+      case 'cancel': {
+        const held = this.#find(message)
+        this.#preparing.get(key(message))?.abort()
+        if (held) void held.end('cancelled', message.mode)
+        return
+      }
+      case 'revoke':
+        this.#preparing.get(key(message))?.abort()
+        void this.#drop(message, 'kill')
+        return
+      case 'forget':
+        void this.#drop(message, undefined)
+        return
+      case 'err':
+        return this.#o.log('the router reports an error', { code: message.code, detail: message.message })
+    }
+  }
+
+  /** No new runs; what is running goes on. */
+  drain(): void {
+    this.#draining = true
+    if (this.#welcomed) this.#send({ t: 'drain' })
+  }
+
+  /** Ends every run that is still going; their exits are spooled when this resolves. */
+  async stop(): Promise<void> {
+    for (const abort of this.#preparing.values()) abort.abort()
+    await Promise.all([...this.#runs.values()].map((r) => r.end('runner_stopped', 'term')))
+  }
+
+  /** Lets go of every file and timer. The spools stay for the next process. */
+  async close(): Promise<void> {
+    if (this.#welcomed) this.#send({ t: 'bye' })
+    this.#tickStop?.()
+    this.disconnected()
+    await Promise.all([...this.#runs.values()].map((r) => r.release(false)))
+    this.#runs.clear()
+  }
+
+  #welcome(message: Welcome): void {
+    this.#welcomed = true
+    for (const { run, fence, ack, part, do: what } of message.resume) {
+      if (what === 'continue') {
+        const held = this.#find({ run, fence })
+        held?.outbox.resume(ack, part)
+        if (held?.held.state === 'running' || held?.held.state === 'starting') this.#send({ t: 'starting', run, fence })
+      } else {
+        void this.#drop({ run, fence }, what === 'revoke' ? 'kill' : undefined)
+      }
+    }
+    if (this.#draining) this.#send({ t: 'drain' })
+    this.#pumpAll()
+  }
+
+  async #offer(offer: Offer): Promise<void> {
+    const k = key(offer)
+    const known = this.#runs.get(k)
+    if (known) return this.#accept(offer, known)
+    if (this.#preparing.has(k)) return
+    if (this.#draining) return this.#reject(offer, new Fault('draining', 'the runner takes no new runs'))
+    if (this.active >= this.#o.slots) return this.#reject(offer, new Fault('busy', `all ${this.#o.slots} slots of the runner are taken`))
+    const abort = new AbortController()
+    this.#preparing.set(k, abort)
+    const stopTimer = this.#o.clock.after(offer.start_by_ms, () => abort.abort())
+    let spool: Spool | undefined
+    let prepared: Prepared | undefined
+    try {
+      const marker = randomUUID()
+      const { run, fence, spec } = offer
+      spool = Spool.create(join(this.#o.spoolDir, `${k}.spool`), { run, fence, tenant: spec.tenant, session: spec.session.id, marker })
+      prepared = await this.#o.prepare(offer, marker, abort.signal)
+      if (abort.signal.aborted) throw new Fault('start_by', 'the offer was withdrawn')
+      const held = this.#hold(spool, prepared, spec.timeout_s * 1_000)
+      this.#runs.set(k, held)
+      this.#accept(offer, held)
+    } catch (error) {
+      await prepared?.process.cancel('kill')
+      await prepared?.dispose()
+      spool?.remove()
+      this.#reject(offer, this.#asFault(error))
+    } finally {
+      stopTimer()
+      this.#preparing.delete(k)
+    }
+  }
+
+  #accept({ id, run, fence }: Offer, held: HeldRun): void {
+    this.#send({ t: 'accept', re: id, run, fence, cwd: held.cwd }, id)
+  }
+
+  #reject({ id, run, fence }: Offer, fault: Fault): void {
+    this.#send({ t: 'reject', re: id, run, fence, code: fault.code, message: fault.message.slice(0, 2_048) })
+  }
+
+  #asFault(error: unknown): Fault {
+    if (error instanceof Fault) return error
+    const { code } = error as NodeJS.ErrnoException
+    this.#o.log('an offer could not be prepared', { err: error })
+    return code === 'ENOSPC' || code === 'EDQUOT' ? new Fault('disk', 'the runner has no disk space left') : new Fault('internal')
+  }
+
+  #hold(spool: Spool, prepared?: Prepared, timeoutMs = 0): HeldRun {
+    const events = {
+      changed: (held: HeldRun) => {
+        if (held.held.state === 'running' && held.held.last === 1 && this.#welcomed) this.#send({ t: 'starting', run: held.run, fence: held.fence })
+        this.#pump(held)
+      },
+      log: this.#o.log,
+    }
+    return new HeldRun({ spool, clock: this.#o.clock, events, timeoutMs, ...(prepared ? { prepared } : {}) })
+  }
+
+  #lease(ref: { run: string; fence: number }, ageMs: number, ttlMs: number): void {
+    this.#find(ref)?.leased(ageMs, ttlMs)
+  }
+
+  /** How long ago the message was sent that a lease answers. After a sleep of the machine no age can be trusted. */
+  #ageOf(re: string): number {
+    const answered = re.startsWith('hello') ? 'hello' : re
+    const sent = this.#sentAt.get(answered)
+    if (!sent) return LEASE_MS
+    if (answered !== 'hello') this.#sentAt.delete(answered)
+    const age = this.#o.clock.now() - sent.now
+    const wallAge = this.#o.clock.wall() - sent.wall
+    return Math.abs(wallAge - age) > LEASE_MS / 2 ? LEASE_MS : age
+  }
+
+  async #drop(ref: { run: string; fence: number }, kill: 'kill' | undefined): Promise<void> {
+    const held = this.#find(ref)
+    if (!held) return
+    if (kill) await held.end('cancelled', 'kill')
+    this.#runs.delete(key(ref))
+    this.#timers.get(held)?.()
+    this.#timers.delete(held)
+    await held.release(true)
+  }
+
+  #find(ref: { run: string; fence: number }): HeldRun | undefined {
+    return this.#runs.get(key(ref))
+  }
+
+  #pumpAll(): void {
+    for (const held of this.#runs.values()) this.#pump(held)
+  }
+
+  #pump(held: HeldRun): void {
+    const transport = this.#transport
+    if (!transport || !this.#welcomed) return
+    this.#timers.get(held)?.()
+    this.#timers.delete(held)
+    for (;;) {
+      if (transport.buffered > MAX_BUFFERED) return this.#pumpIn(held, FULL_BUFFER_RETRY_MS)
+      const next = held.outbox.next(this.#o.clock.now(), this.#credit())
+      if (next.do === 'nothing') return
+      if (next.do === 'later') return this.#pumpIn(held, next.inMs)
+      transport.send(next.message.data)
+    }
+  }
+
+  #pumpIn(held: HeldRun, ms: number): void {
+    this.#timers.set(
+      held,
+      this.#o.clock.after(ms, () => this.#pump(held)),
+    )
+  }
+
+  #credit(): number {
+    let used = 0
+    for (const held of this.#runs.values()) used += held.outbox.unacked
+    return CONNECTION_WINDOW - used
+  }
+
+  #tick(): void {
+    this.#tickStop = this.#o.clock.after(TICK_MS, () => this.#tick())
+    for (const held of this.#runs.values()) {
+      held.sync().catch((error: unknown) => this.#o.log('a spool could not be synced', { run: held.run, err: error }))
+      if (held.active && held.sinceLeaseMs > LEASE_MS + GRACE_MS) void held.end('runner_stopped', 'interrupt', 'no router for too long')
+    }
+    const now = this.#o.clock.now()
+    if (this.#welcomed && this.#runs.size > 0 && now - this.#lastBeat >= HEARTBEAT_MS) this.#beat(now)
+  }
+
+  #beat(now: number): void {
+    this.#lastBeat = now
+    const id = `h${++this.#ids}`
+    const active = [...this.#runs.values()]
+    this.#send(
+      {
+        t: 'hb',
+        id,
+        runs: active.map((r) => [r.run, r.fence, r.held.last]),
+        free: Math.max(0, this.#o.slots - this.active),
+        load: this.#o.load(),
+        disk_free: this.#o.diskFree(),
+      },
+      id,
+    )
+  }
+
+  /** `answeredBy`: a lease may answer this message, so its time counts. */
+  #send(message: ToRouter, answeredBy?: string): void {
+    if (answeredBy !== undefined) this.#sentAt.set(answeredBy, { now: this.#o.clock.now(), wall: this.#o.clock.wall() })
+    this.#transport?.send(JSON.stringify(message))
+  }
+}
+
+const key = (ref: { run: string; fence: number }) => `${ref.run}.${ref.fence}`

@@ -1,0 +1,244 @@
+/**
+ * One run on this machine, from accepted to forgotten: the CLI's lines go to the spool, its end becomes the exit mark.
+ *
+ * The exit mark is written in one place, `#exit`, exactly once. Everything the CLI prints before its end is in the
+ * spool first; sending is the outbox's business and never holds the reader up, short of a full spool.
+ */
+import { SPOOL_HARD_BYTES, SPOOL_SOFT_BYTES } from '../shared/limits.ts'
+import type { ExitMark, ExitReason, GapMark, RawMark, StderrMark, TurnResult } from '../shared/marks.ts'
+import type { HeldRun as Held } from '../shared/frames.ts'
+import type { Clock } from './clock.ts'
+import { Outbox } from './outbox.ts'
+import type { Spool } from './spool.ts'
+
+export type CancelMode = 'interrupt' | 'term' | 'kill'
+
+/** Where a turn's output goes. Synchronous: what was read is kept before anything else is read. */
+export interface TurnSink {
+  /** An event line without its `\n`; returns its seq. */
+  line(bytes: Uint8Array): number
+  mark(mark: RawMark | GapMark | StderrMark): void
+}
+
+export interface TurnEnd {
+  readonly code: number | null
+  readonly signal: string | null
+  readonly result: TurnResult | undefined
+}
+
+/** A prepared CLI: spawned and ready, with nothing sent to a model yet. */
+export interface CliProcess {
+  readonly cliVersion: string
+  /** Writes the prompt. Resolves when the process has exited, its output was read to the end and nothing of it is left. Never rejects. */
+  turn(sink: TurnSink): Promise<TurnEnd>
+  /** Resolves when nothing of it is alive. */
+  cancel(mode: CancelMode): Promise<void>
+  pause(): void
+  resume(): void
+}
+
+export type Prepared = { readonly process: CliProcess; readonly cwd: string; readonly provider: string; dispose(): Promise<void> }
+
+export type HeldRunEvents = {
+  /** There is something new to send. */
+  changed(run: HeldRun): void
+  log(message: string, fields: Record<string, unknown>): void
+}
+
+export class HeldRun {
+  readonly run: string
+  readonly fence: number
+  readonly outbox: Outbox
+  readonly #spool: Spool
+  readonly #clock: Clock
+  readonly #events: HeldRunEvents
+  readonly #prepared: Prepared | undefined
+  readonly #sessionId: string
+  readonly #timeoutMs: number
+  #state: Held['state']
+  #reason: ExitReason | undefined
+  #message: string | undefined
+  #startedAt: number | undefined
+  #leasedAt: number
+  #ended: Promise<void> | undefined
+  #stopTimeout: (() => void) | undefined
+  #paused = false
+  #full = false
+
+  constructor(parts: { spool: Spool; clock: Clock; events: HeldRunEvents; prepared?: Prepared; timeoutMs?: number }) {
+    this.#spool = parts.spool
+    this.#clock = parts.clock
+    this.#events = parts.events
+    this.#prepared = parts.prepared
+    this.#timeoutMs = parts.timeoutMs ?? 0
+    this.#sessionId = parts.spool.intent.session
+    this.run = parts.spool.intent.run
+    this.fence = parts.spool.intent.fence
+    this.outbox = new Outbox(parts.spool)
+    this.#leasedAt = parts.clock.now()
+    this.#state = parts.prepared ? 'accepted' : 'exited'
+  }
+
+  get held(): Held {
+    return { run: this.run, fence: this.fence, state: this.#state, last: this.#spool.last }
+  }
+
+  get cwd(): string {
+    return this.#prepared?.cwd ?? ''
+  }
+
+  get sessionId(): string {
+    return this.#sessionId
+  }
+
+  /** A process of it is alive, or may become so. */
+  get active(): boolean {
+    return this.#state !== 'exited'
+  }
+
+  get sinceLeaseMs(): number {
+    return this.#clock.now() - this.#leasedAt
+  }
+
+  /** The first lease is *go*; every later one renews. `ageMs` is how old the lease may already be. */
+  leased(ageMs: number, ttlMs: number): void {
+    this.#leasedAt = this.#clock.now() - ageMs
+    if (this.#state !== 'accepted' || this.#reason) return
+    // Past half its life the router may be about to give the run up; then it must not start here.
+    if (ageMs >= ttlMs / 2) void this.end('not_started', 'kill', 'the go came too late')
+    else this.#ended ??= this.#go()
+  }
+
+  acked(seq: number, part: number, window: number): void {
+    this.outbox.ack(seq, part, window)
+    this.#backpressure()
+  }
+
+  /** Ends it for `reason`; the first reason given is the one that counts. Resolves when nothing of it is alive. */
+  async end(reason: ExitReason, mode: CancelMode, message?: string): Promise<void> {
+    if (this.#state === 'exited') return
+    if (!this.#reason) {
+      this.#reason = reason
+      this.#message = message
+    }
+    await this.#prepared?.process.cancel(mode)
+    // Without a go there is no turn that would write the exit.
+    this.#ended ??= this.#exit({ code: null, signal: null, result: undefined })
+    await this.#ended
+  }
+
+  /** Closes what is open; with `forget`, nothing of it is left on this disk. */
+  async release(forget: boolean): Promise<void> {
+    this.#stopTimeout?.()
+    if (forget) this.#spool.remove()
+    else this.#spool.close()
+    await this.#prepared?.dispose()
+  }
+
+  async sync(): Promise<void> {
+    await this.#spool.sync()
+  }
+
+  async #go(): Promise<void> {
+    const prepared = this.#prepared!
+    this.#state = 'starting'
+    try {
+      await this.#spool.starting()
+    } catch (error) {
+      return this.#startFailed(error)
+    }
+    // A cancel may have arrived while the disk was busy.
+    if (this.#reason) return this.#exit({ code: null, signal: null, result: undefined })
+    this.#startedAt = this.#clock.now()
+    this.#state = 'running'
+    try {
+      this.#spool.mark({
+        kind: 'started',
+        session_id: this.#sessionId,
+        provider: prepared.provider,
+        cli_version: prepared.process.cliVersion,
+        cwd: prepared.cwd,
+        warm: false,
+      })
+    } catch (error) {
+      return this.#startFailed(error)
+    }
+    this.#events.changed(this)
+    this.#stopTimeout = this.#clock.after(this.#timeoutMs, () => void this.end('timeout', 'interrupt'))
+    const end = await prepared.process.turn({ line: (bytes) => this.#line(bytes), mark: (mark) => this.#keep(() => this.#spool.mark(mark)) })
+    await this.#exit(end)
+  }
+
+  async #startFailed(error: unknown): Promise<void> {
+    this.#events.log('the start of a run could not be kept', { run: this.run, err: error })
+    this.#reason ??= 'spool_full'
+    await this.#prepared?.process.cancel('kill')
+    await this.#exit({ code: null, signal: null, result: undefined })
+  }
+
+  #line(bytes: Uint8Array): number {
+    return this.#keep(() => this.#spool.line(bytes))
+  }
+
+  /** A spool that takes no more ends the run; what was kept before is still sent. */
+  #keep(write: () => number): number {
+    if (this.#full) return this.#spool.last
+    try {
+      const seq = write()
+      this.#events.changed(this)
+      this.#backpressure()
+      return seq
+    } catch (error) {
+      this.#overflow(error)
+      return this.#spool.last
+    }
+  }
+
+  #overflow(error: unknown): void {
+    this.#full = true
+    this.#events.log('the spool takes no more; the run is ended', { run: this.run, err: error })
+    void this.end('spool_full', 'kill')
+  }
+
+  #backpressure(): void {
+    const waiting = this.#spool.bytesAfter(this.outbox.acked)
+    if (waiting > SPOOL_HARD_BYTES && !this.#full) this.#overflow(new Error(`${waiting} bytes are waiting to be acknowledged`))
+    const pause = waiting > SPOOL_SOFT_BYTES
+    if (pause === this.#paused) return
+    this.#paused = pause
+    if (pause) this.#prepared?.process.pause()
+    else this.#prepared?.process.resume()
+  }
+
+  async #exit(end: TurnEnd): Promise<void> {
+    this.#stopTimeout?.()
+    const reason = this.#reason ?? (end.result ? 'completed' : 'crashed')
+    const mark: ExitMark = {
+      kind: 'exit',
+      code: end.code,
+      signal: end.signal,
+      reason,
+      ...(this.#message === undefined ? {} : { message: this.#message }),
+      ...(end.result ? { result: end.result } : {}),
+      duration_ms: this.#startedAt === undefined ? 0 : Math.round(this.#clock.now() - this.#startedAt),
+    }
+    await this.#keepExit(mark)
+    this.#state = 'exited'
+    this.#events.changed(this)
+  }
+
+  /** The exit is the one mark that must get through: with a full disk it waits for room. */
+  async #keepExit(mark: ExitMark): Promise<void> {
+    for (;;) {
+      try {
+        this.#spool.mark(mark)
+        await this.#spool.sync()
+        return
+      } catch (error) {
+        if (this.#spool.hasExit) return
+        this.#events.log('the exit of a run cannot be written yet', { run: this.run, err: error })
+        await new Promise<void>((resolve) => this.#clock.after(1_000, resolve))
+      }
+    }
+  }
+}

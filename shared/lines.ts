@@ -1,0 +1,67 @@
+/**
+ * Bytes in, lines out. It splits on the byte 0x0a only and never decodes, so a character cut at a chunk border stays whole.
+ *
+ * What a line means, and what becomes of one that is too long, is the caller's business.
+ */
+import { LINE_CAP } from './limits.ts'
+
+/** A line without its `\n`, or the size in bytes of one that went past the cap and was not kept. */
+export type Line = { bytes: Uint8Array } | { tooLong: number }
+
+const NEWLINE = 0x0a
+
+export class LineSplitter {
+  readonly #cap: number
+  /** The beginning of the current line, as views of earlier chunks: joined once, so a long line costs one copy. */
+  #held: Uint8Array[] = []
+  /** Bytes of the current line so far, kept or not. */
+  #length = 0
+
+  constructor(cap: number = LINE_CAP) {
+    this.#cap = cap
+  }
+
+  /** Returns the lines that this chunk completes. They may be views of it, so its memory must not be written again. */
+  push(chunk: Uint8Array): Line[] {
+    const lines: Line[] = []
+    let from = 0
+    for (let at = chunk.indexOf(NEWLINE); at >= 0; at = chunk.indexOf(NEWLINE, from)) {
+      this.#take(chunk.subarray(from, at))
+      lines.push(this.#finish())
+      from = at + 1
+    }
+    this.#take(chunk.subarray(from))
+    return lines
+  }
+
+  /** The last line, if it lacks its `\n`. */
+  end(): Line[] {
+    return this.#length === 0 ? [] : [this.#finish()]
+  }
+
+  #take(piece: Uint8Array): void {
+    this.#length += piece.length
+    if (this.#length > this.#cap) this.#held = []
+    else if (piece.length > 0) this.#held.push(piece)
+  }
+
+  #finish(): Line {
+    const held = this.#held
+    const length = this.#length
+    this.#held = []
+    this.#length = 0
+    return length > this.#cap ? { tooLong: length } : { bytes: join(held, length) }
+  }
+}
+
+function join(pieces: readonly Uint8Array[], length: number): Uint8Array {
+  const [first] = pieces
+  if (first && pieces.length === 1) return first
+  const whole = new Uint8Array(length)
+  let at = 0
+  for (const piece of pieces) {
+    whole.set(piece, at)
+    at += piece.length
+  }
+  return whole
+}

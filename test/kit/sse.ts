@@ -1,0 +1,35 @@
+/** Reads a stream of server-sent events to its end, keeping the bytes. */
+import { createParser, type EventSourceMessage } from 'eventsource-parser'
+
+export type Stream = { bytes: Buffer; events: EventSourceMessage[]; text: string }
+
+/** `stopAfter` ends the reading early, as a client that leaves. */
+export async function readSse(response: Response, stopAfter?: (events: readonly EventSourceMessage[]) => boolean): Promise<Stream> {
+  const events: EventSourceMessage[] = []
+  const parser = createParser({ onEvent: (event) => events.push(event) })
+  const chunks: Uint8Array[] = []
+  const decoder = new TextDecoder()
+  const reader = response.body!.getReader()
+  for (;;) {
+    const { done, value } = await reader.read()
+    if (done) break
+    chunks.push(value)
+    parser.feed(decoder.decode(value, { stream: true }))
+    if (stopAfter?.(events)) {
+      await reader.cancel()
+      break
+    }
+  }
+  const bytes = Buffer.concat(chunks)
+  return { bytes, events, text: bytes.toString() }
+}
+
+/** The ids of the events must be exactly these: 1, 2, 3 … */
+export function idsOf(events: readonly EventSourceMessage[]): number[] {
+  return events.map((event) => Number(event.id))
+}
+
+/** What of an SSE stream is the run's: comments and the retry hint differ from one reading to the next. */
+export function eventBytes(bytes: Buffer): Buffer {
+  return Buffer.from(bytes.toString('latin1').replaceAll(/(^|\n\n)(?:: [^\n]*\n\n|retry: \d+\n\n)+/g, '$1'), 'latin1')
+}
