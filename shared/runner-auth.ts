@@ -26,6 +26,7 @@ const Private = z
   .unknown()
   .refine((d) => d === undefined, 'is the private half of the key; it must never leave the machine')
   .optional()
+  .describe('Never: the private half stays on the machine')
 
 /** The key a runner signs with: Ed25519, public half (RFC 8037 §2). */
 export const SigningJwk = z.strictObject({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: Coordinate, d: Private })

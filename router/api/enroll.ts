@@ -12,6 +12,7 @@ const route = createRoute({
   tags: ['runners'],
   summary: 'Enrol a machine',
   description: 'Called by `runyard runner enroll`. Takes the public halves of two keys that were made on the machine.',
+  security: [],
   middleware: [noOrigin] as const,
   request: { body: { required: true, content: { 'application/json': { schema: EnrollRequest } } } },
   responses: {

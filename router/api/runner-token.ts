@@ -12,6 +12,7 @@ const route = createRoute({
   tags: ['runners'],
   summary: 'Trade a signed assertion for a runner token',
   description: 'Called by the runner itself. The token is good for 15 minutes and for runner routes only.',
+  security: [],
   middleware: [noOrigin] as const,
   request: { body: { required: true, content: { 'application/json': { schema: RunnerTokenRequest } } } },
   responses: {

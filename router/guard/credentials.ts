@@ -31,8 +31,8 @@ export function readToken(headers: Headers): string {
 
 function fromScheme(header: string): string {
   const space = header.indexOf(' ')
-  const scheme = header.slice(0, Math.max(space, 0)).toLowerCase()
-  const rest = header.slice(space + 1).trim()
+  const scheme = (space < 0 ? header : header.slice(0, space)).toLowerCase()
+  const rest = space < 0 ? '' : header.slice(space + 1).trim()
   if (scheme === 'bearer') return checked(rest, 'authorization')
   if (scheme === 'basic') return checked(basicPassword(rest), 'the password of Basic')
   throw refuse(`the authorization header is neither Bearer nor Basic: ${HOW}`)

@@ -16,6 +16,7 @@ const route = createRoute({
   path: '/.well-known/jwks.json',
   tags: ['operations'],
   summary: 'Public keys that our tokens are signed with',
+  security: [],
   responses: {
     200: { description: 'A JSON Web Key Set (RFC 7517 §5)', content: { 'application/json': { schema: z.object({ keys: z.array(Jwk) }) } } },
   },

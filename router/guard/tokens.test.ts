@@ -1,0 +1,260 @@
+import { eq } from 'drizzle-orm'
+import { base64url, SignJWT, UnsecuredJWT, type JWTHeaderParameters, type JWTPayload } from 'jose'
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { tokens } from '../../drizzle/schema.ts'
+import { ADMIN_ROUTE, APP_ROUTE, identityRouter, RUNNER_ROUTE, UPGRADE, type Answer, type IdentityRouter } from '../../test/support/identity-router.ts'
+import { insertRunner } from '../store/runners.ts'
+import { generateSigningJwk, importKeys } from './keys.ts'
+import { mint } from './tokens.ts'
+
+let router: IdentityRouter
+let nowS: number
+beforeAll(async () => {
+  router = await identityRouter()
+  nowS = router.clock.now / 1000
+})
+afterAll(() => router.close())
+
+const asApp = (token: string): Promise<Answer> => router.call(APP_ROUTE, { token })
+const asAdmin = (token: string): Promise<Answer> => router.call(ADMIN_ROUTE, { token, body: {} })
+const asRunner = (token: string): Promise<Answer> => router.call(RUNNER_ROUTE, { token, headers: UPGRADE })
+
+const good = (): JWTPayload => ({
+  iss: 'https://router.test',
+  aud: 'runyard:app',
+  sub: 'test',
+  jti: crypto.randomUUID(),
+  iat: nowS,
+  exp: nowS + 60,
+  tenant: 'acme',
+  scope: 'runs:read',
+})
+const without = (claim: string): JWTPayload => {
+  const { [claim]: _, ...rest } = good()
+  return rest
+}
+const header = (): JWTHeaderParameters => ({ alg: 'EdDSA', typ: 'runyard-app+jwt', kid: router.deps.keys.kid })
+/** Signed with the router's own key, as no attacker could: what remains is the judgement of the claims. */
+const forge = (claims: JWTPayload, over: Partial<JWTHeaderParameters> = {}): Promise<string> =>
+  new SignJWT(claims).setProtectedHeader({ ...header(), ...over }).sign(router.jwk)
+
+async function expectRefused(token: string, message?: RegExp): Promise<void> {
+  const { status, body, headers } = await asApp(token)
+  expect({ status, code: body['code'] }).toEqual({ status: 401, code: 'unauthenticated' })
+  expect(headers.get('www-authenticate')).toMatch(/^Bearer/)
+  if (message) expect(body['detail']).toMatch(message)
+  expect(JSON.stringify(body)).not.toContain(token.slice(0, 40))
+}
+
+describe('which routes a token opens', () => {
+  it('an app token opens app routes, and is refused by name on the others', async () => {
+    const { token } = await router.mint()
+    expect((await asApp(token)).status).toBe(200)
+    expect(await asAdmin(token)).toMatchObject({ status: 403, body: { code: 'forbidden', detail: expect.stringContaining('admin token') } })
+    expect(await asRunner(token)).toMatchObject({ status: 403, body: { code: 'forbidden', detail: expect.stringContaining('runner token') } })
+  })
+
+  it('an admin token opens admin and app routes', async () => {
+    const { token } = await router.mint({ kind: 'admin' })
+    expect((await asApp(token)).status).toBe(200)
+    expect((await asAdmin(token)).status).toBe(201)
+    expect((await asRunner(token)).status).toBe(403)
+  })
+
+  it('a runner token opens runner routes only', async () => {
+    await insertRunner(router.deps.store.db, { id: 'rnr_1', tenant: 'acme', pool: 'gpu', name: 'a', labels: {}, signingJwk: {}, sealingJwk: {}, createdAt: 0 })
+    const wish = { kind: 'runner', tenant: 'acme', subject: 'rnr_1', jti: 'j', scopes: [], pool: 'gpu', ttlS: 900 } as const
+    const { token } = await mint(router.deps.keys, wish, router.clock.now)
+    expect((await asApp(token)).status).toBe(403)
+    expect((await asAdmin(token)).status).toBe(403)
+    expect(await asRunner(token)).toMatchObject({ status: 200, body: { runner: 'rnr_1', tenant: 'acme', pool: 'gpu' } })
+    expect(await router.call(RUNNER_ROUTE, { token, headers: { ...UPGRADE, origin: 'http://localhost:8787' } })).toMatchObject({ status: 403, body: { code: 'origin' } })
+  })
+
+  it('a runner token is dead when its runner is unknown or has moved', async () => {
+    for (const [subject, tenant, pool] of [['rnr_2', 'acme', 'gpu'], ['rnr_1', 'other', 'gpu'], ['rnr_1', 'acme', 'default'], ["rnr_1' OR '1'='1", 'acme', 'gpu']] as const) {
+      const { token } = await mint(router.deps.keys, { kind: 'runner', tenant, subject, jti: 'j', scopes: [], pool, ttlS: 900 }, router.clock.now)
+      expect((await asRunner(token)).status).toBe(401)
+    }
+  })
+
+  it.each(['authorization: Bearer', 'x-api-key', 'Basic'])('a token is taken by %s', async (how) => {
+    const { token } = await router.mint()
+    const headers: Record<string, string> =
+      how === 'Basic' ? { authorization: `Basic ${btoa(`me:${token}`)}` } : how === 'x-api-key' ? { 'x-api-key': token } : { authorization: `Bearer ${token}` }
+    expect((await router.call(APP_ROUTE, { headers })).status).toBe(200)
+  })
+
+  it('no token is 401 with a challenge', async () => {
+    const { status, headers } = await router.call(APP_ROUTE)
+    expect(status).toBe(401)
+    expect(headers.get('www-authenticate')).toMatch(/^Bearer/)
+  })
+})
+
+describe('scopes', () => {
+  it('a route that asks for a scope is closed to a token without it', async () => {
+    const { token } = await router.mint({ scopes: ['runs:write', 'stats:read'] })
+    expect(await asApp(token)).toMatchObject({ status: 403, body: { code: 'forbidden', scope: 'runs:read' } })
+  })
+
+  it.each(['*', 'runs:*', 'all', 'RUNS:READ', 'runs:read\truns:write', 'runs', '', 'runs:readx', '__proto__', 'admin'])(
+    'the claim %j grants nothing on an app route',
+    async (scope) => {
+      expect((await asApp(await forge({ ...good(), scope }))).status).toBe(403)
+    },
+  )
+
+  it('an unknown scope beside a known one does no harm', async () => {
+    expect((await asApp(await forge({ ...good(), scope: 'future:thing runs:read *' }))).status).toBe(200)
+  })
+
+  it('an app token that claims admin is still an app token', async () => {
+    expect((await asAdmin(await forge({ ...good(), scope: 'admin runs:read' }))).status).toBe(403)
+  })
+})
+
+describe('a token that is not ours', () => {
+  it('is refused when another key signed it, under our key id or its own', async () => {
+    const jwk = await generateSigningJwk()
+    const foreign = await importKeys(jwk, 'https://router.test')
+    await expectRefused(await foreign.sign('runyard-app+jwt', good()), /not signed by this router/)
+    await expectRefused(await new SignJWT(good()).setProtectedHeader(header()).sign(jwk))
+  })
+
+  it('is refused without a key id', async () => {
+    await expectRefused(await new SignJWT(good()).setProtectedHeader({ alg: 'EdDSA', typ: 'runyard-app+jwt' }).sign(router.jwk))
+  })
+
+  it('is refused with alg none, in any spelling', async () => {
+    await expectRefused(new UnsecuredJWT(good()).encode())
+    const payload = base64url.encode(JSON.stringify(good()))
+    for (const alg of ['none', 'None', 'NONE', '', 'EdDSA']) {
+      await expectRefused(`${base64url.encode(JSON.stringify({ ...header(), alg }))}.${payload}.`)
+    }
+  })
+
+  it('is refused with HS256 and our public key as the secret', async () => {
+    const { x } = router.jwk
+    for (const secret of [base64url.decode(x), new TextEncoder().encode(x), new TextEncoder().encode(JSON.stringify(router.deps.keys.jwks.keys[0]))]) {
+      await expectRefused(await new SignJWT(good()).setProtectedHeader({ ...header(), alg: 'HS256' }).sign(secret))
+    }
+  })
+
+  it('is refused when it brings its own key', async () => {
+    const jwk = await generateSigningJwk()
+    const { d: _, ...publicHalf } = jwk
+    await expectRefused(await new SignJWT(good()).setProtectedHeader({ ...header(), jwk: publicHalf }).sign(jwk))
+    await expectRefused(await new SignJWT(good()).setProtectedHeader({ ...header(), jku: 'https://evil.example/jwks.json', kid: 'evil' }).sign(jwk))
+  })
+
+  it('is refused when a bit of it was changed', async () => {
+    const { token } = await router.mint()
+    const [head = '', , signature = ''] = token.split('.')
+    await expectRefused(`${head}.${base64url.encode(JSON.stringify({ ...good(), tenant: 'other' }))}.${signature}`)
+    await expectRefused(`${base64url.encode(JSON.stringify({ ...header(), typ: 'runyard-admin+jwt' }))}.${token.split('.').slice(1).join('.')}`)
+  })
+
+  it.each(['a', 'a.b.c', '..', 'null', '{}', 'e30.e30.e30', "' OR 1=1 --", '../../etc/passwd', 'a.b.c.d.e'])('%j is refused', async (token) => {
+    expect((await router.call(APP_ROUTE, { headers: { 'x-api-key': token } })).status).toBe(401)
+  })
+
+  it('is refused when it is larger than 8 KiB, whatever it holds', async () => {
+    const token = await forge({ ...good(), padding: 'x'.repeat(8_192) })
+    const { status, body } = await asApp(token)
+    expect(status).toBe(401)
+    expect(body['detail']).toMatch(/longer than 8192 bytes/)
+  })
+})
+
+describe('claims', () => {
+  it('the control: these claims are good', async () => {
+    expect((await asApp(await forge(good()))).status).toBe(200)
+  })
+
+  it.each(['iss', 'aud', 'sub', 'jti', 'iat', 'exp', 'tenant', 'scope'])('a token without %s is refused', async (claim) => {
+    await expectRefused(await forge(without(claim)))
+  })
+
+  it.each<[string, () => JWTPayload]>([
+    ['another issuer', () => ({ ...good(), iss: 'https://evil.test' })],
+    ['the audience of another kind', () => ({ ...good(), aud: 'runyard:admin' })],
+    ['an audience that only contains ours', () => ({ ...good(), aud: 'runyard:app2' })],
+    ['an empty subject', () => ({ ...good(), sub: '' })],
+    ['a tenant that is no name', () => ({ ...good(), tenant: "acme' OR '1'='1" })],
+    ['a tenant that climbs', () => ({ ...good(), tenant: '../other' })],
+    ['a scope that is a list', () => ({ ...good(), scope: ['runs:read'] })],
+    ['an expiry that is text', () => ({ ...good(), exp: '9999999999' as unknown as number })],
+    ['a pool, which only runners have', () => ({ ...good(), pool: 'default' })],
+  ])('%s is refused', async (_name, claims) => {
+    await expectRefused(await forge(claims()))
+  })
+
+  it('the kind in the header must fit the audience', async () => {
+    await expectRefused(await forge(good(), { typ: 'runyard-admin+jwt' }))
+    await expectRefused(await forge({ ...good(), aud: 'runyard:runner' }, { typ: 'runyard-runner+jwt' }))
+  })
+
+  it.each(['JWT', 'at+jwt', 'runyard-assertion+jwt', 'application/runyard-app+jwt', '', undefined])('typ %j is refused', async (typ) => {
+    await expectRefused(await forge(good(), { typ } as Partial<JWTHeaderParameters>))
+  })
+
+  it('a critical extension that nobody here knows is refused', async () => {
+    const token = await new SignJWT(good()).setProtectedHeader({ ...header(), crit: ['x-new'], 'x-new': true }).sign(router.jwk, { crit: { 'x-new': true } })
+    await expectRefused(token)
+  })
+
+  it('clocks may be 30 s apart, and no more', async () => {
+    expect((await asApp(await forge({ ...good(), exp: nowS - 29 }))).status).toBe(200)
+    await expectRefused(await forge({ ...good(), exp: nowS - 30 }), /expired/)
+    expect((await asApp(await forge({ ...good(), iat: nowS + 30 }))).status).toBe(200)
+    await expectRefused(await forge({ ...good(), iat: nowS + 31 }), /not valid yet/)
+    await expectRefused(await forge({ ...good(), nbf: nowS + 31 }), /not valid yet/)
+  })
+})
+
+describe('the record of a token', () => {
+  it('a revoked token is refused from the next request on', async () => {
+    const { token, jti } = await router.mint()
+    expect((await asApp(token)).status).toBe(200)
+    await router.deps.store.db.update(tokens).set({ revokedAt: router.clock.now }).where(eq(tokens.jti, jti))
+    await expectRefused(token, /revoked/)
+  })
+
+  it('never holds the token', async () => {
+    const { token, jti } = await router.mint()
+    const rows = await router.deps.store.db.select().from(tokens).where(eq(tokens.jti, jti))
+    expect(rows).toHaveLength(1)
+    expect(JSON.stringify(rows)).not.toContain(token.split('.')[2])
+  })
+
+  it('a token whose tenant is not that of its record is refused', async () => {
+    const { jti } = await router.mint({ tenant: 'acme' })
+    await expectRefused(await forge({ ...good(), jti, tenant: 'other' }))
+  })
+})
+
+it('the public key set verifies our tokens and holds nothing private', async () => {
+  const { body, headers, status } = await router.call('/.well-known/jwks.json')
+  expect(status).toBe(200)
+  expect(headers.get('cache-control')).toMatch(/public, max-age=\d+/)
+  expect(body).toEqual({ keys: [{ kty: 'OKP', crv: 'Ed25519', x: router.jwk.x, kid: router.deps.keys.kid, use: 'sig', alg: 'EdDSA' }] })
+  expect(JSON.stringify(body)).not.toContain(router.jwk.d)
+})
+
+describe('the signing key', () => {
+  it('must be a whole private Ed25519 key whose halves match', async () => {
+    const [a, b] = [await generateSigningJwk(), await generateSigningJwk()]
+    const { d: _, ...publicHalf } = a
+    for (const bad of [undefined, null, 'key', {}, publicHalf, { ...a, crv: 'X25519' }, { ...a, kty: 'EC' }, { ...a, x: b.x }, { ...a, d: 'AAAA' }]) {
+      await expect(importKeys(bad, 'i')).rejects.toThrow()
+    }
+  })
+
+  it('has the same id each time it is imported', async () => {
+    const jwk = await generateSigningJwk()
+    const [one, two] = [await importKeys(jwk, 'a'), await importKeys({ ...jwk }, 'b')]
+    expect(one.kid).toBe(two.kid)
+    expect(one.kid).toMatch(/^[\w-]{43}$/)
+  })
+})

@@ -1,0 +1,97 @@
+/**
+ * The real app on a real database file, as a host that has no runner connected. The clock is the test's.
+ */
+import { mkdtemp, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import type { OpenAPIHono } from '@hono/zod-openapi'
+import { Fault } from '../../shared/faults.ts'
+import { createApp } from '../../router/app.ts'
+import { generateSigningJwk, importKeys, type SigningJwk } from '../../router/guard/keys.ts'
+import { mintToken, type TokenWish } from '../../router/guard/mint.ts'
+import { openDatabase, type Database } from '../../router/node/database.ts'
+import type { AppEnv, Deps, RouterSettings, RunnerHub } from '../../router/ports.ts'
+
+export interface IdentityRouter {
+  readonly app: OpenAPIHono<AppEnv>
+  readonly deps: Deps
+  readonly database: Database
+  readonly jwk: SigningJwk
+  readonly clock: { now: number }
+  mint(wish?: Partial<TokenWish>): Promise<{ token: string; jti: string }>
+  call(path: string, init?: { method?: string; token?: string; body?: unknown; headers?: Record<string, string> }): Promise<Answer>
+  close(): Promise<void>
+}
+export interface Answer {
+  status: number
+  headers: Headers
+  body: Record<string, unknown>
+}
+
+const noRunners: RunnerHub = {
+  connect: (c, who) => Promise.resolve(c.json(who)),
+  dispatch: () => Promise.reject(new Fault('no_runner')),
+  events: () => {
+    throw new Fault('run_not_found')
+  },
+  cancel: () => Promise.resolve(),
+  online: () => Promise.resolve([]),
+  load: () => Promise.resolve({ runners: 0, slots: 0, busy: 0, cliVersion: null }),
+}
+
+export async function identityRouter(settings: Partial<RouterSettings> = {}): Promise<IdentityRouter> {
+  const dir = await mkdtemp(join(tmpdir(), 'runyard-identity-'))
+  const database = await openDatabase(join(dir, 'router.db'))
+  const jwk = await generateSigningJwk()
+  const clock = { now: 1_800_000_000_000 }
+  const background: Promise<unknown>[] = []
+  let ids = 0
+  const deps: Deps = {
+    store: database,
+    hub: noRunners,
+    platform: {
+      now: () => clock.now,
+      id: () => (++ids).toString(16).padStart(32, '0'),
+      random: Math.random,
+      background: (work) => void background.push(work),
+      vitals: () => ({ uptimeS: 0, memory: { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 } }),
+    },
+    keys: await importKeys(jwk, 'https://router.test'),
+    settings: { publicUrl: undefined, allowedHosts: [], corsOrigins: [], timeoutS: 60, ...settings },
+    log: { info: () => undefined, warn: () => undefined, error: () => undefined },
+  }
+  const app = createApp(() => deps)
+  return {
+    app,
+    deps,
+    database,
+    jwk,
+    clock,
+    mint: (wish) => mintToken(deps, { kind: 'app', tenant: 'acme', subject: 'test', ...wish }),
+    async call(path, { method, token, body, headers } = {}) {
+      const response = await app.request(`http://localhost:8787${path}`, {
+        method: method ?? (body === undefined ? 'GET' : 'POST'),
+        headers: {
+          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+          ...headers,
+        },
+        ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+      })
+      const text = await response.text()
+      const json: unknown = text === '' ? {} : JSON.parse(text)
+      return { status: response.status, headers: response.headers, body: { ...Object(json) } }
+    },
+    async close() {
+      await Promise.all(background)
+      database.close()
+      await rm(dir, { recursive: true, force: true })
+    },
+  }
+}
+
+/** A route of each kind, to see which tokens open it. */
+export const APP_ROUTE = '/v1/runners'
+export const ADMIN_ROUTE = '/admin/v1/enrolment-tokens'
+export const RUNNER_ROUTE = '/v1/runners/connect'
+export const UPGRADE = { upgrade: 'websocket', connection: 'Upgrade', 'sec-websocket-protocol': 'runyard.v1' }
