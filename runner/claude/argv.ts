@@ -1,0 +1,61 @@
+/**
+ * The command line of the CLI: a constant row of `--flag=value` tokens, of which only checked values vary.
+ *
+ * It decides nothing about policy: the spec was held against the owner's rules before. No text of a user, nothing long
+ * and nothing secret is here, because any local user reads argv in `ps` and one argument ends at 131,071 bytes:
+ * the prompt goes by stdin, prompts of the system, agents and the JSON schema by `initialize` (input.ts), permission
+ * rules and MCP servers by files (settings.ts).
+ */
+import type { RunSpec, SessionUse } from '../../shared/run-spec.ts'
+
+export type ClaudeFiles = { settings: string; mcpConfig?: string }
+
+/** `-p` in first place costs 13 % of the start (measured on 2.1.197), so it is not there. */
+const CONSTANT = [
+  '--input-format=stream-json',
+  '--output-format=stream-json',
+  '--verbose',
+  // A repository's settings redirect the API, run hooks and set modes; `user` reads the runner's own config dir only.
+  '--setting-sources=user',
+  '--strict-mcp-config',
+  // Behind the newline guard of input.ts, a second lock on `/config k=v`, which writes settings that outlive the run.
+  // Its price on 2.1.197: skills and the Skill tool are gone; agents, also of files, are not touched.
+  '--disable-slash-commands',
+  '-p',
+] as const
+
+export function claudeArgv(spec: RunSpec, files: ClaudeFiles): string[] {
+  return [
+    ...CONSTANT,
+    // Resuming does not restore the mode, and a settings file may name another one.
+    `--permission-mode=${spec.permission_mode ?? 'default'}`,
+    `--settings=${files.settings}`,
+    // Without a model the CLI takes the account's default, which nobody here can know. An empty value is taken literally.
+    ...flag('model', spec.model),
+    ...flag('fallback-model', spec.fallback_model),
+    ...flag('effort', spec.effort),
+    ...flag('agent', spec.agent),
+    ...flag('max-turns', spec.max_turns?.toString()),
+    ...flag('max-budget-usd', spec.max_budget_usd?.toString()),
+    // The empty list is `--tools=`: no built-in tool at all.
+    ...flag('tools', spec.tools?.join(',')),
+    ...flag('mcp-config', files.mcpConfig),
+    ...(spec.include_partial_messages === true ? ['--include-partial-messages'] : []),
+    ...session(spec.session),
+  ]
+}
+
+function flag(name: string, value: string | undefined): string[] {
+  return value === undefined ? [] : [`--${name}=${value}`]
+}
+
+function session(use: SessionUse): string[] {
+  switch (use.mode) {
+    case 'new':
+      return [`--session-id=${use.id}`]
+    case 'resume':
+      return [`--resume=${use.id}`]
+    case 'fork':
+      return [`--resume=${use.from}`, '--fork-session', `--session-id=${use.id}`]
+  }
+}

@@ -1,0 +1,147 @@
+/**
+ * One line of the CLI's stdout: an event to pass on byte for byte, a control message for the driver, or neither.
+ *
+ * Each line is parsed once and only to read from it; what travels are its bytes. Unknown types are events: the CLI adds
+ * some with each version. Stdout can be forged by a tool of the same user, so nothing here is proof.
+ */
+import { z } from 'zod'
+import type { GapMark, RawMark } from '../../shared/marks.ts'
+
+/** A line that cannot be an event is kept up to this size: as base64 it still fits one message. */
+const RAW_CAP = 128 * 1024
+const CR = 0x0d
+
+const count = z.int().nonnegative().catch(0)
+const Usage = z.object({
+  input_tokens: count,
+  output_tokens: count,
+  cache_creation_input_tokens: count,
+  cache_read_input_tokens: count,
+})
+
+/** What is read of a `result`. A field that went missing with a new version is read as its zero, and `is_error` as true. */
+export const CliResult = z.object({
+  subtype: z.string().catch(''),
+  is_error: z.boolean().catch(true),
+  api_error_status: z.int().nullable().catch(null),
+  terminal_reason: z.string().catch(''),
+  stop_reason: z.string().nullable().catch(null),
+  result: z.string().catch(''),
+  errors: z.array(z.string()).catch([]),
+  num_turns: count,
+  total_cost_usd: z.number().nonnegative().catch(0),
+  usage: Usage.catch({ input_tokens: 0, output_tokens: 0, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }),
+})
+export type CliResult = z.infer<typeof CliResult>
+
+export type News =
+  | { type: 'init'; sessionId: string; model: string; version: string }
+  /** The end of the turn. Results with an `origin` belong to turns that the CLI started by itself; they are no news. */
+  | { type: 'result'; result: CliResult }
+  /** The category that the CLI gives a failed API call, on its synthetic assistant message. */
+  | { type: 'api_error'; category: string }
+  | { type: 'api_retry'; status: number | null; category: string }
+
+export type Control =
+  | { type: 'answer'; id: string; error?: string; response: Record<string, unknown> }
+  | { type: 'request'; id: string }
+  | { type: 'other' }
+
+export type Output =
+  | { kind: 'event'; news?: News }
+  | { kind: 'control'; control: Control }
+  | { kind: 'raw'; mark: RawMark | GapMark }
+
+type Json = Record<string, unknown>
+
+const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
+
+export function readOutput(bytes: Uint8Array): Output {
+  const text = decode(bytes)
+  const json = text === undefined || bytes.includes(CR) ? undefined : parseObject(text)
+  if (!json) return { kind: 'raw', mark: rawMark(bytes, text) }
+  const control = controlOf(json)
+  if (control) return { kind: 'control', control }
+  const news = newsOf(json)
+  return news ? { kind: 'event', news } : { kind: 'event' }
+}
+
+function controlOf(json: Json): Control | undefined {
+  switch (json['type']) {
+    case 'control_response': {
+      const answer = asObject(json['response'])
+      const response = asObject(answer['response'])
+      const error = answer['subtype'] === 'success' ? {} : { error: asText(answer['error']) || 'no reason given' }
+      return { type: 'answer', id: asText(answer['request_id']), response, ...error }
+    }
+    case 'control_request':
+      return { type: 'request', id: asText(json['request_id']) }
+    case 'control_cancel_request':
+    case 'keep_alive':
+      return { type: 'other' }
+    case 'user':
+      // What was written to stdin, said back.
+      return json['isReplay'] === true ? { type: 'other' } : undefined
+    default:
+      return undefined
+  }
+}
+
+function newsOf(json: Json): News | undefined {
+  switch (json['type']) {
+    case 'result':
+      return 'origin' in json ? undefined : { type: 'result', result: CliResult.parse(json) }
+    case 'assistant': {
+      const category = asText(json['error'])
+      // A subagent's failure is its caller's to handle.
+      return category && typeof json['parent_tool_use_id'] !== 'string' ? { type: 'api_error', category } : undefined
+    }
+    case 'system':
+      return systemNews(json)
+    default:
+      return undefined
+  }
+}
+
+function systemNews(json: Json): News | undefined {
+  if (json['subtype'] === 'init') {
+    const { session_id, model, claude_code_version } = json
+    return { type: 'init', sessionId: asText(session_id), model: asText(model), version: asText(claude_code_version) }
+  }
+  if (json['subtype'] === 'api_retry') {
+    const status = json['error_status']
+    return { type: 'api_retry', status: typeof status === 'number' ? status : null, category: asText(json['error']) }
+  }
+  return undefined
+}
+
+function rawMark(bytes: Uint8Array, text: string | undefined): RawMark | GapMark {
+  if (bytes.length > RAW_CAP) return { kind: 'gap', reason: 'line_too_long', bytes: bytes.length }
+  if (text !== undefined) return { kind: 'raw', encoding: 'utf8', data: text }
+  return { kind: 'raw', encoding: 'base64', data: Buffer.from(bytes).toString('base64') }
+}
+
+function decode(bytes: Uint8Array): string | undefined {
+  try {
+    return decoder.decode(bytes)
+  } catch {
+    return undefined
+  }
+}
+
+function parseObject(text: string): Json | undefined {
+  try {
+    const json: unknown = JSON.parse(text)
+    return typeof json === 'object' && json !== null && !Array.isArray(json) ? (json as Json) : undefined
+  } catch {
+    return undefined
+  }
+}
+
+function asObject(value: unknown): Json {
+  return typeof value === 'object' && value !== null ? (value as Json) : {}
+}
+
+function asText(value: unknown): string {
+  return typeof value === 'string' ? value : ''
+}

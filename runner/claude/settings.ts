@@ -1,0 +1,14 @@
+/**
+ * The `--settings` file of a run: its permission rules.
+ *
+ * They are not on the command line because `--allowed-tools` splits its value at blanks and commas: `Read(a) Write(b)`,
+ * one rule to whoever checked it, became two. In the file an entry stays one rule; one that the CLI cannot read is
+ * ignored by itself and the others hold (seen on 2.1.197 for both lists).
+ */
+import type { RunSpec } from '../../shared/run-spec.ts'
+
+export type ClaudeSettings = { permissions: { allow: readonly string[]; deny: readonly string[] } }
+
+export function claudeSettings(spec: RunSpec): ClaudeSettings {
+  return { permissions: { allow: spec.allowed_tools ?? [], deny: spec.disallowed_tools ?? [] } }
+}
