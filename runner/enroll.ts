@@ -121,7 +121,10 @@ async function post<T>(base: string, path: string, body: object, answer: z.ZodTy
   }
   const { code, detail, title } = problem.data
   const retryable = response.status >= 500 || response.status === 429
-  throw new IdentityError(retryable ? 'unavailable' : 'refused', `the router at ${base} says: ${detail ?? title ?? code} (${code})`)
+  throw new IdentityError(
+    retryable ? 'unavailable' : 'refused',
+    `the router at ${base} says: ${detail ?? title ?? code} (${code})`,
+  )
 }
 
 function invalid(error: z.ZodError): IdentityError {

@@ -2,7 +2,7 @@
  * Taking a place on disk for a new identity and giving it up again. Whoever creates `identity.json` holds the place;
  * what was there before comes back when the router says no.
  */
-import { mkdir, open, rename, rm, rmdir, stat, type FileHandle } from 'node:fs/promises'
+import { lstat, mkdir, open, rename, rm, rmdir, stat, type FileHandle } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { IDENTITY_FILE, IdentityError, isErrno, SEALING_FILE, SIGNING_FILE } from './identity.ts'
 
@@ -19,13 +19,15 @@ export interface Place {
 
 /** Throws `exists` when `dir` holds an identity, or the rest of one, unless `force`. */
 export async function takePlace(dir: string, force: boolean): Promise<Place> {
-  const firstMade = await mkdir(dir, { recursive: true, mode: 0o700 })
+  const firstMade = await mkdir(dir, { recursive: true, mode: 0o700 }).catch((error: unknown) => {
+    throw unusable(dir, error)
+  })
   const saved: string[] = []
   let claim: FileHandle | undefined
   const abandon = async (): Promise<void> => {
     await claim?.close()
-    // Without the claim the files are somebody else's.
-    if (claim) for (const file of FILES) await rm(join(dir, file), { force: true })
+    // Without the claim the files are somebody else's; and they are again once identity.json, the last one, is gone.
+    if (claim) for (const file of FILES.toReversed()) await rm(join(dir, file), { force: true })
     for (const file of saved) await rename(join(dir, `${file}.old`), join(dir, file))
     if (firstMade !== undefined) await removeEmpty(dir, firstMade)
   }
@@ -41,7 +43,7 @@ export async function takePlace(dir: string, force: boolean): Promise<Place> {
     claim = await createSecret(join(dir, IDENTITY_FILE))
   } catch (error) {
     await abandon()
-    throw isErrno(error, 'EEXIST') ? taken(dir) : error
+    throw isErrno(error, 'EEXIST') ? taken(dir) : unusable(dir, error)
   }
   const held = claim
   return {
@@ -73,7 +75,8 @@ async function writeJson(handle: FileHandle, value: object): Promise<void> {
 }
 
 async function exists(path: string): Promise<boolean> {
-  return stat(path).then(
+  // Not `stat`: a symlink that leads nowhere is in the way as well.
+  return lstat(path).then(
     () => true,
     (error: unknown) => {
       if (isErrno(error, 'ENOENT')) return false
@@ -86,7 +89,8 @@ async function exists(path: string): Promise<boolean> {
 async function refuseIfWritable(dir: string): Promise<void> {
   if (process.platform === 'win32') return
   const { mode } = await stat(dir)
-  if ((mode & 0o022) !== 0) throw new IdentityError('invalid', `other users can write to ${dir}; \`chmod 700\` it, or choose another directory`)
+  if ((mode & 0o022) !== 0)
+    throw new IdentityError('invalid', `other users can write to ${dir}; \`chmod 700\` it, or choose another directory`)
 }
 
 async function removeEmpty(dir: string, firstMade: string): Promise<void> {
@@ -98,6 +102,11 @@ async function removeEmpty(dir: string, firstMade: string): Promise<void> {
     )
     if (!gone || at === firstMade || at === dirname(at)) return
   }
+}
+
+function unusable(dir: string, error: unknown): unknown {
+  if (!(error instanceof Error) || error instanceof IdentityError) return error
+  return new IdentityError('invalid', `cannot keep an identity in ${dir}: ${error.message}`, { cause: error })
 }
 
 function taken(dir: string): IdentityError {

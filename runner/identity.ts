@@ -36,9 +36,9 @@ export interface Identity {
 }
 
 /**
- * Why a machine cannot enrol or prove who it is. `unreachable` and `unavailable` may pass by themselves, the others need somebody.
+ * Why a machine cannot enrol or prove who it is. `unreachable` and `unavailable` may pass, the others need somebody.
  * - `exists`: there is an identity already · `broken`: there is one that cannot be used · `invalid`: a value is not acceptable
- * - `unreachable`: no answer · `not_a_router`: an answer, but not from Runyard · `refused`: the router said no · `unavailable`: not now
+ * - `unreachable`: no answer · `not_a_router`: an answer, but not from Runyard · `refused`: it said no · `unavailable`: not now
  */
 export type IdentityProblem = 'exists' | 'broken' | 'invalid' | 'unreachable' | 'not_a_router' | 'refused' | 'unavailable'
 
@@ -67,7 +67,11 @@ export async function loadIdentity(dir: string): Promise<Identity | undefined> {
 }
 
 /** Proof of who we are, for the one who `audience` names. Good for half a minute and once; `now` in milliseconds. */
-export function signAssertion({ runnerId, signingKey }: Pick<Identity, 'runnerId' | 'signingKey'>, audience: string, now: number): Promise<string> {
+export function signAssertion(
+  { runnerId, signingKey }: Pick<Identity, 'runnerId' | 'signingKey'>,
+  audience: string,
+  now: number,
+): Promise<string> {
   const iat = Math.floor(now / 1000)
   return new SignJWT({ iss: runnerId, sub: runnerId, aud: audience, iat, exp: iat + ASSERTION_TTL_S, jti: randomUUID() })
     .setProtectedHeader({ alg: 'EdDSA', typ: ASSERTION_TYP })
@@ -97,7 +101,11 @@ async function refuseIfShared(dir: string, path: string): Promise<void> {
   const { mode } = await stat(path).catch((error: unknown) => {
     throw broken(dir, `${path} cannot be read`, error)
   })
-  if ((mode & 0o077) !== 0) throw new IdentityError('broken', `${path} can be read by other users (mode ${(mode & 0o777).toString(8)}); enrol anew, or \`chmod 600\` it if nobody has`)
+  if ((mode & 0o077) !== 0)
+    throw new IdentityError(
+      'broken',
+      `${path} can be read by other users (mode ${(mode & 0o777).toString(8)}); enrol anew, or \`chmod 600\` it if nobody has`,
+    )
 }
 
 function broken(dir: string, what: string, cause?: unknown): IdentityError {

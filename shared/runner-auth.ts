@@ -31,7 +31,13 @@ const Private = z
 /** The key a runner signs with: Ed25519, public half (RFC 8037 §2). */
 export const SigningJwk = z.strictObject({ kty: z.literal('OKP'), crv: z.literal('Ed25519'), x: Coordinate, d: Private })
 /** The key secrets are sealed to: ECDH on P-256, public half (RFC 7518 §6.2.1). Ed25519 cannot decrypt. */
-export const SealingJwk = z.strictObject({ kty: z.literal('EC'), crv: z.literal('P-256'), x: Coordinate, y: Coordinate, d: Private })
+export const SealingJwk = z.strictObject({
+  kty: z.literal('EC'),
+  crv: z.literal('P-256'),
+  x: Coordinate,
+  y: Coordinate,
+  d: Private,
+})
 
 export const EnrollRequest = z.strictObject({
   token: z.string().min(1).max(128).describe('A one-time enrolment token'),
@@ -48,7 +54,11 @@ export const EnrollResponse = z.object({ runner_id: RunnerId, tenant: TenantId, 
 export type EnrollResponse = z.infer<typeof EnrollResponse>
 
 export const RunnerTokenRequest = z.strictObject({
-  assertion: z.string().min(1).max(8_192).describe('A JWT signed by the runner: iss = sub = its id, aud = this URL, exp ≤ 60 s ahead, jti once'),
+  assertion: z
+    .string()
+    .min(1)
+    .max(8_192)
+    .describe('A JWT signed by the runner: iss = sub = its id, aud = this URL, exp ≤ 60 s ahead, jti once'),
 })
 export const RunnerTokenResponse = z.object({ token: z.string().min(1).max(8_192), expires_in_s: z.int().positive() })
 export type RunnerTokenResponse = z.infer<typeof RunnerTokenResponse>

@@ -31,8 +31,17 @@ describe('POST /admin/v1/tokens', () => {
 
   it('makes a narrower token for another tenant, which exists from then on', async () => {
     const { body } = await make({ kind: 'app', scopes: ['runs:read'], subject: 'ci@example.com', tenant: 'blue', ttl_s: 60 })
-    const [row] = await router.deps.store.db.select().from(tokens).where(eq(tokens.jti, String(body['jti'])))
-    expect(row).toMatchObject({ tenant: 'blue', kind: 'app', subject: 'ci@example.com', scopes: 'runs:read', expiresAt: router.clock.now + 60_000 })
+    const [row] = await router.deps.store.db
+      .select()
+      .from(tokens)
+      .where(eq(tokens.jti, String(body['jti'])))
+    expect(row).toMatchObject({
+      tenant: 'blue',
+      kind: 'app',
+      subject: 'ci@example.com',
+      scopes: 'runs:read',
+      expiresAt: router.clock.now + 60_000,
+    })
     expect(await router.deps.store.db.select().from(tenants).where(eq(tenants.id, 'blue'))).toHaveLength(1)
   })
 
@@ -79,5 +88,12 @@ it('the OpenAPI document names the routes of identity', async () => {
   const { status, body } = await router.call('/openapi.json')
   expect(status).toBe(200)
   const paths = Object.keys(Object(body['paths']))
-  for (const path of ['/admin/v1/tokens', '/admin/v1/enrolment-tokens', '/v1/runners/enroll', '/v1/runners/token', '/.well-known/jwks.json']) expect(paths).toContain(path)
+  for (const path of [
+    '/admin/v1/tokens',
+    '/admin/v1/enrolment-tokens',
+    '/v1/runners/enroll',
+    '/v1/runners/token',
+    '/.well-known/jwks.json',
+  ])
+    expect(paths).toContain(path)
 })

@@ -41,7 +41,8 @@ export const adminTokens = newRouter()
 
 adminTokens.openapi(route, async (c) => {
   const { kind, scopes, subject = kind, ttl_s: ttlS, tenant = c.get('principal').tenant } = c.req.valid('json')
-  if (kind === 'admin' && scopes) throw new Fault('invalid_request', 'scopes: an admin token has every scope', { extra: { field: 'scopes' } })
+  if (kind === 'admin' && scopes)
+    throw new Fault('invalid_request', 'scopes: an admin token has every scope', { extra: { field: 'scopes' } })
   const { token, jti, expiresAt } = await mintToken(c.get('deps'), { kind, tenant, subject, scopes, ttlS })
   c.header('Cache-Control', 'no-store')
   return c.json({ token, jti, expires_at: new Date(expiresAt).toISOString() }, 201)

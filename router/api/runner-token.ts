@@ -25,7 +25,11 @@ export const runnerToken = newRouter()
 
 runnerToken.openapi(route, async (c) => {
   const deps = c.get('deps')
-  const { token, expiresInS } = await exchangeAssertion(deps, c.req.valid('json').assertion, assertionAudiences(deps.settings, c.req.url))
+  const { token, expiresInS } = await exchangeAssertion(
+    deps,
+    c.req.valid('json').assertion,
+    assertionAudiences(deps.settings, c.req.url),
+  )
   c.header('Cache-Control', 'no-store')
   return c.json({ token, expires_in_s: expiresInS }, 200)
 })

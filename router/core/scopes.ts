@@ -30,7 +30,7 @@ export const APP_DEFAULT_SCOPES = [
   'config:read',
 ] as const satisfies readonly Scope[]
 
-/** Reads a space separated scope claim. A name that is not in `grantable` gives nothing, so an old router never grants a newer scope. */
+/** Reads a space separated scope claim. A name that is not in `grantable` gives nothing. */
 export function parseScopes(claim: string, grantable: readonly Scope[]): ReadonlySet<Scope> {
   const named = new Set(claim.split(' '))
   return new Set(grantable.filter((scope) => named.has(scope)))

@@ -100,7 +100,8 @@ async function verified(
   } catch (error) {
     // The signature was good, so the runner may hear what is wrong with the rest.
     if (error instanceof errors.JWTExpired) throw refuse('the assertion has expired, or the clock of the runner is behind ours')
-    if (error instanceof errors.JWTClaimValidationFailed && error.claim === 'aud') throw refuse('the assertion is for another address than this router has')
+    if (error instanceof errors.JWTClaimValidationFailed && error.claim === 'aud')
+      throw refuse('the assertion is for another address than this router has')
     if (!(error instanceof errors.JOSEError)) throw error
   }
   throw refuse()

@@ -26,7 +26,8 @@ export function requireScope(scope: Scope): MiddlewareHandler<AppEnv> {
 /** For admin routes: an admin token. */
 export function requireAdmin(): MiddlewareHandler<AppEnv> {
   return guard((who) => {
-    if (who.kind !== 'admin' || !who.scopes.has('admin')) throw new Fault('forbidden', `this route takes an admin token, not one of kind ${who.kind}`)
+    if (who.kind !== 'admin' || !who.scopes.has('admin'))
+      throw new Fault('forbidden', `this route takes an admin token, not one of kind ${who.kind}`)
   })
 }
 
@@ -67,7 +68,8 @@ async function refuseRevoked(db: Db, who: Principal): Promise<void> {
   if (who.kind === 'runner') {
     const row = await findRunner(db, who.subject)
     if (!row || row.revokedAt !== null) throw new Fault('unauthenticated', 'the runner is not enrolled, or was revoked')
-    if (row.tenant !== who.tenant || row.pool !== who.pool) throw new Fault('unauthenticated', 'the runner has moved; it needs a new token')
+    if (row.tenant !== who.tenant || row.pool !== who.pool)
+      throw new Fault('unauthenticated', 'the runner has moved; it needs a new token')
     return
   }
   const row = await findToken(db, who.jti)

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Fault } from '../../shared/faults.ts'
 import { readToken, refuseTokenInQuery } from './credentials.ts'
@@ -52,19 +52,24 @@ describe('the token of a request', () => {
     const longest = 'a'.repeat(8_192)
     expect(readToken(new Headers({ authorization: `Bearer ${longest}` }))).toBe(longest)
     expect(readToken(new Headers({ authorization: basic(`u:${longest}`) }))).toBe(longest)
-    for (const headers of [{ authorization: `Bearer ${longest}a` }, { 'x-api-key': `${longest}a` }, { authorization: `Bearer ${'a'.repeat(1_000_000)}` }]) {
+    const tooLong: Record<string, string>[] = [
+      { authorization: `Bearer ${longest}a` },
+      { 'x-api-key': `${longest}a` },
+      { authorization: `Bearer ${'a'.repeat(1_000_000)}` },
+    ]
+    for (const headers of tooLong) {
       expect(refusal(() => readToken(new Headers(headers)))).toMatch(/longer than 8192 bytes/)
     }
   })
 
   it('is never quoted in a refusal', () => {
-    const secrets = fc.string({ minLength: 12, unit: fc.constantFrom(...'abcdefghijklmnopqrstuvwxyzABCDEF0123456789') })
-    fc.assert(
-      fc.property(secrets, fc.constantFrom('', 'Bearer ', 'Token ', 'Bearer x ', 'Basic '), (secret, scheme) => {
-        const message = refusal(() => readToken(new Headers({ authorization: `${scheme}${secret}`, 'x-api-key': `${secret}z` })))
-        expect(message).not.toContain(secret)
-      }),
-    )
+    const secrets = fc.stringMatching(/^[A-Za-z0-9]{12,60}$/)
+    const schemes = fc.constantFrom('', 'Bearer ', 'Token ', 'Bearer x ', 'Basic ')
+    const kept = fc.property(secrets, schemes, (secret, scheme) => {
+      const headers = { authorization: `${scheme}${secret}`, 'x-api-key': `${secret}z` }
+      return !refusal(() => readToken(new Headers(headers))).includes(secret)
+    })
+    expect(() => fc.assert(kept)).not.toThrow()
   })
 })
 
@@ -100,18 +105,28 @@ describe('a token in a query', () => {
     expect(refused).not.toContain(JWT)
   })
 
-  it.each(['', 'after=12', 'status=running&limit=10', 'q=1.2.3', 'q=www.example.com', 'q=eyeglasses.shop.com', 'monkey=1', 'tokens=1', 'q=token', '#token=abc'])(
-    '%j is none',
-    (query) => {
-      expect(refusal(() => refuseTokenInQuery(`http://localhost/v1/runs?${query}`))).toBe('accepted')
-    },
-  )
+  it.each([
+    '',
+    'after=12',
+    'status=running&limit=10',
+    'q=1.2.3',
+    'q=www.example.com',
+    'q=eyeglasses.shop.com',
+    'monkey=1',
+    'tokens=1',
+    'q=token',
+    '#token=abc',
+  ])('%j is none', (query) => {
+    expect(refusal(() => refuseTokenInQuery(`http://localhost/v1/runs?${query}`))).toBe('accepted')
+  })
 
   it('is not looked for outside the query', () => {
     expect(refusal(() => refuseTokenInQuery('http://localhost/v1/token=abc'))).toBe('accepted')
   })
 
   it('any query is read without an error of ours', () => {
-    fc.assert(fc.property(fc.oneof(fc.string(), fc.webQueryParameters()), (query) => void refusal(() => refuseTokenInQuery(`http://localhost/?${query}`))))
+    const queries = fc.oneof(fc.string(), fc.webQueryParameters())
+    const read = fc.property(queries, (query) => void refusal(() => refuseTokenInQuery(`http://localhost/?${query}`)))
+    expect(() => fc.assert(read)).not.toThrow()
   })
 })

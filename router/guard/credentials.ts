@@ -11,7 +11,10 @@ import { MAX_TOKEN_BYTES } from './tokens.ts'
 const TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/
 const HOW = 'send it as `Authorization: Bearer <token>`'
 
-/** The token of a request; throws `unauthenticated` when there is none, or none that is clear. Never quotes a header: it may be the secret. */
+/**
+ * The token of a request; throws `unauthenticated` when there is none, or none that is clear.
+ * Never quotes a header: it may be the secret.
+ */
 export function readToken(headers: Headers): string {
   const authorization = headers.get('authorization')
   const apiKey = headers.get('x-api-key')
@@ -62,7 +65,17 @@ function refuse(message: string): Fault {
 }
 
 /** In lower case, with `-` as `_`. */
-const TOKEN_PARAMETERS = new Set(['token', 'access_token', 'api_key', 'apikey', 'key', 'jwt', 'auth', 'authorization', 'x_api_key'])
+const TOKEN_PARAMETERS = new Set([
+  'token',
+  'access_token',
+  'api_key',
+  'apikey',
+  'key',
+  'jwt',
+  'auth',
+  'authorization',
+  'x_api_key',
+])
 // A JWT: parts joined by dots, the first of which is base64url of `{"`, `{ ` or `{` and a line end. Or an enrolment token.
 const LOOKS_LIKE_TOKEN = /(?:^|[^A-Za-z0-9_-])(?:(?:ey[AIJ]|ewo)[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*\.|ret_[A-Za-z0-9_-]{43})/
 
@@ -75,6 +88,7 @@ export function refuseTokenInQuery(url: string): void {
     const plain = name.trim().toLowerCase().replaceAll('-', '_').replace(/\[.*$/, '')
     if (TOKEN_PARAMETERS.has(plain)) throw new Fault('token_in_query', `the query parameter "${plain}" is for a token: ${HOW}`)
     // Not quoted: a name can be the token, as in `?eyJ…`.
-    if (LOOKS_LIKE_TOKEN.test(value) || LOOKS_LIKE_TOKEN.test(name)) throw new Fault('token_in_query', `the query carries a token: ${HOW}`)
+    if (LOOKS_LIKE_TOKEN.test(value) || LOOKS_LIKE_TOKEN.test(name))
+      throw new Fault('token_in_query', `the query carries a token: ${HOW}`)
   }
 }

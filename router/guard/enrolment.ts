@@ -29,7 +29,10 @@ export async function mintEnrolmentToken(
 }
 
 /** Throws `invalid_request` for a bad key, `unauthenticated` for a bad token; in both cases nothing has changed. */
-export async function enrollRunner({ store, platform }: Needs, request: EnrollRequest): Promise<{ runner: string; tenant: string; pool: string }> {
+export async function enrollRunner(
+  { store, platform }: Needs,
+  request: EnrollRequest,
+): Promise<{ runner: string; tenant: string; pool: string }> {
   // Before the token is used up: a machine with a broken key keeps its chance.
   await checkKey(request.signing_jwk, ALGORITHM, 'signing_jwk')
   await checkKey(request.sealing_jwk, 'ECDH-ES', 'sealing_jwk')
@@ -54,7 +57,11 @@ export async function enrollRunner({ store, platform }: Needs, request: EnrollRe
 }
 
 /** The shape was checked; only the runtime knows whether the numbers are a point on the curve. */
-async function checkKey(jwk: EnrollRequest['signing_jwk'] | EnrollRequest['sealing_jwk'], algorithm: string, field: string): Promise<void> {
+async function checkKey(
+  jwk: EnrollRequest['signing_jwk'] | EnrollRequest['sealing_jwk'],
+  algorithm: string,
+  field: string,
+): Promise<void> {
   const { d: _, ...publicHalf } = jwk
   try {
     await importJWK(publicHalf, algorithm)

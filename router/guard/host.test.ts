@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { hostName, isLoopback, isSameOrigin, listedName, parseOrigin } from './host.ts'
 
@@ -52,21 +52,17 @@ describe('the name in a Host header', () => {
   })
 
   it('never holds anything but a name or an address, whatever was sent', () => {
-    fc.assert(
-      fc.property(fc.oneof(fc.string(), fc.webAuthority(), fc.string({ unit: fc.constantFrom(...'ab.:@[]/1\\?#%') })), (host) => {
-        const name = hostName(host)
-        if (name !== undefined) expect(name).toMatch(/^([a-z0-9._-]+|\[[0-9a-f:.]+\])$/)
-      }),
-    )
+    const hosts = fc.oneof(fc.string(), fc.webAuthority(), fc.stringMatching(/^[ab.:@[\]/1\\?#%]*$/))
+    const plain = fc.property(hosts, (host) => /^([a-z0-9._-]+|\[[0-9a-f:.]+\])$/.test(hostName(host) ?? 'none'))
+    expect(() => fc.assert(plain)).not.toThrow()
   })
 
   it('is the same one that a URL parser finds', () => {
-    fc.assert(
-      fc.property(fc.domain(), fc.option(fc.nat(65_535)), (domain, port) => {
-        const host = port === null ? domain : `${domain}:${port}`
-        expect(hostName(host)).toBe(new URL(`http://${host}/`).hostname)
-      }),
-    )
+    const same = fc.property(fc.domain(), fc.option(fc.nat(65_535)), (domain, port) => {
+      const host = port === null ? domain : `${domain}:${port}`
+      return hostName(host) === new URL(`http://${host}/`).hostname
+    })
+    expect(() => fc.assert(same)).not.toThrow()
   })
 })
 
@@ -96,12 +92,23 @@ describe('loopback', () => {
 })
 
 describe('an Origin header', () => {
-  it.each(['null', '', 'localhost', 'file://', 'http://', 'http://a/path', 'http://a/', 'http://u@a', 'http://a?q', 'http://a b', 'https://a, https://b', 'chrome-extension://abcdef', 'http://a:80'])(
-    '%j is not one that a page was served from',
-    (origin) => {
-      expect(parseOrigin(origin)).toBeUndefined()
-    },
-  )
+  it.each([
+    'null',
+    '',
+    'localhost',
+    'file://',
+    'http://',
+    'http://a/path',
+    'http://a/',
+    'http://u@a',
+    'http://a?q',
+    'http://a b',
+    'https://a, https://b',
+    'chrome-extension://abcdef',
+    'http://a:80',
+  ])('%j is not one that a page was served from', (origin) => {
+    expect(parseOrigin(origin)).toBeUndefined()
+  })
 
   it.each([
     ['http://localhost:8787', 'localhost:8787', true],

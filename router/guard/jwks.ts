@@ -18,7 +18,10 @@ const route = createRoute({
   summary: 'Public keys that our tokens are signed with',
   security: [],
   responses: {
-    200: { description: 'A JSON Web Key Set (RFC 7517 §5)', content: { 'application/json': { schema: z.object({ keys: z.array(Jwk) }) } } },
+    200: {
+      description: 'A JSON Web Key Set (RFC 7517 §5)',
+      content: { 'application/json': { schema: z.object({ keys: z.array(Jwk) }) } },
+    },
   },
 })
 

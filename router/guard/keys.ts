@@ -53,7 +53,8 @@ export async function importKeys(jwk: unknown, issuer: string): Promise<Keys> {
   const probe = new TextEncoder().encode(issuer)
   const signature = await crypto.subtle.sign('Ed25519', privateKey, probe)
   // A runtime may take x and d from different pairs; every token would then be refused, one by one.
-  if (!(await crypto.subtle.verify('Ed25519', publicKey, signature, probe))) throw new Error('the two halves of the signing key do not match')
+  if (!(await crypto.subtle.verify('Ed25519', publicKey, signature, probe)))
+    throw new Error('the two halves of the signing key do not match')
 
   const kid = await calculateJwkThumbprint(publicHalf)
   return {
@@ -61,7 +62,8 @@ export async function importKeys(jwk: unknown, issuer: string): Promise<Keys> {
     kid,
     publicKey,
     jwks: { keys: [{ ...publicHalf, kid, use: 'sig', alg: ALGORITHM }] },
-    sign: (typ, claims) => new SignJWT({ ...claims, iss: issuer }).setProtectedHeader({ alg: ALGORITHM, typ, kid }).sign(privateKey),
+    sign: (typ, claims) =>
+      new SignJWT({ ...claims, iss: issuer }).setProtectedHeader({ alg: ALGORITHM, typ, kid }).sign(privateKey),
   }
 }
 

@@ -1,4 +1,4 @@
-/** Making a token for a person or an app, with the record that lets it be revoked. Who may ask for one is the caller's business. */
+/** Making a token for an app or a person, with the record that lets it be revoked. Who may ask is the caller's business. */
 import { APP_DEFAULT_SCOPES, SCOPES, type Scope } from '../core/scopes.ts'
 import type { Deps } from '../ports.ts'
 import { ensureTenant } from '../store/tenants.ts'

@@ -1,8 +1,8 @@
 import { createServer, type Server } from 'node:http'
-import { connect, type AddressInfo } from 'node:net'
+import { connect } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { identityRouter, type IdentityRouter } from '../../test/support/identity-router.ts'
+import { identityRouter, listenOnLoopback, type IdentityRouter } from '../../test/support/identity-router.ts'
 
 let router: IdentityRouter
 beforeAll(async () => {
@@ -14,7 +14,11 @@ beforeAll(async () => {
 })
 afterAll(() => router.close())
 
-async function ask(url: string, headers: Record<string, string> = {}, method = 'GET'): Promise<{ status: number; code: unknown; headers: Headers }> {
+async function ask(
+  url: string,
+  headers: Record<string, string> = {},
+  method = 'GET',
+): Promise<{ status: number; code: unknown; headers: Headers }> {
   const response = await router.app.request(url, { method, headers })
   const text = await response.text()
   const body: unknown = text.startsWith('{') ? JSON.parse(text) : {}
@@ -23,22 +27,49 @@ async function ask(url: string, headers: Record<string, string> = {}, method = '
 const HEALTH = 'http://localhost:8787/healthz'
 
 describe('the Host of a request', () => {
-  it.each(['localhost', 'localhost:1', 'LOCALHOST.', '127.0.0.1:8787', '[::1]:8787', 'build.example.com', 'BUILD.example.com:8443', '10.0.0.7', '[2001:db8::7]', 'runs.example.com'])(
-    '%s is ours',
-    async (host) => {
-      expect((await ask(HEALTH, { host })).status).toBe(200)
-    },
-  )
+  it.each([
+    'localhost',
+    'localhost:1',
+    'LOCALHOST.',
+    '127.0.0.1:8787',
+    '[::1]:8787',
+    'build.example.com',
+    'BUILD.example.com:8443',
+    '10.0.0.7',
+    '[2001:db8::7]',
+    'runs.example.com',
+  ])('%s is ours', async (host) => {
+    expect((await ask(HEALTH, { host })).status).toBe(200)
+  })
 
-  it.each(['', 'evil.com', 'localhost.evil.com', '127.0.0.1.evil.com', 'localhost:8787@evil.com', 'build.example.com.evil.com', 'xbuild.example.com', '0.0.0.0', '10.0.0.8', '[::]', 'example.com', 'localhost, evil.com', '*'])(
-    '%j is not',
-    async (host) => {
-      expect(await ask(HEALTH, { host })).toMatchObject({ status: 403, code: 'host' })
-    },
-  )
+  it.each([
+    '',
+    'evil.com',
+    'localhost.evil.com',
+    '127.0.0.1.evil.com',
+    'localhost:8787@evil.com',
+    'build.example.com.evil.com',
+    'xbuild.example.com',
+    '0.0.0.0',
+    '10.0.0.8',
+    '[::]',
+    'example.com',
+    'localhost, evil.com',
+    '*',
+  ])('%j is not', async (host) => {
+    expect(await ask(HEALTH, { host })).toMatchObject({ status: 403, code: 'host' })
+  })
 
   it('is refused on every route, also on one that does not exist', async () => {
-    for (const path of ['/', '/healthz', '/v1/runs', '/admin/v1/tokens', '/.well-known/jwks.json', '/v1/runners/enroll', '/nothing']) {
+    for (const path of [
+      '/',
+      '/healthz',
+      '/v1/runs',
+      '/admin/v1/tokens',
+      '/.well-known/jwks.json',
+      '/v1/runners/enroll',
+      '/nothing',
+    ]) {
       for (const method of ['GET', 'POST', 'OPTIONS', 'DELETE']) {
         expect(await ask(`http://localhost${path}`, { host: 'evil.com' }, method)).toMatchObject({ status: 403, code: 'host' })
       }
@@ -67,14 +98,29 @@ describe('the Origin of a request', () => {
     expect((await ask(HEALTH, { origin, host })).status).toBe(200)
   })
 
-  it.each(['https://evil.com', 'http://localhost', 'http://localhost:3000', 'http://127.0.0.1:8787', 'https://app.example.com.evil.com', 'https://app.example.com:8443', 'http://app.example.com', 'null', '', 'file://', 'chrome-extension://abc', 'https://app.example.com/', 'https://u@app.example.com', 'http://localhost:8787, http://evil.com'])(
-    '%j may not call localhost:8787',
-    async (origin) => {
-      for (const path of ['/healthz', '/v1/runs', '/admin/v1/tokens', '/nothing']) {
-        expect(await ask(`http://localhost:8787${path}`, { origin, host: 'localhost:8787' }, 'POST')).toMatchObject({ status: 403, code: 'origin' })
-      }
-    },
-  )
+  it.each([
+    'https://evil.com',
+    'http://localhost',
+    'http://localhost:3000',
+    'http://127.0.0.1:8787',
+    'https://app.example.com.evil.com',
+    'https://app.example.com:8443',
+    'http://app.example.com',
+    'null',
+    '',
+    'file://',
+    'chrome-extension://abc',
+    'https://app.example.com/',
+    'https://u@app.example.com',
+    'http://localhost:8787, http://evil.com',
+  ])('%j may not call localhost:8787', async (origin) => {
+    for (const path of ['/healthz', '/v1/runs', '/admin/v1/tokens', '/nothing']) {
+      expect(await ask(`http://localhost:8787${path}`, { origin, host: 'localhost:8787' }, 'POST')).toMatchObject({
+        status: 403,
+        code: 'origin',
+      })
+    }
+  })
 
   it('a foreign page is refused before its host name is vouched for, and before its query is read', async () => {
     expect((await ask('http://localhost:8787/?token=a', { origin: 'https://evil.com', host: 'evil.com' })).code).toBe('host')
@@ -109,7 +155,15 @@ describe('the Origin of a request', () => {
 describe('a token in the query', () => {
   it('is 400 on every route, even beside a good one', async () => {
     const { token } = await router.mint({ kind: 'admin' })
-    for (const path of ['/healthz', '/v1/runs', '/v1/runners', '/v1/runners/connect', '/admin/v1/tokens', '/openapi.json', '/nothing']) {
+    for (const path of [
+      '/healthz',
+      '/v1/runs',
+      '/v1/runners',
+      '/v1/runners/connect',
+      '/admin/v1/tokens',
+      '/openapi.json',
+      '/nothing',
+    ]) {
       for (const query of ['access_token=abc', `q=${token}`]) {
         const answer = await ask(`http://localhost:8787${path}?${query}`, { authorization: `Bearer ${token}` })
         expect(answer).toMatchObject({ status: 400, code: 'token_in_query' })
@@ -122,9 +176,9 @@ describe('over a real socket', () => {
   let server: Server
   let port: number
   beforeAll(async () => {
-    server = createServer(getRequestListener(router.app.fetch))
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-    port = (server.address() as AddressInfo).port
+    const handle = getRequestListener(router.app.fetch)
+    server = createServer((request, response) => void handle(request, response))
+    port = await listenOnLoopback(server)
   })
   afterAll(() => new Promise<void>((resolve) => void server.close(() => resolve())))
 

@@ -54,7 +54,8 @@ export function addressedHost(request: Request, settings: RouterSettings): strin
   const host = request.headers.get('host') ?? authority
   for (const value of new Set([host, authority])) {
     const name = hostName(value)
-    if (name === undefined || !isOurs(name, settings)) throw new Fault('host', 'the request is addressed to a host name that is not on the list')
+    if (name === undefined || !isOurs(name, settings))
+      throw new Fault('host', 'the request is addressed to a host name that is not on the list')
   }
   return host
 }

@@ -2,7 +2,15 @@ import { eq } from 'drizzle-orm'
 import { base64url, SignJWT, UnsecuredJWT, type JWTHeaderParameters, type JWTPayload } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { tokens } from '../../drizzle/schema.ts'
-import { ADMIN_ROUTE, APP_ROUTE, identityRouter, RUNNER_ROUTE, UPGRADE, type Answer, type IdentityRouter } from '../../test/support/identity-router.ts'
+import {
+  ADMIN_ROUTE,
+  APP_ROUTE,
+  identityRouter,
+  RUNNER_ROUTE,
+  UPGRADE,
+  type Answer,
+  type IdentityRouter,
+} from '../../test/support/identity-router.ts'
 import { insertRunner } from '../store/runners.ts'
 import { generateSigningJwk, importKeys } from './keys.ts'
 import { mint } from './tokens.ts'
@@ -38,20 +46,32 @@ const header = (): JWTHeaderParameters => ({ alg: 'EdDSA', typ: 'runyard-app+jwt
 const forge = (claims: JWTPayload, over: Partial<JWTHeaderParameters> = {}): Promise<string> =>
   new SignJWT(claims).setProtectedHeader({ ...header(), ...over }).sign(router.jwk)
 
-async function expectRefused(token: string, message?: RegExp): Promise<void> {
+/** What an app route says to a token, and whether it repeats any of it. */
+async function verdict(token: string) {
   const { status, body, headers } = await asApp(token)
-  expect({ status, code: body['code'] }).toEqual({ status: 401, code: 'unauthenticated' })
-  expect(headers.get('www-authenticate')).toMatch(/^Bearer/)
-  if (message) expect(body['detail']).toMatch(message)
-  expect(JSON.stringify(body)).not.toContain(token.slice(0, 40))
+  const challenged = headers.get('www-authenticate')?.startsWith('Bearer')
+  return {
+    status,
+    code: body['code'],
+    detail: body['detail'],
+    challenged,
+    leaks: JSON.stringify(body).includes(token.slice(0, 40)),
+  }
 }
+const REFUSED = { status: 401, code: 'unauthenticated', challenged: true, leaks: false }
 
 describe('which routes a token opens', () => {
   it('an app token opens app routes, and is refused by name on the others', async () => {
     const { token } = await router.mint()
     expect((await asApp(token)).status).toBe(200)
-    expect(await asAdmin(token)).toMatchObject({ status: 403, body: { code: 'forbidden', detail: expect.stringContaining('admin token') } })
-    expect(await asRunner(token)).toMatchObject({ status: 403, body: { code: 'forbidden', detail: expect.stringContaining('runner token') } })
+    expect(await asAdmin(token)).toMatchObject({
+      status: 403,
+      body: { code: 'forbidden', detail: expect.stringContaining('admin token') },
+    })
+    expect(await asRunner(token)).toMatchObject({
+      status: 403,
+      body: { code: 'forbidden', detail: expect.stringContaining('runner token') },
+    })
   })
 
   it('an admin token opens admin and app routes', async () => {
@@ -62,18 +82,39 @@ describe('which routes a token opens', () => {
   })
 
   it('a runner token opens runner routes only', async () => {
-    await insertRunner(router.deps.store.db, { id: 'rnr_1', tenant: 'acme', pool: 'gpu', name: 'a', labels: {}, signingJwk: {}, sealingJwk: {}, createdAt: 0 })
+    await insertRunner(router.deps.store.db, {
+      id: 'rnr_1',
+      tenant: 'acme',
+      pool: 'gpu',
+      name: 'a',
+      labels: {},
+      signingJwk: {},
+      sealingJwk: {},
+      createdAt: 0,
+    })
     const wish = { kind: 'runner', tenant: 'acme', subject: 'rnr_1', jti: 'j', scopes: [], pool: 'gpu', ttlS: 900 } as const
     const { token } = await mint(router.deps.keys, wish, router.clock.now)
     expect((await asApp(token)).status).toBe(403)
     expect((await asAdmin(token)).status).toBe(403)
     expect(await asRunner(token)).toMatchObject({ status: 200, body: { runner: 'rnr_1', tenant: 'acme', pool: 'gpu' } })
-    expect(await router.call(RUNNER_ROUTE, { token, headers: { ...UPGRADE, origin: 'http://localhost:8787' } })).toMatchObject({ status: 403, body: { code: 'origin' } })
+    expect(await router.call(RUNNER_ROUTE, { token, headers: { ...UPGRADE, origin: 'http://localhost:8787' } })).toMatchObject({
+      status: 403,
+      body: { code: 'origin' },
+    })
   })
 
   it('a runner token is dead when its runner is unknown or has moved', async () => {
-    for (const [subject, tenant, pool] of [['rnr_2', 'acme', 'gpu'], ['rnr_1', 'other', 'gpu'], ['rnr_1', 'acme', 'default'], ["rnr_1' OR '1'='1", 'acme', 'gpu']] as const) {
-      const { token } = await mint(router.deps.keys, { kind: 'runner', tenant, subject, jti: 'j', scopes: [], pool, ttlS: 900 }, router.clock.now)
+    for (const [subject, tenant, pool] of [
+      ['rnr_2', 'acme', 'gpu'],
+      ['rnr_1', 'other', 'gpu'],
+      ['rnr_1', 'acme', 'default'],
+      ["rnr_1' OR '1'='1", 'acme', 'gpu'],
+    ] as const) {
+      const { token } = await mint(
+        router.deps.keys,
+        { kind: 'runner', tenant, subject, jti: 'j', scopes: [], pool, ttlS: 900 },
+        router.clock.now,
+      )
       expect((await asRunner(token)).status).toBe(401)
     }
   })
@@ -81,7 +122,11 @@ describe('which routes a token opens', () => {
   it.each(['authorization: Bearer', 'x-api-key', 'Basic'])('a token is taken by %s', async (how) => {
     const { token } = await router.mint()
     const headers: Record<string, string> =
-      how === 'Basic' ? { authorization: `Basic ${btoa(`me:${token}`)}` } : how === 'x-api-key' ? { 'x-api-key': token } : { authorization: `Bearer ${token}` }
+      how === 'Basic'
+        ? { authorization: `Basic ${btoa(`me:${token}`)}` }
+        : how === 'x-api-key'
+          ? { 'x-api-key': token }
+          : { authorization: `Bearer ${token}` }
     expect((await router.call(APP_ROUTE, { headers })).status).toBe(200)
   })
 
@@ -118,46 +163,74 @@ describe('a token that is not ours', () => {
   it('is refused when another key signed it, under our key id or its own', async () => {
     const jwk = await generateSigningJwk()
     const foreign = await importKeys(jwk, 'https://router.test')
-    await expectRefused(await foreign.sign('runyard-app+jwt', good()), /not signed by this router/)
-    await expectRefused(await new SignJWT(good()).setProtectedHeader(header()).sign(jwk))
+    expect(await verdict(await foreign.sign('runyard-app+jwt', good()))).toMatchObject({
+      ...REFUSED,
+      detail: expect.stringMatching(/not signed by this router/),
+    })
+    expect(await verdict(await new SignJWT(good()).setProtectedHeader(header()).sign(jwk))).toMatchObject(REFUSED)
   })
 
   it('is refused without a key id', async () => {
-    await expectRefused(await new SignJWT(good()).setProtectedHeader({ alg: 'EdDSA', typ: 'runyard-app+jwt' }).sign(router.jwk))
+    expect(
+      await verdict(await new SignJWT(good()).setProtectedHeader({ alg: 'EdDSA', typ: 'runyard-app+jwt' }).sign(router.jwk)),
+    ).toMatchObject(REFUSED)
   })
 
   it('is refused with alg none, in any spelling', async () => {
-    await expectRefused(new UnsecuredJWT(good()).encode())
+    expect(await verdict(new UnsecuredJWT(good()).encode())).toMatchObject(REFUSED)
     const payload = base64url.encode(JSON.stringify(good()))
     for (const alg of ['none', 'None', 'NONE', '', 'EdDSA']) {
-      await expectRefused(`${base64url.encode(JSON.stringify({ ...header(), alg }))}.${payload}.`)
+      expect(await verdict(`${base64url.encode(JSON.stringify({ ...header(), alg }))}.${payload}.`)).toMatchObject(REFUSED)
     }
   })
 
   it('is refused with HS256 and our public key as the secret', async () => {
     const { x } = router.jwk
-    for (const secret of [base64url.decode(x), new TextEncoder().encode(x), new TextEncoder().encode(JSON.stringify(router.deps.keys.jwks.keys[0]))]) {
-      await expectRefused(await new SignJWT(good()).setProtectedHeader({ ...header(), alg: 'HS256' }).sign(secret))
+    for (const secret of [
+      base64url.decode(x),
+      new TextEncoder().encode(x),
+      new TextEncoder().encode(JSON.stringify(router.deps.keys.jwks.keys[0])),
+    ]) {
+      expect(
+        await verdict(await new SignJWT(good()).setProtectedHeader({ ...header(), alg: 'HS256' }).sign(secret)),
+      ).toMatchObject(REFUSED)
     }
   })
 
   it('is refused when it brings its own key', async () => {
     const jwk = await generateSigningJwk()
     const { d: _, ...publicHalf } = jwk
-    await expectRefused(await new SignJWT(good()).setProtectedHeader({ ...header(), jwk: publicHalf }).sign(jwk))
-    await expectRefused(await new SignJWT(good()).setProtectedHeader({ ...header(), jku: 'https://evil.example/jwks.json', kid: 'evil' }).sign(jwk))
+    expect(await verdict(await new SignJWT(good()).setProtectedHeader({ ...header(), jwk: publicHalf }).sign(jwk))).toMatchObject(
+      REFUSED,
+    )
+    expect(
+      await verdict(
+        await new SignJWT(good())
+          .setProtectedHeader({ ...header(), jku: 'https://evil.example/jwks.json', kid: 'evil' })
+          .sign(jwk),
+      ),
+    ).toMatchObject(REFUSED)
   })
 
   it('is refused when a bit of it was changed', async () => {
     const { token } = await router.mint()
     const [head = '', , signature = ''] = token.split('.')
-    await expectRefused(`${head}.${base64url.encode(JSON.stringify({ ...good(), tenant: 'other' }))}.${signature}`)
-    await expectRefused(`${base64url.encode(JSON.stringify({ ...header(), typ: 'runyard-admin+jwt' }))}.${token.split('.').slice(1).join('.')}`)
+    expect(
+      await verdict(`${head}.${base64url.encode(JSON.stringify({ ...good(), tenant: 'other' }))}.${signature}`),
+    ).toMatchObject(REFUSED)
+    expect(
+      await verdict(
+        `${base64url.encode(JSON.stringify({ ...header(), typ: 'runyard-admin+jwt' }))}.${token.split('.').slice(1).join('.')}`,
+      ),
+    ).toMatchObject(REFUSED)
   })
 
-  it.each(['a', 'a.b.c', '..', 'null', '{}', 'e30.e30.e30', "' OR 1=1 --", '../../etc/passwd', 'a.b.c.d.e'])('%j is refused', async (token) => {
-    expect((await router.call(APP_ROUTE, { headers: { 'x-api-key': token } })).status).toBe(401)
-  })
+  it.each(['a', 'a.b.c', '..', 'null', '{}', 'e30.e30.e30', "' OR 1=1 --", '../../etc/passwd', 'a.b.c.d.e'])(
+    '%j is refused',
+    async (token) => {
+      expect((await router.call(APP_ROUTE, { headers: { 'x-api-key': token } })).status).toBe(401)
+    },
+  )
 
   it('is refused when it is larger than 8 KiB, whatever it holds', async () => {
     const token = await forge({ ...good(), padding: 'x'.repeat(8_192) })
@@ -173,7 +246,7 @@ describe('claims', () => {
   })
 
   it.each(['iss', 'aud', 'sub', 'jti', 'iat', 'exp', 'tenant', 'scope'])('a token without %s is refused', async (claim) => {
-    await expectRefused(await forge(without(claim)))
+    expect(await verdict(await forge(without(claim)))).toMatchObject(REFUSED)
   })
 
   it.each<[string, () => JWTPayload]>([
@@ -184,32 +257,46 @@ describe('claims', () => {
     ['a tenant that is no name', () => ({ ...good(), tenant: "acme' OR '1'='1" })],
     ['a tenant that climbs', () => ({ ...good(), tenant: '../other' })],
     ['a scope that is a list', () => ({ ...good(), scope: ['runs:read'] })],
-    ['an expiry that is text', () => ({ ...good(), exp: '9999999999' as unknown as number })],
+    ['an expiry that is text', () => Object.assign(good(), { exp: '9999999999' })],
     ['a pool, which only runners have', () => ({ ...good(), pool: 'default' })],
   ])('%s is refused', async (_name, claims) => {
-    await expectRefused(await forge(claims()))
+    expect(await verdict(await forge(claims()))).toMatchObject(REFUSED)
   })
 
   it('the kind in the header must fit the audience', async () => {
-    await expectRefused(await forge(good(), { typ: 'runyard-admin+jwt' }))
-    await expectRefused(await forge({ ...good(), aud: 'runyard:runner' }, { typ: 'runyard-runner+jwt' }))
+    expect(await verdict(await forge(good(), { typ: 'runyard-admin+jwt' }))).toMatchObject(REFUSED)
+    expect(await verdict(await forge({ ...good(), aud: 'runyard:runner' }, { typ: 'runyard-runner+jwt' }))).toMatchObject(REFUSED)
   })
 
-  it.each(['JWT', 'at+jwt', 'runyard-assertion+jwt', 'application/runyard-app+jwt', '', undefined])('typ %j is refused', async (typ) => {
-    await expectRefused(await forge(good(), { typ } as Partial<JWTHeaderParameters>))
-  })
+  it.each(['JWT', 'at+jwt', 'runyard-assertion+jwt', 'application/runyard-app+jwt', '', undefined])(
+    'typ %j is refused',
+    async (typ) => {
+      expect(await verdict(await forge(good(), { typ }))).toMatchObject(REFUSED)
+    },
+  )
 
   it('a critical extension that nobody here knows is refused', async () => {
-    const token = await new SignJWT(good()).setProtectedHeader({ ...header(), crit: ['x-new'], 'x-new': true }).sign(router.jwk, { crit: { 'x-new': true } })
-    await expectRefused(token)
+    const token = await new SignJWT(good())
+      .setProtectedHeader({ ...header(), crit: ['x-new'], 'x-new': true })
+      .sign(router.jwk, { crit: { 'x-new': true } })
+    expect(await verdict(token)).toMatchObject(REFUSED)
   })
 
   it('clocks may be 30 s apart, and no more', async () => {
     expect((await asApp(await forge({ ...good(), exp: nowS - 29 }))).status).toBe(200)
-    await expectRefused(await forge({ ...good(), exp: nowS - 30 }), /expired/)
+    expect(await verdict(await forge({ ...good(), exp: nowS - 30 }))).toMatchObject({
+      ...REFUSED,
+      detail: expect.stringMatching(/expired/),
+    })
     expect((await asApp(await forge({ ...good(), iat: nowS + 30 }))).status).toBe(200)
-    await expectRefused(await forge({ ...good(), iat: nowS + 31 }), /not valid yet/)
-    await expectRefused(await forge({ ...good(), nbf: nowS + 31 }), /not valid yet/)
+    expect(await verdict(await forge({ ...good(), iat: nowS + 31 }))).toMatchObject({
+      ...REFUSED,
+      detail: expect.stringMatching(/not valid yet/),
+    })
+    expect(await verdict(await forge({ ...good(), nbf: nowS + 31 }))).toMatchObject({
+      ...REFUSED,
+      detail: expect.stringMatching(/not valid yet/),
+    })
   })
 })
 
@@ -218,7 +305,7 @@ describe('the record of a token', () => {
     const { token, jti } = await router.mint()
     expect((await asApp(token)).status).toBe(200)
     await router.deps.store.db.update(tokens).set({ revokedAt: router.clock.now }).where(eq(tokens.jti, jti))
-    await expectRefused(token, /revoked/)
+    expect(await verdict(token)).toMatchObject({ ...REFUSED, detail: expect.stringMatching(/revoked/) })
   })
 
   it('never holds the token', async () => {
@@ -230,7 +317,7 @@ describe('the record of a token', () => {
 
   it('a token whose tenant is not that of its record is refused', async () => {
     const { jti } = await router.mint({ tenant: 'acme' })
-    await expectRefused(await forge({ ...good(), jti, tenant: 'other' }))
+    expect(await verdict(await forge({ ...good(), jti, tenant: 'other' }))).toMatchObject(REFUSED)
   })
 })
 
@@ -238,7 +325,9 @@ it('the public key set verifies our tokens and holds nothing private', async () 
   const { body, headers, status } = await router.call('/.well-known/jwks.json')
   expect(status).toBe(200)
   expect(headers.get('cache-control')).toMatch(/public, max-age=\d+/)
-  expect(body).toEqual({ keys: [{ kty: 'OKP', crv: 'Ed25519', x: router.jwk.x, kid: router.deps.keys.kid, use: 'sig', alg: 'EdDSA' }] })
+  expect(body).toEqual({
+    keys: [{ kty: 'OKP', crv: 'Ed25519', x: router.jwk.x, kid: router.deps.keys.kid, use: 'sig', alg: 'EdDSA' }],
+  })
   expect(JSON.stringify(body)).not.toContain(router.jwk.d)
 })
 
@@ -246,8 +335,18 @@ describe('the signing key', () => {
   it('must be a whole private Ed25519 key whose halves match', async () => {
     const [a, b] = [await generateSigningJwk(), await generateSigningJwk()]
     const { d: _, ...publicHalf } = a
-    for (const bad of [undefined, null, 'key', {}, publicHalf, { ...a, crv: 'X25519' }, { ...a, kty: 'EC' }, { ...a, x: b.x }, { ...a, d: 'AAAA' }]) {
-      await expect(importKeys(bad, 'i')).rejects.toThrow()
+    for (const bad of [
+      undefined,
+      null,
+      'key',
+      {},
+      publicHalf,
+      { ...a, crv: 'X25519' },
+      { ...a, kty: 'EC' },
+      { ...a, x: b.x },
+      { ...a, d: 'AAAA' },
+    ]) {
+      await expect(importKeys(bad, 'i')).rejects.toThrow(Error)
     }
   })
 

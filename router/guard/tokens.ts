@@ -80,7 +80,13 @@ function kindOf(keys: Keys, token: string): TokenKind {
   throw invalid()
 }
 
-async function verifiedClaims(keys: Keys, token: string, typ: string, audience: string, now: number): Promise<z.infer<typeof Claims>> {
+async function verifiedClaims(
+  keys: Keys,
+  token: string,
+  typ: string,
+  audience: string,
+  now: number,
+): Promise<z.infer<typeof Claims>> {
   try {
     const { payload } = await jwtVerify(token, keys.publicKey, {
       algorithms: [ALGORITHM],
@@ -96,7 +102,8 @@ async function verifiedClaims(keys: Keys, token: string, typ: string, audience: 
   } catch (error) {
     // Only after the signature was found good, so this tells nothing to somebody who guesses.
     if (error instanceof errors.JWTExpired) throw new Fault('unauthenticated', 'the token has expired')
-    if (error instanceof errors.JWTClaimValidationFailed && error.claim === 'nbf') throw new Fault('unauthenticated', 'the token is not valid yet')
+    if (error instanceof errors.JWTClaimValidationFailed && error.claim === 'nbf')
+      throw new Fault('unauthenticated', 'the token is not valid yet')
     if (!(error instanceof errors.JOSEError)) throw error
   }
   throw invalid()

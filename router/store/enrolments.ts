@@ -38,7 +38,11 @@ export async function takeEnrolment(
 
 /** False when the id was used before. */
 export async function takeAssertion(db: Db, id: string, expiresAt: number): Promise<boolean> {
-  const taken = await db.insert(assertions).values({ jti: id, expiresAt }).onConflictDoNothing().returning({ jti: assertions.jti })
+  const taken = await db
+    .insert(assertions)
+    .values({ jti: id, expiresAt })
+    .onConflictDoNothing()
+    .returning({ jti: assertions.jti })
   return taken.length === 1
 }
 

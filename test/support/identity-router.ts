@@ -2,6 +2,7 @@
  * The real app on a real database file, as a host that has no runner connected. The clock is the test's.
  */
 import { mkdtemp, rm } from 'node:fs/promises'
+import type { Server } from 'node:http'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { OpenAPIHono } from '@hono/zod-openapi'
@@ -19,7 +20,10 @@ export interface IdentityRouter {
   readonly jwk: SigningJwk
   readonly clock: { now: number }
   mint(wish?: Partial<TokenWish>): Promise<{ token: string; jti: string }>
-  call(path: string, init?: { method?: string; token?: string; body?: unknown; headers?: Record<string, string> }): Promise<Answer>
+  call(
+    path: string,
+    init?: { method?: string; token?: string; body?: unknown; headers?: Record<string, string> },
+  ): Promise<Answer>
   close(): Promise<void>
 }
 export interface Answer {
@@ -88,6 +92,14 @@ export async function identityRouter(settings: Partial<RouterSettings> = {}): Pr
       await rm(dir, { recursive: true, force: true })
     },
   }
+}
+
+/** Starts `server` on a free port and returns the port. */
+export async function listenOnLoopback(server: Server): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+  const address = server.address()
+  if (address === null || typeof address === 'string') throw new Error('the server has no port')
+  return address.port
 }
 
 /** A route of each kind, to see which tokens open it. */
