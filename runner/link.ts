@@ -34,6 +34,10 @@ export class Link {
     this.#events = events
   }
 
+  get connected(): boolean {
+    return this.#connection?.open ?? false
+  }
+
   /** Keeps a link until `stop`. Resolves to undefined then, or to why dialling on has no point: revoked, unknown there, too old. */
   async run(): Promise<string | undefined> {
     let attempt = 0

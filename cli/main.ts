@@ -1,0 +1,185 @@
+#!/usr/bin/env node
+/** The `runyard` command: flags in, one function per command, exit code out. */
+import { Command, CommanderError, Option } from 'commander'
+import { VERSION } from '../shared/version.ts'
+import { doctorCommand } from './doctor.ts'
+import { CliError, EXIT } from './exit.ts'
+import * as o from './options.ts'
+import { bold, out, say } from './output.ts'
+import { routerCommand } from './router.ts'
+import { runCommand } from './run.ts'
+import { enrollCommand, startCommand } from './runner.ts'
+import { createToken } from './token.ts'
+import { upCommand } from './up.ts'
+
+const program = new Command('runyard')
+  .description('One HTTPS endpoint in front of many machines that have the Claude Code CLI.')
+  .version(VERSION)
+  .showHelpAfterError('(--help shows the options)')
+  .exitOverride()
+
+let exitCode: number = EXIT.ok
+const done = (code: number) => void (exitCode = code)
+
+function routerFlags(command: Command): Command {
+  return command
+    .addOption(o.host())
+    .addOption(o.port())
+    .addOption(o.dataDir())
+    .addOption(new Option('--public-url <url>', 'where clients reach the router, if not where it listens'))
+    .addOption(new Option('--allow-host <name>', 'further host name to answer to (repeatable)').default([]).argParser(o.list))
+    .addOption(new Option('--cors-origin <origin>', 'web origin that may call (repeatable)').default([]).argParser(o.list))
+    .addOption(new Option('--timeout <duration>', 'default wall time of a run').default(3_600, '1h').argParser(o.duration))
+    .addOption(o.json())
+}
+
+type RouterFlags = { host: string; port: number; dataDir: string; publicUrl?: string; allowHost: string[]; corsOrigin: string[]; timeout: number; json: boolean }
+const routerOptions = ({ allowHost, corsOrigin, timeout, ...rest }: RouterFlags) => ({ ...rest, allowedHosts: allowHost, corsOrigins: corsOrigin, timeoutS: timeout })
+
+routerFlags(program.command('up').description('router and runner on this machine'))
+  .addOption(o.claude())
+  .addOption(o.workspace())
+  .addOption(o.policyFile())
+  .addOption(new Option('--no-demo', 'refuse to start without a login for Claude'))
+  .action(async (flags: RouterFlags & { claude?: string; workspace: string[]; config?: string; demo: boolean }) =>
+    done(await upCommand({ ...routerOptions(flags), claude: flags.claude, workspaces: flags.workspace, config: flags.config, demo: flags.demo })),
+  )
+
+routerFlags(program.command('router').description('the router alone')).action(async (flags: RouterFlags) => done(await routerCommand(routerOptions(flags))))
+
+const runner = program.command('runner').description('make this machine a runner')
+runner
+  .command('enroll')
+  .description('register this machine with a one-time token')
+  .addOption(o.url().makeOptionMandatory())
+  .requiredOption('--token <token>', 'one-time enrolment token; - reads it from stdin')
+  .addOption(new Option('--name <name>', 'what people call the machine'))
+  .addOption(new Option('--pool <pool>', 'must be the pool of the token'))
+  .addOption(o.label())
+  .addOption(o.claude())
+  .addOption(o.dataDir())
+  .addOption(new Option('--force', 'replace the identity this machine has').default(false))
+  .addOption(o.json())
+  .action(async ({ label, token, ...flags }: { url: string; token: string; name?: string; pool?: string; label: Record<string, string>; claude?: string; dataDir: string; force: boolean; json: boolean }) =>
+    done(await enrollCommand({ ...flags, token: token === '-' ? (await stdin()).trim() : token, labels: label })),
+  )
+runner
+  .command('start')
+  .description('take runs from the router')
+  .addOption(new Option('--url <url>', 'where the router is now, if not where it was at enrolment'))
+  .addOption(o.claude())
+  .addOption(o.workspace())
+  .addOption(o.policyFile())
+  .addOption(o.dataDir())
+  .addOption(new Option('--demo', 'answer with the scripted model if there is no login').default(false))
+  .addOption(new Option('--with-parent', 'stop when stdin ends').default(false).hideHelp())
+  .addOption(o.json())
+  .action(async ({ workspace, ...flags }: { url?: string; claude?: string; workspace: string[]; config?: string; dataDir: string; demo: boolean; withParent: boolean; json: boolean }) =>
+    done(await startCommand({ ...flags, workspaces: workspace })),
+  )
+
+type DoctorFlags = { dataDir: string; host: string; port: number; claude?: string; workspace: string[]; config?: string; json: boolean }
+function doctorFlags(command: Command): Command {
+  return command.addOption(o.dataDir()).addOption(o.host()).addOption(o.port()).addOption(o.claude()).addOption(o.workspace()).addOption(o.policyFile()).addOption(o.json())
+}
+doctorFlags(program.command('doctor').description('is everything in place, and if not, what to do')).action(async ({ workspace, ...flags }: DoctorFlags) =>
+  done(await doctorCommand({ ...flags, workspaces: workspace })),
+)
+doctorFlags(runner.command('doctor').description('the same for the runner alone')).action(async ({ workspace, ...flags }: DoctorFlags) =>
+  done(await doctorCommand({ ...flags, workspaces: workspace, only: 'runner' })),
+)
+
+program
+  .command('run')
+  .description('run a prompt and print the answer')
+  .argument('<prompt>', 'the prompt; - reads it from stdin')
+  .addOption(o.url())
+  .addOption(new Option('--session <id>', 'continue this session'))
+  .addOption(new Option('--fork', 'continue a copy of the session').default(false))
+  .addOption(new Option('--cwd <dir>', 'directory on the runner, inside its workspace roots'))
+  .addOption(new Option('--model <name>', 'model'))
+  .addOption(new Option('--permission-mode <mode>', 'permission mode'))
+  .addOption(new Option('--allowed-tool <rule>', 'tool that needs no asking (repeatable)').default([]).argParser(o.list))
+  .addOption(new Option('--pool <pool>', 'pool of runners'))
+  .addOption(o.label())
+  .addOption(new Option('--timeout <duration>', 'wall time').argParser(o.duration))
+  .addOption(o.dataDir())
+  .addOption(new Option('--json', 'print the raw events, one JSON object a line').default(false))
+  .action(
+    async (
+      prompt: string,
+      flags: {
+        url?: string
+        session?: string
+        fork: boolean
+        cwd?: string
+        model?: string
+        permissionMode?: string
+        allowedTool: string[]
+        pool?: string
+        label: Record<string, string>
+        timeout?: number
+        dataDir: string
+        json: boolean
+      },
+    ) => {
+      const body = {
+        prompt: prompt === '-' ? await stdin() : prompt,
+        session_id: flags.session,
+        fork_session: flags.fork || undefined,
+        cwd: flags.cwd,
+        model: flags.model,
+        permission_mode: flags.permissionMode,
+        allowed_tools: flags.allowedTool.length > 0 ? flags.allowedTool : undefined,
+        pool: flags.pool,
+        labels: flags.label,
+        timeout_s: flags.timeout,
+        include_partial_messages: flags.json ? undefined : true,
+      }
+      done(await runCommand({ dataDir: flags.dataDir, url: flags.url, json: flags.json, body }))
+    },
+  )
+
+program
+  .command('token')
+  .description('tokens for apps and people')
+  .command('create')
+  .description('make a token; it is printed once')
+  .addOption(new Option('--kind <kind>', 'what it is good for').choices(['app', 'admin']).default('app'))
+  .addOption(new Option('--scope <scope>', 'scope of an app token (repeatable)').default([]).argParser(o.list))
+  .addOption(new Option('--subject <name>', 'who it is for'))
+  .addOption(new Option('--tenant <id>', 'tenant it belongs to'))
+  .addOption(new Option('--ttl <duration>', 'how long it is good').argParser(o.duration))
+  .addOption(o.url())
+  .addOption(o.dataDir())
+  .addOption(o.json())
+  .action(async ({ scope, ttl, ...flags }: { kind: 'app' | 'admin'; scope: string[]; subject?: string; tenant?: string; ttl?: number; url?: string; dataDir: string; json: boolean }) =>
+    createToken({ ...flags, scopes: scope, ttlS: ttl }),
+  )
+
+async function stdin(): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks).toString()
+}
+
+try {
+  await program.parseAsync()
+} catch (error) {
+  exitCode = report(error)
+}
+// A handle that somebody forgot must not keep a finished command alive.
+process.exit(exitCode)
+
+function report(error: unknown): number {
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
+  const message = error instanceof Error ? error.message : String(error)
+  const known = error instanceof CliError
+  if (process.argv.includes('--json')) {
+    out(JSON.stringify({ event: 'error', message, exit_code: known ? error.exitCode : EXIT.failed, ...(known && error.hint ? { hint: error.hint } : {}) }))
+  } else {
+    say(`${bold('runyard')}: ${message}`)
+    if (known && error.hint) say(`  → ${error.hint}`)
+  }
+  return known ? error.exitCode : EXIT.failed
+}

@@ -1,0 +1,135 @@
+/** `runyard runner enroll|start`: make this machine a runner, and be one. */
+import { hostname } from 'node:os'
+import { join } from 'node:path'
+import { lockDir, makePrivateDir } from '../router/node/data-dir.ts'
+import { claudeVersion, findClaude, INSTALL_HINT } from '../runner/claude-binary.ts'
+import { enroll } from '../runner/enroll.ts'
+import { IdentityError, loadIdentity } from '../runner/identity.ts'
+import { localLogin } from '../runner/login.ts'
+import { loadPolicy } from '../runner/policy.ts'
+import { startRunner } from '../runner/start.ts'
+import { CliError, EXIT } from './exit.ts'
+import { createLog, out, say } from './output.ts'
+import { untilSignal } from './signals.ts'
+
+/** Where a runner of this data directory keeps its identity, spools and config directories. */
+export const runnerStateDir = (dataDir: string) => join(dataDir, 'runner')
+export const defaultWorkspace = (dataDir: string) => join(dataDir, 'workspaces')
+export const defaultPolicyFile = (dataDir: string) => join(runnerStateDir(dataDir), 'runner.toml')
+
+export interface EnrollCommand {
+  readonly dataDir: string
+  readonly url: string
+  readonly token: string
+  readonly name?: string | undefined
+  readonly pool?: string | undefined
+  readonly labels: Readonly<Record<string, string>>
+  readonly claude?: string | undefined
+  readonly force: boolean
+  readonly json: boolean
+}
+
+export async function enrollCommand(command: EnrollCommand): Promise<number> {
+  const claude = await findClaude({ explicit: command.claude, env: process.env, home: home() })
+  const stateDir = runnerStateDir(command.dataDir)
+  await makePrivateDir(command.dataDir)
+  const identity = await enroll({
+    url: command.url,
+    token: command.token,
+    name: command.name ?? machineName(),
+    ...(command.pool === undefined ? {} : { pool: command.pool }),
+    labels: command.labels,
+    stateDir,
+    cliVersion: claude === undefined ? null : ((await claudeVersion(claude)) ?? null),
+    force: command.force,
+  }).catch((error: unknown) => {
+    throw explainedIdentity(error)
+  })
+  if (command.json) out(JSON.stringify({ event: 'enrolled', ...identity, state_dir: stateDir }))
+  else {
+    out(`enrolled as ${identity.runner_id} (${identity.name}) in pool ${identity.pool} of ${identity.url}`)
+    out(claude === undefined ? `the Claude Code CLI is missing here: ${INSTALL_HINT}` : 'start it with `runyard runner start`')
+  }
+  return EXIT.ok
+}
+
+export interface StartCommand {
+  readonly dataDir: string
+  readonly claude?: string | undefined
+  readonly workspaces: readonly string[]
+  readonly config?: string | undefined
+  /** Where the router is now, if not where it was at enrolment. */
+  readonly url?: string | undefined
+  readonly demo: boolean
+  readonly json: boolean
+  /** Ends when stdin does: the parent is gone. */
+  readonly withParent: boolean
+}
+
+export async function startCommand(command: StartCommand): Promise<number> {
+  const { dataDir } = command
+  const stateDir = runnerStateDir(dataDir)
+  const found = await loadIdentity(stateDir).catch((error: unknown) => {
+    throw explainedIdentity(error)
+  })
+  if (!found) throw new CliError(EXIT.config, 'this machine is not enrolled', 'make a token with POST /admin/v1/enrolment-tokens, then `runyard runner enroll --url … --token …`')
+  const identity = { ...found, url: command.url ?? found.url }
+  const claude = await findClaude({ explicit: command.claude, env: process.env, home: home() })
+  if (!claude) throw new CliError(EXIT.unavailable, 'the Claude Code CLI was not found on this machine', INSTALL_HINT)
+  const policy = await loadPolicy(command.config ?? defaultPolicyFile(dataDir), { required: command.config !== undefined })
+  if (!command.demo && (await localLogin({ env: process.env, home: home() })).kind === 'none') {
+    throw new CliError(EXIT.config, 'this machine has no login for Claude', 'run `claude` once and log in, or set ANTHROPIC_API_KEY; --demo answers with the scripted model')
+  }
+  const unlock = await lockDir(stateDir, 'runner').catch((error: unknown) => {
+    throw new CliError(EXIT.unavailable, error instanceof Error ? error.message : String(error))
+  })
+  const log = createLog({ json: command.json, name: 'runner' })
+  const workspaces = [...command.workspaces, ...policy.workspaces]
+  try {
+    const runner = await startRunner({
+      stateDir,
+      identity,
+      claude,
+      policy,
+      workspaces: workspaces.length > 0 ? workspaces : [defaultWorkspace(dataDir)],
+      demo: command.demo,
+      env: process.env,
+      home: home(),
+      log: (level, message, fields) => log[level](fields, message),
+    })
+    if (!command.withParent) {
+      if (command.json) out(JSON.stringify({ event: 'ready', runner_id: identity.runnerId, url: identity.url, provider: runner.provider }))
+      else say(`runner ${identity.runnerId} serves ${identity.url}${runner.provider === 'demo' ? ' with the DEMO model' : ''}; Ctrl-C stops`)
+    }
+    const hopeless = await Promise.race([untilSignal(), parentGone(command.withParent), runner.ended])
+    await runner.stop()
+    const why = await runner.ended
+    if (why !== undefined && hopeless === why) throw new CliError(EXIT.noPermission, why, 'was this runner revoked? enrol it anew with `runyard runner enroll --force`')
+    return EXIT.ok
+  } finally {
+    await unlock()
+  }
+}
+
+function parentGone(watch: boolean): Promise<void> {
+  return new Promise((resolve) => {
+    if (!watch) return
+    process.stdin.resume()
+    process.stdin.once('close', resolve)
+    process.stdin.once('end', resolve)
+  })
+}
+
+function explainedIdentity(error: unknown): unknown {
+  if (!(error instanceof IdentityError)) return error
+  const exits = { exists: EXIT.config, broken: EXIT.config, invalid: EXIT.usage, unreachable: EXIT.unavailable, not_a_router: EXIT.config, refused: EXIT.noPermission, unavailable: EXIT.unavailable }
+  return new CliError(exits[error.problem], error.message)
+}
+
+export function machineName(): string {
+  return hostname().replaceAll(/[^A-Za-z0-9._-]/g, '-').replace(/^[^A-Za-z0-9]+/, '').slice(0, 63) || 'local'
+}
+
+export function home(): string {
+  return process.env['HOME'] ?? '/'
+}

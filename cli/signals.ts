@@ -1,0 +1,16 @@
+/** SIGTERM and SIGINT: the first asks for an orderly end, the second one gets it at once. */
+export function untilSignal(onForce: () => void = () => undefined): Promise<NodeJS.Signals> {
+  return new Promise((resolve) => {
+    let asked = false
+    const handler = (signal: NodeJS.Signals) => {
+      if (asked) {
+        onForce()
+        process.exit(signal === 'SIGINT' ? 130 : 143)
+      }
+      asked = true
+      resolve(signal)
+    }
+    process.on('SIGTERM', handler)
+    process.on('SIGINT', handler)
+  })
+}

@@ -1,0 +1,72 @@
+/**
+ * From an offer to a CLI that is ready for its prompt, by the owner's rules: policy, directory, mentions, login,
+ * environment. Whatever is wrong is a `Fault` here, before anything was promised to anybody.
+ */
+import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { LocalProvider, Offer } from '../shared/frames.ts'
+import { claudeEnv } from './claude/env.ts'
+import { ClaudeProcess } from './claude/process.ts'
+import type { Prepared } from './held-run.ts'
+import { linkLogin, prepareConfigDir, type LocalLogin } from './login.ts'
+import { guardMentions } from './mentions.ts'
+import { checkPolicy, type Policy } from './policy.ts'
+import { discard, resolveCwd } from './workspace.ts'
+
+export interface Machine {
+  readonly claude: string
+  readonly policy: Policy
+  /** Absolute and real. */
+  readonly roots: readonly string[]
+  /** Config directories of the CLI live here, one for each tenant. */
+  readonly configRoot: string
+  /** Folders of single runs, for files that must not be in argv. */
+  readonly privateRoot: string
+  readonly provider: LocalProvider
+  readonly login: LocalLogin
+  readonly env: NodeJS.ProcessEnv
+  log(message: string, fields: Record<string, unknown>): void
+}
+
+export function preparer(machine: Machine) {
+  return async ({ run, spec }: Offer, marker: string, signal: AbortSignal): Promise<Prepared> => {
+    checkPolicy(machine.policy, spec)
+    const workspace = await resolveCwd({ roots: machine.roots, cwd: spec.cwd, sessionId: spec.session.id })
+    const configDir = join(machine.configRoot, spec.tenant)
+    let privateDir: string | undefined
+    const dispose = async () => {
+      if (privateDir !== undefined) await rm(privateDir, { recursive: true, force: true })
+    }
+    try {
+      await mkdir(machine.privateRoot, { recursive: true, mode: 0o700 })
+      privateDir = await mkdtemp(join(machine.privateRoot, `${run}-`))
+      await prepareConfigDir(configDir)
+      if (machine.login.kind === 'login') await linkLogin(machine.login.credentialsFile, configDir)
+      const process = await ClaudeProcess.prepare(
+        {
+          claude: machine.claude,
+          spec,
+          prompt: await guardMentions(spec.prompt, workspace.cwd, machine.roots),
+          cwd: workspace.cwd,
+          configDir,
+          privateDir,
+          env: claudeEnv({
+            runner: machine.env,
+            configDir,
+            ...(machine.login.kind === 'env' ? { provider: machine.login.env } : {}),
+            allow: machine.policy.env_allow,
+            marker,
+          }),
+          marker,
+          log: machine.log,
+        },
+        signal,
+      )
+      return { process, cwd: workspace.cwd, provider: machine.provider, dispose }
+    } catch (error) {
+      await dispose()
+      await discard(workspace)
+      throw error
+    }
+  }
+}

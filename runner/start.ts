@@ -1,0 +1,113 @@
+/**
+ * The runner as a process: everything it owns on this machine, put together, until it is told to stop.
+ *
+ * Stop means: no new runs, a moment for those that are nearly done, the cancel ladder for the rest, and their endings
+ * delivered if the router still listens. What could not be delivered waits in the spool for the next start.
+ */
+import { mkdir, realpath } from 'node:fs/promises'
+import { statfsSync } from 'node:fs'
+import { loadavg, platform, release } from 'node:os'
+import { join } from 'node:path'
+import type { LocalProvider } from '../shared/frames.ts'
+import { Agent } from './agent.ts'
+import { claudeVersion } from './claude-binary.ts'
+import { sweep } from './claude/sweep.ts'
+import { systemClock } from './clock.ts'
+import { startDemoModel } from './demo/model.ts'
+import type { Identity } from './identity.ts'
+import { Link, type LinkEvents } from './link.ts'
+import { localLogin, type LocalLogin } from './login.ts'
+import type { Policy } from './policy.ts'
+import { preparer } from './prepare.ts'
+
+/** SIGTERM must be over in 10 s: this, 4 s of the ladder from SIGTERM on with its sweep, and the delivery. */
+const DRAIN_MS = 2_000
+const DELIVER_MS = 2_000
+const POLL_MS = 20
+
+export interface RunnerOptions {
+  readonly stateDir: string
+  readonly identity: Identity
+  readonly claude: string
+  readonly policy: Policy
+  readonly workspaces: readonly string[]
+  /** Answer from the scripted model when the machine has no login of its own. */
+  readonly demo: boolean
+  readonly env: NodeJS.ProcessEnv
+  readonly home: string
+  readonly log: LinkEvents['log']
+}
+
+export interface RunningRunner {
+  readonly provider: LocalProvider | null
+  /** Resolves when the link has ended: undefined after `stop`, or why dialling on has no point. */
+  readonly ended: Promise<string | undefined>
+  stop(): Promise<void>
+}
+
+export async function startRunner(options: RunnerOptions): Promise<RunningRunner> {
+  const { stateDir, policy, log } = options
+  const spoolDir = join(stateDir, 'spool')
+  for (const dir of [spoolDir, join(stateDir, 'config'), ...options.workspaces]) await mkdir(dir, { recursive: true, mode: 0o700 })
+  const roots = await Promise.all(options.workspaces.map((dir) => realpath(dir)))
+  const warn = (message: string, fields: Record<string, unknown>) => log('warn', message, fields)
+
+  let login: LocalLogin = await localLogin({ env: options.env, home: options.home })
+  let provider: LocalProvider | null = login.kind === 'none' ? null : 'local'
+  let closeDemo: () => Promise<void> = () => Promise.resolve()
+  if (login.kind === 'none' && options.demo) {
+    const demo = await startDemoModel()
+    login = { kind: 'env', env: { ANTHROPIC_BASE_URL: demo.url, ANTHROPIC_API_KEY: demo.token } }
+    provider = 'demo'
+    closeDemo = () => demo.close()
+  }
+
+  const agent = new Agent({
+    clock: systemClock,
+    spoolDir,
+    slots: policy.slots,
+    labels: policy.labels,
+    provider,
+    cliVersion: (await claudeVersion(options.claude)) ?? null,
+    os: `${platform()} ${release()}`,
+    prepare: preparer({
+      claude: options.claude,
+      policy,
+      roots,
+      configRoot: join(stateDir, 'config'),
+      privateRoot: join(stateDir, 'runs'),
+      provider: provider ?? 'local',
+      login,
+      env: options.env,
+      log: warn,
+    }),
+    sweep,
+    diskFree: () => {
+      const { bavail, bsize } = statfsSync(spoolDir)
+      return bavail * bsize
+    },
+    load: () => loadavg()[0] ?? 0,
+    log: warn,
+  })
+  await agent.recover()
+  const link = new Link(options.identity, agent, { log })
+  const ended = link.run()
+
+  const stop = async () => {
+    agent.drain()
+    await until(() => agent.active === 0, DRAIN_MS)
+    await agent.stop()
+    if (link.connected) await until(() => agent.idle, DELIVER_MS)
+    link.stop()
+    await ended
+    await agent.close()
+    await closeDemo()
+  }
+  let stopping: Promise<void> | undefined
+  return { provider, ended, stop: () => (stopping ??= stop()) }
+}
+
+async function until(done: () => boolean, withinMs: number): Promise<void> {
+  const end = performance.now() + withinMs
+  while (!done() && performance.now() < end) await new Promise((resolve) => setTimeout(resolve, POLL_MS))
+}
