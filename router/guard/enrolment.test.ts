@@ -267,6 +267,7 @@ describe('an assertion', () => {
     expect((await trade(await sign({ ...good(), exp: nowS + 60 }))).status).toBe(200)
     expect(await trade(await sign({ ...good(), exp: nowS + 61 }))).toMatchObject(REFUSED)
     expect(await trade(await sign({ ...good(), iat: nowS - 40, exp: nowS + 30 }))).toMatchObject(REFUSED)
+    expect(await trade(await sign({ ...good(), iat: nowS + 20, exp: nowS + 61 }))).toMatchObject(REFUSED)
     expect(await trade(await sign({ ...good(), iat: nowS + 31, exp: nowS + 60 }))).toMatchObject(REFUSED)
     expect(await trade(await sign({ ...good(), exp: nowS + 86_400 * 365 }))).toMatchObject(REFUSED)
     expect((await trade(await sign({ ...good(), iat: nowS - 59, exp: nowS - 29 }))).status).toBe(200)
