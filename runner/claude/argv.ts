@@ -50,12 +50,7 @@ function flag(name: string, value: string | undefined): string[] {
 }
 
 function session(use: SessionUse): string[] {
-  switch (use.mode) {
-    case 'new':
-      return [`--session-id=${use.id}`]
-    case 'resume':
-      return [`--resume=${use.id}`]
-    case 'fork':
-      return [`--resume=${use.from}`, '--fork-session', `--session-id=${use.id}`]
-  }
+  if (use.mode === 'new') return [`--session-id=${use.id}`]
+  if (use.mode === 'resume') return [`--resume=${use.id}`]
+  return [`--resume=${use.from}`, '--fork-session', `--session-id=${use.id}`]
 }

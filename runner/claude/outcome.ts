@@ -14,15 +14,8 @@ const MESSAGE_CAP = 2_048
 export type Signs = { category?: string; retryStatus?: number | null }
 
 export function noteSigns(signs: Signs, news: News): Signs {
-  switch (news.type) {
-    case 'api_error':
-      return { ...signs, category: news.category }
-    case 'api_retry':
-      return { ...signs, retryStatus: news.status }
-    case 'init':
-    case 'result':
-      return signs
-  }
+  if (news.type === 'api_error') return { ...signs, category: news.category }
+  return news.type === 'api_retry' ? { ...signs, retryStatus: news.status } : signs
 }
 
 /** `seq` is the seq of the result line. */

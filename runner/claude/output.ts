@@ -132,14 +132,18 @@ function decode(bytes: Uint8Array): string | undefined {
 function parseObject(text: string): Json | undefined {
   try {
     const json: unknown = JSON.parse(text)
-    return typeof json === 'object' && json !== null && !Array.isArray(json) ? (json as Json) : undefined
+    return isObject(json) ? json : undefined
   } catch {
     return undefined
   }
 }
 
+function isObject(value: unknown): value is Json {
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
+}
+
 function asObject(value: unknown): Json {
-  return typeof value === 'object' && value !== null ? (value as Json) : {}
+  return isObject(value) ? value : {}
 }
 
 function asText(value: unknown): string {

@@ -1,0 +1,162 @@
+/**
+ * A child process with its pipes: lines come out, lines go in, and `gone` says when nothing of it is left.
+ *
+ * It knows nothing of what the lines say. A process counts as gone after its exit, the sweep and the end of its output,
+ * in this order: a child that outlived it may hold the pipe open until the sweep kills it.
+ */
+import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Fault } from '../../shared/faults.ts'
+import { LineSplitter, type Line } from '../../shared/lines.ts'
+import type { StderrMark } from '../../shared/marks.ts'
+import { StderrHead } from './stderr.ts'
+import { familyOf, sweep, type ProcessRef } from './sweep.ts'
+
+export type Exit = { code: number | null; signal: NodeJS.Signals | null }
+
+export type ChildOptions = {
+  cwd: string
+  env: Readonly<Record<string, string>>
+  marker: string
+  /** Called for each line of stdout. If it throws the process is killed. */
+  line: (line: Line) => void
+  log: (message: string, fields: Record<string, unknown>) => void
+}
+
+/** How long nothing may arrive on a pipe of a process that is gone, before the pipe is given up. */
+const DRAIN_IDLE_MS = 2_000
+
+export class Child {
+  readonly pid: number
+  readonly exited: Promise<Exit>
+  /** Never rejects. */
+  readonly gone: Promise<Exit>
+  readonly #child: ChildProcessWithoutNullStreams
+  readonly #options: ChildOptions
+  readonly #splitter = new LineSplitter()
+  readonly #stderr: StderrHead
+  readonly #closed: Promise<void>
+  #family: ProcessRef[] = []
+  #paused = false
+  #bytesRead = 0
+  #broken = false
+
+  /** Throws `Fault('cwd')` where the folder is missing and `Fault('cli')` for any other reason not to start. */
+  static async spawn(command: string, argv: readonly string[], options: ChildOptions): Promise<Child> {
+    // In a process group of its own, so that a signal for it does not reach the runner.
+    const child = spawn(command, argv, { cwd: options.cwd, env: { ...options.env }, detached: true, stdio: 'pipe' })
+    const failed = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
+      child.once('spawn', () => resolve(undefined))
+      child.once('error', resolve)
+    })
+    if (!failed && child.pid !== undefined) return new Child(child, child.pid, options)
+    options.log('the CLI could not be spawned', { err: failed })
+    // ENOENT is said of the folder as of the program.
+    if (!existsSync(options.cwd)) throw new Fault('cwd', 'the working directory does not exist')
+    throw new Fault('cli', `the CLI could not be started (${failed?.code ?? 'no process'})`)
+  }
+
+  constructor(child: ChildProcessWithoutNullStreams, pid: number, options: ChildOptions) {
+    this.#child = child
+    this.pid = pid
+    this.#options = options
+    this.#stderr = new StderrHead(options.env)
+    this.exited = new Promise((resolve) => {
+      child.once('exit', (code, signal) => resolve({ code, signal }))
+    })
+    this.#closed = Promise.all([ended(child.stdout), ended(child.stderr)]).then(() => undefined)
+    // EPIPE and the like: that the process is gone is learned from its exit.
+    for (const stream of [child, child.stdin, child.stdout, child.stderr]) {
+      stream.on('error', (err) => options.log('a pipe of the CLI broke', { pid, err }))
+    }
+    child.stdout.on('data', (chunk: Buffer) => this.#read(chunk.length, () => this.#splitter.push(chunk)))
+    child.stdout.once('end', () => this.#read(0, () => this.#splitter.end()))
+    child.stderr.on('data', (chunk: Buffer) => this.#stderr.push(chunk))
+    this.gone = this.#untilGone()
+  }
+
+  write(line: string): void {
+    if (!this.#child.stdin.writableEnded) this.#child.stdin.write(line)
+  }
+
+  closeInput(): void {
+    this.#child.stdin.end()
+  }
+
+  /** Remembers what now descends from it: after its death a child that cleaned its environment could not be told. */
+  async noteFamily(): Promise<void> {
+    this.#family.push(...(await familyOf(this.pid)))
+  }
+
+  /** To its process group; what runs in sessions of its own is left to the sweep. */
+  signal(name: 'SIGTERM' | 'SIGKILL'): void {
+    try {
+      process.kill(-this.pid, name)
+    } catch {
+      // Nothing of the group is left.
+    }
+  }
+
+  pause(): void {
+    this.#paused = true
+    this.#child.stdout.pause()
+  }
+
+  resume(): void {
+    this.#paused = false
+    this.#child.stdout.resume()
+  }
+
+  stderr(): StderrMark {
+    return this.#stderr.mark()
+  }
+
+  #read(bytes: number, split: () => Line[]): void {
+    this.#bytesRead += bytes
+    if (this.#broken) return
+    try {
+      for (const line of split()) this.#options.line(line)
+    } catch (err) {
+      this.#broken = true
+      this.#options.log('a line of the CLI could not be taken; it is killed', { pid: this.pid, err })
+      this.signal('SIGKILL')
+    }
+  }
+
+  async #untilGone(): Promise<Exit> {
+    const exit = await this.exited
+    // Without /proc the group is all that can be reached.
+    if (process.platform !== 'linux') this.signal('SIGKILL')
+    const killed = await sweep(this.#options.marker, this.#family)
+    if (killed > 0) this.#options.log('processes that outlived the CLI were killed', { pid: this.pid, killed })
+    await this.#drained()
+    return exit
+  }
+
+  /** A paused reader may take its time; a pipe that somebody beyond the sweep's reach holds open may not. */
+  async #drained(): Promise<void> {
+    let closed = false
+    void this.#closed.then(() => (closed = true))
+    for (;;) {
+      const before = this.#bytesRead
+      const stop = new AbortController()
+      const idle = sleep(DRAIN_IDLE_MS, undefined, { signal: stop.signal }).catch(() => undefined)
+      await Promise.race([this.#closed, idle])
+      stop.abort()
+      if (closed) return
+      if (this.#paused || this.#bytesRead > before) continue
+      this.#options.log('a pipe of the CLI stays open after its end', { pid: this.pid })
+      this.#child.stdout.destroy()
+      this.#child.stderr.destroy()
+      return
+    }
+  }
+}
+
+function ended(stream: NodeJS.ReadableStream): Promise<void> {
+  return new Promise((resolve) => {
+    stream.once('end', resolve)
+    stream.once('close', resolve)
+  })
+}

@@ -1,0 +1,96 @@
+/**
+ * Finds and kills what a CLI left behind. Each Bash tool runs in a session of its own (`setsid`), so a kill of the CLI's
+ * process group misses it; what all of them inherit is the marker in their environment.
+ *
+ * A child that cleaned its environment is known only while it descends from a marked process or from a family that was
+ * noted before its parent died: the caller notes it before each signal. Without `/proc` (not Linux) nothing is found.
+ */
+import { readdir, readFile } from 'node:fs/promises'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { MARKER_NAME } from './env.ts'
+
+/** A pid alone may have been given to a stranger since; with the start time it names one process. */
+export type ProcessRef = { pid: number; startedAt: string }
+
+type Row = ProcessRef & { parent: number; marked: boolean }
+
+/** A SIGKILL takes effect within milliseconds unless the process hangs in the kernel; then no waiting helps. */
+const GIVE_UP_MS = 5_000
+const ROUND_MS = 10
+
+/** Kills every process with the marker, and every one of `family`, with all their descendants. Returns how many it killed. */
+export async function sweep(marker: string, family: readonly ProcessRef[] = []): Promise<number> {
+  const killed = new Set<string>()
+  const deadline = performance.now() + GIVE_UP_MS
+  for (;;) {
+    const doomed = doomedOf(await processTable(marker), family)
+    if (doomed.length === 0 || performance.now() > deadline) return killed.size
+    for (const { pid, startedAt } of doomed) {
+      if (kill(pid)) killed.add(`${pid} ${startedAt}`)
+    }
+    // They may have forked while the table was read: only an empty round ends it.
+    await sleep(ROUND_MS)
+  }
+}
+
+/** The process and everything below it, as it is now. */
+export async function familyOf(pid: number): Promise<ProcessRef[]> {
+  const rows = await processTable()
+  return below(rows, rows.filter((row) => row.pid === pid))
+}
+
+function doomedOf(rows: readonly Row[], family: readonly ProcessRef[]): Row[] {
+  const known = new Set(family.map(({ pid, startedAt }) => `${pid} ${startedAt}`))
+  return below(rows, rows.filter((row) => row.marked || known.has(`${row.pid} ${row.startedAt}`)))
+}
+
+function below(rows: readonly Row[], roots: readonly Row[]): Row[] {
+  const children = new Map<number, Row[]>()
+  for (const row of rows) children.set(row.parent, [...(children.get(row.parent) ?? []), row])
+  const found = new Set<Row>()
+  const next = [...roots]
+  for (let row = next.pop(); row; row = next.pop()) {
+    // The runner may itself run below a marked process, or carry a marker: neither it nor its own children are prey.
+    if (found.has(row) || row.pid === process.pid) continue
+    found.add(row)
+    next.push(...(children.get(row.pid) ?? []))
+  }
+  return [...found]
+}
+
+async function processTable(marker?: string): Promise<Row[]> {
+  const names = await readdir('/proc').catch(() => [])
+  const rows = await Promise.all(names.filter((name) => /^\d+$/.test(name)).map((name) => readRow(name, marker)))
+  return rows.filter((row) => row !== undefined)
+}
+
+async function readRow(name: string, marker: string | undefined): Promise<Row | undefined> {
+  try {
+    const stat = await readFile(`/proc/${name}/stat`, 'utf8')
+    // The second field is the command in brackets and may hold blanks and brackets itself (proc_pid_stat(5)).
+    const [state, parent, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    // A zombie is dead; only its parent can take it away.
+    if (state === 'Z' || state === 'X') return undefined
+    return { pid: Number(name), parent: Number(parent), startedAt: rest[17] ?? '', marked: await isMarked(name, marker) }
+  } catch {
+    // It ended while it was read.
+    return undefined
+  }
+}
+
+async function isMarked(name: string, marker: string | undefined): Promise<boolean> {
+  if (!marker) return false
+  // Not readable: another user's process, so none that was started here.
+  const environ = await readFile(`/proc/${name}/environ`, 'latin1').catch(() => '')
+  return environ.split('\0').includes(`${MARKER_NAME}=${marker}`)
+}
+
+function kill(pid: number): boolean {
+  try {
+    process.kill(pid, 'SIGKILL')
+    return true
+  } catch {
+    // It is gone, or not ours to kill.
+    return false
+  }
+}
