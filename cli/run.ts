@@ -69,7 +69,7 @@ async function follow(client: Client, id: string, first: Response, show: (event:
 
 function events(response: Response): AsyncIterable<EventSourceMessage> {
   if (!response.body) throw new CliError(EXIT.unavailable, 'the router sent no stream')
-  return response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream()) as unknown as AsyncIterable<EventSourceMessage>
+  return response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream()) as AsyncIterable<EventSourceMessage>
 }
 
 const Delta = z.object({ type: z.literal('stream_event'), event: z.object({ type: z.literal('content_block_delta'), delta: z.object({ type: z.literal('text_delta'), text: z.string() }) }) })

@@ -139,6 +139,6 @@ function introduce(client: { url: string; token: string }, facts: { claude: stri
   out('')
   out('Try it:')
   out(`  curl -N ${client.url}/v1/runs -H 'authorization: Bearer ${client.token}' \\`)
-  out(`    -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{"prompt":"Write hello.txt with a greeting."}'`)
+  out(`    -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{"prompt":"Write hello.txt with a greeting.","permission_mode":"acceptEdits"}'`)
   out('or `runyard run "Say hello."` in another terminal. Ctrl-C stops.')
 }

@@ -248,7 +248,7 @@ export class Agent {
         if (held.held.state === 'running' && held.held.last === 1 && this.#welcomed) this.#send({ t: 'starting', run: held.run, fence: held.fence })
         this.#pump(held)
       },
-      log: this.#o.log,
+      log: (message: string, fields: Record<string, unknown>) => this.#o.log(message, fields),
     }
     return new HeldRun({ spool, clock: this.#o.clock, events, timeoutMs, ...(prepared ? { prepared } : {}) })
   }

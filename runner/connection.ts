@@ -3,7 +3,7 @@
  *
  * Silence counts more than close events: two missed pongs and it is dropped.
  */
-import WebSocket, { type ClientOptions } from 'ws'
+import { WebSocket, type ClientOptions } from 'ws'
 import { CLOSE, decodeToRunner, type ToRunner } from '../shared/frames.ts'
 import { PING_MS, RUNNER_MAX_PAYLOAD } from '../shared/limits.ts'
 import { SUBPROTOCOL } from '../shared/version.ts'

@@ -58,7 +58,7 @@ export function preparer(machine: Machine) {
             marker,
           }),
           marker,
-          log: machine.log,
+          log: (message, fields) => machine.log(message, { ...fields, run }),
         },
         signal,
       )

@@ -153,7 +153,7 @@ export class RunnerCore {
       if (ours.phase === 'leased' || ours.phase === 'running') after.push(this.#leaseOf([ours], `hello-${this.#epoch + 1}`))
       if (ours.cancel) after.push(this.#sendCancel(ours, now))
     }
-    for (const ours of [...this.#live.values()]) {
+    for (const ours of this.#live.values()) {
       // Without a lease nothing has started, so an offer that was cut off is simply void.
       if (ours.phase === 'offered') after.push(...this.#refuse(ours, 'start_by', 'the runner lost its connection before it answered the offer'))
       // It lists every run it has anything of, so a run that is missing is gone with its disk.
@@ -314,7 +314,7 @@ export class RunnerCore {
       this.#dropLink(now)
     }
     const connected = this.#link?.hello !== undefined
-    for (const run of [...this.#live.values()]) {
+    for (const run of this.#live.values()) {
       if (run.phase === 'ending' || run.phase === 'leasing') continue
       if (run.phase === 'offered') {
         if (run.offer && now >= run.offer.startBy) effects.push(...this.#refuse(run, 'start_by', 'the runner did not answer the offer in time'), revoke(run))

@@ -92,7 +92,7 @@ async function continued(deps: Deps, who: Principal, wish: Submission): Promise<
 
 async function choose(deps: Deps, who: Principal, wish: Submission, session: SessionRow | undefined, tried: ReadonlySet<string>): Promise<string> {
   const online = await deps.hub.online(who.tenant)
-  const placed = place(online, { pool: wish.pool, labels: wish.labels, bound: session?.runner, tried }, deps.platform.random)
+  const placed = place(online, { pool: wish.pool, labels: wish.labels, bound: session?.runner, tried }, () => deps.platform.random())
   if (placed.ok) return placed.runner
   const labels = Object.entries(wish.labels).map(([key, value]) => `${key}=${value}`)
   const retry = { retryAfterS: RETRY_AFTER_S }

@@ -10,6 +10,7 @@ export function asFault(error: unknown): Fault {
   if (error instanceof HTTPException) {
     if (error.status === 400) return new Fault('bad_json')
     if (error.status === 413) return new Fault('too_large')
+    if (error.status === 415) return new Fault('media_type')
     if (error.status === 401) return new Fault('unauthenticated')
   }
   return new Fault('internal')

@@ -7,7 +7,7 @@ import type { AppEnv } from '../ports.ts'
 export function newRouter(): OpenAPIHono<AppEnv> {
   return new OpenAPIHono<AppEnv>({
     defaultHook: (result) => {
-      if (!result.success) throw invalid(result.error as ZodError)
+      if (!result.success) throw invalid(result.error)
     },
   })
 }

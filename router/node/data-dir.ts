@@ -83,20 +83,30 @@ export async function lockDir(dataDir: string, name: string): Promise<() => Prom
   for (let attempt = 0; attempt < 3; attempt++) {
     try {
       const file = await open(path, 'wx', 0o600)
-      await file.writeFile(String(process.pid))
+      await file.writeFile(`${process.pid} ${(await startOf(process.pid)) ?? ''}`)
       await file.close()
       return () => unlink(path).catch(() => undefined)
     } catch (error) {
       if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
-      const pid = Number(await readFile(path, 'utf8').catch(() => ''))
-      if (pid > 0 && pid !== process.pid && isAlive(pid)) throw new Error(`${dataDir} is in use by process ${pid}; stop it, or name another --data-dir`, { cause: error })
+      const [pid = 0, start] = (await readFile(path, 'utf8').catch(() => '')).split(' ').map(Number)
+      // After a reboot the number may belong to anybody; the start time tells.
+      const same = isAlive(pid) && (!start || (await startOf(pid)) === start)
+      if (same && pid !== process.pid) throw new Error(`${dataDir} is in use by process ${pid}; stop it, or name another --data-dir`, { cause: error })
       await unlink(path).catch(() => undefined)
     }
   }
   throw new Error(`${path} cannot be taken`)
 }
 
+/** When a process started, in ticks since boot (proc(5), field 22); undefined where there is no /proc. */
+async function startOf(pid: number): Promise<number | undefined> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
+  // The command name is in parentheses and may hold anything, so count from its end.
+  return stat === undefined ? undefined : Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19])
+}
+
 function isAlive(pid: number): boolean {
+  if (!(pid > 0)) return false
   try {
     process.kill(pid, 0)
     return true

@@ -11,6 +11,7 @@ import type { AckEntry, Hello, ToRouter } from '../../shared/frames.ts'
 import { RunnerCore, type Append, type Effect, type RestoredRun } from '../core/runner-core.ts'
 import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef, Store } from '../ports.ts'
 import { logEnd, readChunks } from '../store/run-events.ts'
+import { touchRunner } from '../store/runners.ts'
 import { findRun, lease, liveRunsOf } from '../store/runs.ts'
 import { isLast } from '../engine/stream.ts'
 import type { GroupCommitLog } from './event-log.ts'
@@ -148,6 +149,7 @@ export class NodeHub implements RunnerHub {
     await this.#eventLog.settled()
     this.#perform(seat, seat.core.greeted(conn, hello, now()))
     this.#log.info({ runner: who.runner, conn, runs: hello.runs.length }, 'runner connected')
+    this.#seen(who)
   }
 
   message(who: RunnerIdentity, conn: number, message: Exclude<ToRouter, { t: 'hello' } | { t: 'refresh' }>): void {
@@ -167,6 +169,7 @@ export class NodeHub implements RunnerHub {
     if (seat.socket?.conn === conn) seat.socket = undefined
     if (seat.core.idle) this.#seats.delete(who.runner)
     this.#log.info({ runner: who.runner, conn }, 'runner disconnected')
+    if (!this.#closing.signal.aborted) this.#seen(who)
   }
 
   /** Every open socket, for the way out. */
@@ -180,6 +183,10 @@ export class NodeHub implements RunnerHub {
     this.#closing.abort()
     for (const { reject } of this.#pending.values()) reject(new Fault('draining'))
     this.#pending.clear()
+  }
+
+  #seen(who: RunnerIdentity): void {
+    this.#platform.background(touchRunner(this.#store.db, who.runner, this.#platform.now()))
   }
 
   #seat(who: RunnerIdentity): Seat {

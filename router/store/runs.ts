@@ -37,7 +37,7 @@ export async function lease(store: Store, id: string, fence: number, cwd: string
     INSERT INTO ${sessions} (id, tenant, runner, cwd, created_at, last_run_at)
     SELECT session, tenant, runner, ${cwd}, ${now}, ${now} FROM ${runs} WHERE id = ${id} AND fence = ${fence} AND state = 'leased'
     ON CONFLICT (id) DO UPDATE SET last_run_at = excluded.last_run_at`)
-  const [rows] = await store.batch([moved, bound as unknown as Statement])
+  const [rows] = await store.batch([moved, bound as Statement])
   return (rows as unknown[]).length === 1
 }
 
