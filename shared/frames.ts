@@ -162,7 +162,9 @@ export function decodeControl<M>(schema: z.ZodType<M>, known: ReadonlySet<string
   const parsed = schema.safeParse(body)
   if (parsed.success) return { ok: true, message: parsed.data }
   const issue = parsed.error.issues[0]
-  return { ok: false, reason: `${t}: ${issue ? `${issue.path.join('.')} ${issue.message}` : 'malformed'}`.slice(0, 120) }
+  const why = issue ? `${issue.path.join('.')} ${issue.message}` : 'malformed'
+  // It becomes the reason of a close frame: a socket throws past 123 bytes (RFC 6455 §5.5), and the path is the sender's.
+  return { ok: false, reason: `${t}: ${why}`.replaceAll(/[^ -~]/g, '?').slice(0, 120) }
 }
 
 const TO_ROUTER = new Set(['hello', 'accept', 'reject', 'starting', 'mark', 'hb', 'refresh', 'drain', 'bye', 'err'])
