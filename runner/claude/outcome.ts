@@ -31,6 +31,8 @@ export function turnResult(seq: number, result: CliResult, signs: Signs): TurnRe
 }
 
 function errorOf(result: CliResult, signs: Signs): RunError {
+  // Its own text for this is a diagnostic of its insides.
+  if (result.terminal_reason.startsWith('aborted_')) return { code: 'cancelled', message: 'the turn was interrupted' }
   const message = result.result || result.errors.join('; ') || 'the CLI gave no reason'
   return { code: codeOf(result, signs, message), message: message.slice(0, MESSAGE_CAP) }
 }
@@ -38,7 +40,6 @@ function errorOf(result: CliResult, signs: Signs): RunError {
 function codeOf(result: CliResult, signs: Signs, message: string): RunErrorCode {
   return (
     BY_SUBTYPE.get(result.subtype) ??
-    (result.terminal_reason.startsWith('aborted_') ? 'cancelled' : undefined) ??
     (result.stop_reason === 'refusal' ? 'refused' : undefined) ??
     (signs.category === 'max_output_tokens' ? 'max_output_tokens' : undefined) ??
     (result.api_error_status === null ? undefined : byStatus(result.api_error_status)) ??

@@ -1,0 +1,73 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { claudeEnv, redact, secretsIn } from './env.ts'
+
+const PASSED = ['PATH', 'HOME', 'LANG', 'LC_ALL', 'TZ', 'TMPDIR', 'SHELL', 'NODE_EXTRA_CA_CERTS', 'HTTPS_PROXY', 'NO_PROXY']
+const NEVER = [
+  'ANTHROPIC_LOG',
+  'DEBUG',
+  'IS_SANDBOX',
+  'CLAUDE_CODE_BUBBLEWRAP',
+  'CLAUDE_CODE_RETRY_WATCHDOG',
+  'NODE_OPTIONS',
+  'RUNYARD_TOKEN',
+  'RUNYARD_URL',
+]
+const OTHER = ['AWS_SECRET_ACCESS_KEY', 'GOOGLE_APPLICATION_CREDENTIALS', 'ANTHROPIC_API_KEY', 'CLAUDE_CONFIG_DIR', 'GITHUB_TOKEN', 'LD_PRELOAD']
+const OURS = {
+  CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC: '1',
+  DISABLE_AUTOUPDATER: '1',
+  CLAUDE_CODE_MAX_RETRIES: '2',
+  CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: '1',
+  CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK: '1',
+  CLAUDE_CONFIG_DIR: '/cfg',
+  RUNYARD_PROCESS: 'marker',
+}
+const place = { configDir: '/cfg', marker: 'marker' }
+const names = fc.oneof(fc.constantFrom(...PASSED, ...NEVER, ...OTHER, ...Object.keys(OURS), '__proto__', 'constructor'), fc.string())
+const envs = fc.dictionary(names, fc.string())
+
+describe('the environment of the CLI', () => {
+  it('has nothing that is not on a list', () => {
+    fc.assert(
+      fc.property(envs, fc.option(envs, { nil: undefined }), fc.array(names), (runner, provider, allow) => {
+        const env = claudeEnv({ runner, allow, ...place, ...(provider ? { provider } : {}) })
+        const listed = [...PASSED, ...allow, ...Object.keys(provider ?? {}), ...Object.keys(OURS), 'CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST']
+        expect(Object.keys(env).filter((name) => !listed.includes(name))).toEqual([])
+        expect(NEVER.filter((name) => Object.hasOwn(env, name))).toEqual([])
+        expect(env).toMatchObject(OURS)
+      }),
+    )
+  })
+
+  it('is empty but for ours when the runner has none of the names', () => {
+    expect(claudeEnv({ runner: { GITHUB_TOKEN: 'x', AWS_PROFILE: 'y' }, ...place })).toEqual({ PATH: '/usr/local/bin:/usr/bin:/bin', ...OURS })
+  })
+
+  it('passes the provider unchanged, and then the settings files cannot redirect it', () => {
+    const provider = { ANTHROPIC_BASE_URL: 'http://127.0.0.1:1', ANTHROPIC_AUTH_TOKEN: 'token' }
+    const env = claudeEnv({ runner: { ANTHROPIC_API_KEY: 'the runner’s own' }, provider, ...place })
+    expect(env).toMatchObject({ ...provider, CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST: '1' })
+    expect(env).not.toHaveProperty('ANTHROPIC_API_KEY')
+  })
+
+  it('lets the owner add names, but not those that lift a guard', () => {
+    const runner = { GIT_AUTHOR_NAME: 'me', IS_SANDBOX: '1', CLAUDE_CODE_MAX_RETRIES: '15' }
+    const env = claudeEnv({ runner, allow: Object.keys(runner), ...place })
+    expect(env).toMatchObject({ GIT_AUTHOR_NAME: 'me', CLAUDE_CODE_MAX_RETRIES: '2' })
+    expect(env).not.toHaveProperty('IS_SANDBOX')
+  })
+})
+
+describe('secrets', () => {
+  it('are the long values under names that say so', () => {
+    const env = { ANTHROPIC_API_KEY: 'sk-0123456789', HOME: '/home/somebody', MY_TOKEN: 'short', ANTHROPIC_CUSTOM_HEADERS: 'X-A: value-of-a\nX-B: value-of-b' }
+    expect(secretsIn(env).toSorted()).toEqual(['X-A: value-of-a\nX-B: value-of-b', 'sk-0123456789', 'value-of-a', 'value-of-b'])
+  })
+
+  it('are replaced wherever they stand, longest first', () => {
+    expect(redact('key sk-0123456789-long and sk-0123456789', secretsIn({ A_KEY: 'sk-0123456789', B_KEY: 'sk-0123456789-long' }))).toBe(
+      'key [redacted] and [redacted]',
+    )
+  })
+})

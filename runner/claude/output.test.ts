@@ -1,0 +1,73 @@
+import * as fc from 'fast-check'
+import { describe, expect, it } from 'vitest'
+import { RawMark } from '../../shared/marks.ts'
+import { recordings } from '../../test/fixtures/cli/recorded.ts'
+import { readOutput } from './output.ts'
+
+const read = (line: unknown) => readOutput(Buffer.from(typeof line === 'string' ? line : JSON.stringify(line)))
+
+describe('a line of the CLI', () => {
+  it.each(recordings())('is understood in the recording $name ($version)', ({ name, lines, version }) => {
+    const outputs = lines.map(readOutput)
+    expect(outputs.filter((output) => output.kind === 'raw')).toEqual([])
+    const news = outputs.flatMap((output) => (output.kind === 'event' && output.news ? [output.news] : []))
+    expect(news.filter(({ type }) => type === 'result')).toHaveLength(1)
+    const answers = outputs.flatMap((output) => (output.kind === 'control' ? [output.control] : []))
+    expect(answers.every((answer) => answer.type === 'answer' && answer.error === undefined)).toBe(true)
+    expect(name === 'unknown-session' || news.some((item) => item.type === 'init' && item.version === version)).toBe(true)
+  })
+
+  it('is an event when it is any JSON object, known or not', () => {
+    fc.assert(
+      fc.property(fc.dictionary(fc.string(), fc.jsonValue()), (object) => {
+        expect(read({ ...object, type: 'something_new' })).toEqual({ kind: 'event' })
+      }),
+    )
+  })
+
+  it('is raw when it is no JSON object, and keeps its bytes', () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 60 }), (bytes) => {
+        const output = readOutput(bytes)
+        if (output.kind !== 'raw') return
+        const mark = RawMark.parse(output.mark)
+        expect([...Buffer.from(mark.data, mark.encoding)]).toEqual([...bytes])
+      }),
+    )
+    for (const line of ['', 'not json', '[1]', 'null', '"text"', '\uFEFF{}', '{"a":1}\r', '{"a":', '{}{}']) expect(read(line).kind).toBe('raw')
+    expect(readOutput(Uint8Array.of(0x7b, 0xff, 0x7d))).toMatchObject({ kind: 'raw', mark: { encoding: 'base64' } })
+  })
+
+  it('that cannot travel as it is leaves only its size past 128 KiB', () => {
+    const cap = 128 * 1024
+    expect(read('x'.repeat(cap))).toMatchObject({ mark: { kind: 'raw' } })
+    expect(read('x'.repeat(cap + 1))).toEqual({ kind: 'raw', mark: { kind: 'gap', reason: 'line_too_long', bytes: cap + 1 } })
+  })
+
+  it('is the driver’s when it is a control message or an echo', () => {
+    const answer = { type: 'control_response', response: { subtype: 'success', request_id: 'r1', response: { version: '1' } } }
+    expect(read(answer)).toEqual({ kind: 'control', control: { type: 'answer', id: 'r1', response: { version: '1' } } })
+    const refused = { type: 'control_response', response: { subtype: 'error', request_id: 'r2', error: 'no' } }
+    expect(read(refused)).toEqual({ kind: 'control', control: { type: 'answer', id: 'r2', response: {}, error: 'no' } })
+    const asked = { type: 'control_request', request_id: 'a', request: { subtype: 'can_use_tool' } }
+    expect(read(asked)).toEqual({ kind: 'control', control: { type: 'request', id: 'a' } })
+    for (const line of [{ type: 'keep_alive' }, { type: 'control_cancel_request' }, { type: 'user', isReplay: true }]) {
+      expect(read(line)).toEqual({ kind: 'control', control: { type: 'other' } })
+    }
+    expect(read({ type: 'user', message: {} })).toEqual({ kind: 'event' })
+  })
+
+  it('ends the turn only as a result without an origin', () => {
+    expect(read({ type: 'result', is_error: false })).toMatchObject({ news: { type: 'result', result: { is_error: false } } })
+    expect(read({ type: 'result', is_error: false, origin: { kind: 'task-notification' } })).toEqual({ kind: 'event' })
+  })
+
+  it('is an error when a result does not say that it is none', () => {
+    expect(read({ type: 'result' })).toMatchObject({ news: { result: { is_error: true, total_cost_usd: 0 } } })
+  })
+
+  it('of a subagent that failed is no sign of how the turn ends', () => {
+    expect(read({ type: 'assistant', error: 'rate_limit', parent_tool_use_id: null })).toMatchObject({ news: { category: 'rate_limit' } })
+    expect(read({ type: 'assistant', error: 'rate_limit', parent_tool_use_id: 'toolu_1' })).toEqual({ kind: 'event' })
+  })
+})

@@ -1,0 +1,65 @@
+import { spawn, type ChildProcess } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { describe, expect, it } from 'vitest'
+import { alive } from '../../test/fixtures/cli/stage.ts'
+import { MARKER_NAME } from './env.ts'
+import { familyOf, sweep } from './sweep.ts'
+
+const PATH = process.env['PATH'] ?? ''
+
+function shell(command: string, marker?: string): ChildProcess {
+  const env = { PATH, ...(marker === undefined ? {} : { [MARKER_NAME]: marker }) }
+  return spawn('bash', ['-c', command], { env, stdio: 'ignore' })
+}
+
+async function sleepers(seconds: number, count: number): Promise<void> {
+  await expect.poll(() => alive({ text: `sleep\0${seconds}` }), { timeout: 10_000 }).toHaveLength(count)
+}
+
+describe.runIf(process.platform === 'linux')('the sweep', () => {
+  it('kills what carries the marker, in whatever session, and what descends from it', async () => {
+    const [marker, seconds] = [randomUUID(), 700 + Math.random()]
+    shell(`setsid nohup sleep ${seconds}1 & (trap '' TERM; env -i PATH="$PATH" sleep ${seconds}2) & sleep ${seconds}3`, marker)
+    await sleepers(seconds, 3)
+    expect(await sweep(marker)).toBeGreaterThanOrEqual(4)
+    await sleepers(seconds, 0)
+    expect(await sweep(marker)).toBe(0)
+  })
+
+  it('leaves others alone, also with a marker that differs in its end', async () => {
+    const [marker, seconds] = [randomUUID(), 700 + Math.random()]
+    shell(`sleep ${seconds}`, `${marker}0`)
+    await sleepers(seconds, 1)
+    expect(await sweep(marker)).toBe(0)
+    await sleepers(seconds, 1)
+    expect(await sweep(`${marker}0`)).toBe(1)
+  })
+
+  it('kills a family that was noted before its parent died', async () => {
+    const seconds = 700 + Math.random()
+    const parent = shell(`sleep ${seconds} & wait`)
+    await sleepers(seconds, 1)
+    const family = await familyOf(parent.pid ?? 0)
+    expect(family).toHaveLength(2)
+    const died = new Promise((resolve) => parent.once('exit', resolve))
+    parent.kill('SIGKILL')
+    await died
+    expect(await sweep(randomUUID(), family)).toBe(1)
+    await sleepers(seconds, 0)
+  })
+
+  it('does not take a pid that was given to another process for the one it noted', async () => {
+    const seconds = 700 + Math.random()
+    const child = spawn('sleep', [String(seconds)], { stdio: 'ignore' })
+    await sleepers(seconds, 1)
+    expect(await sweep(randomUUID(), [{ pid: child.pid ?? 0, startedAt: '1' }])).toBe(0)
+    child.kill('SIGKILL')
+  })
+
+  it('spares the process that asks, and its children', async () => {
+    const own = (await familyOf(process.ppid)).find(({ pid }) => pid === process.pid)
+    expect(own).toBeUndefined()
+    const [self] = await familyOf(process.pid)
+    expect(self).toBeUndefined()
+  })
+})
