@@ -55,8 +55,29 @@ describe('a given working directory', () => {
   })
 
   it.each([
-    '..', '../outside', 'app/../../outside', '/', '/etc', '/root', 'link-out', 'link-out/deep', 'link-dangling', 'loop', 'link-in/../../outside',
-    'file.txt', 'file.txt/..', 'missing', '~', '$HOME', '', '\u0000', 'app\u0000', 'app\n', 'app\u001b[31m', `/proc/self/cwd`, '/dev/fd',
+    '..',
+    '../outside',
+    'app/../../outside',
+    '/',
+    '/etc',
+    '/root',
+    'link-out',
+    'link-out/deep',
+    'link-dangling',
+    'loop',
+    'link-in/../../outside',
+    'file.txt',
+    'file.txt/..',
+    'missing',
+    '~',
+    '$HOME',
+    '',
+    '\u0000',
+    'app\u0000',
+    'app\n',
+    'app\u001b[31m',
+    `/proc/self/cwd`,
+    '/dev/fd',
   ])('refuses %j', async (cwd) => {
     expect(await refusal(cwd)).toBe('<path> is not a folder inside the workspace')
   })
@@ -74,13 +95,37 @@ describe('a given working directory', () => {
   })
 
   it('answers alike for what exists outside and what does not', async () => {
-    const answers = [join(base, 'outside'), join(base, 'nowhere'), join(root, 'link-out'), join(root, 'link-dangling'), '/etc/passwd']
+    const answers = [
+      join(base, 'outside'),
+      join(base, 'nowhere'),
+      join(root, 'link-out'),
+      join(root, 'link-dangling'),
+      '/etc/passwd',
+    ]
     expect(new Set(await Promise.all(answers.map(refusal))).size).toBe(1)
   })
 
   it('gives for any string a folder inside a root or a refusal', async () => {
-    const parts = fc.constantFrom('..', '.', '', 'app', 'src', 'link-out', 'link-in', 'deep', 'loop', 'root', 'root-evil', 'outside', '~', '\u0000', 'ü')
-    const path = fc.tuple(fc.constantFrom('', '/', root, `${base}/`, '//'), fc.array(parts, { maxLength: 6 })).map(([head, rest]) => head + rest.join('/'))
+    const parts = fc.constantFrom(
+      '..',
+      '.',
+      '',
+      'app',
+      'src',
+      'link-out',
+      'link-in',
+      'deep',
+      'loop',
+      'root',
+      'root-evil',
+      'outside',
+      '~',
+      '\u0000',
+      'ü',
+    )
+    const path = fc
+      .tuple(fc.constantFrom('', '/', root, `${base}/`, '//'), fc.array(parts, { maxLength: 6 }))
+      .map(([head, rest]) => head + rest.join('/'))
     const property = fc.asyncProperty(fc.oneof(path, fc.string({ unit: 'binary' })), async (cwd) => {
       try {
         const found = (await at(cwd)).cwd

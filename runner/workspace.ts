@@ -31,7 +31,11 @@ const NO_SUCH_FOLDER = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'EPERM',
  * Throws `Fault('cwd')`. It has one message for what is missing, no folder, outside, or not accessible, so that a caller
  * cannot ask which paths exist outside the workspace.
  */
-export async function resolveCwd(options: { roots: readonly string[]; cwd?: string | undefined; sessionId: string }): Promise<Workspace> {
+export async function resolveCwd(options: {
+  roots: readonly string[]
+  cwd?: string | undefined
+  sessionId: string
+}): Promise<Workspace> {
   const { cwd, sessionId } = options
   const roots = await realRoots(options.roots)
   const first = roots[0]

@@ -39,14 +39,26 @@ export function* answerFrames(answer: Answer): Generator<string> {
   const { id, model, usage } = answer
   // As the real API does: the output count of `message_start` is only a first guess, `message_delta` has the total.
   const firstUsage = { ...NO_CACHE, input_tokens: usage.input_tokens, output_tokens: 1 }
-  const message = { id, type: 'message', role: 'assistant', model, content: [], stop_reason: null, stop_sequence: null, usage: firstUsage }
+  const message = {
+    id,
+    type: 'message',
+    role: 'assistant',
+    model,
+    content: [],
+    stop_reason: null,
+    stop_sequence: null,
+    usage: firstUsage,
+  }
   yield frame('message_start', { message })
   for (const [index, block] of answer.blocks.entries()) {
     if (block.type === 'text') {
       yield frame('content_block_start', { index, content_block: { type: 'text', text: '' } })
       for (const text of block.deltas) yield frame('content_block_delta', { index, delta: { type: 'text_delta', text } })
     } else {
-      yield frame('content_block_start', { index, content_block: { type: 'tool_use', id: block.id, name: block.name, input: {} } })
+      yield frame('content_block_start', {
+        index,
+        content_block: { type: 'tool_use', id: block.id, name: block.name, input: {} },
+      })
       const partial_json = JSON.stringify(block.input)
       yield frame('content_block_delta', { index, delta: { type: 'input_json_delta', partial_json } })
     }
@@ -99,7 +111,9 @@ export function promptText(request: MessagesRequest): string {
   if (!last) return ''
   if (typeof last.content === 'string') return last.content
   return last.content
-    .flatMap((block) => (block.type === 'text' && block.text !== undefined && !block.text.startsWith('<system-reminder>') ? [block.text] : []))
+    .flatMap((block) =>
+      block.type === 'text' && block.text !== undefined && !block.text.startsWith('<system-reminder>') ? [block.text] : [],
+    )
     .join('\n')
 }
 
@@ -115,7 +129,12 @@ export async function readBody(request: IncomingMessage, maxBytes: number): Prom
   return Buffer.concat(chunks).toString('utf8')
 }
 
-export function sendJson(response: ServerResponse, status: number, body: object, headers: Readonly<Record<string, string>> = {}): void {
+export function sendJson(
+  response: ServerResponse,
+  status: number,
+  body: object,
+  headers: Readonly<Record<string, string>> = {},
+): void {
   response.writeHead(status, { 'content-type': 'application/json', ...headers })
   response.end(JSON.stringify(body))
 }

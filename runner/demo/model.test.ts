@@ -11,7 +11,11 @@ beforeAll(async () => {
 })
 afterAll(() => model.close())
 
-function ask(body: string | object, headers: Record<string, string> = { 'x-api-key': model.token }, path = '/v1/messages?beta=true'): Promise<Response> {
+function ask(
+  body: string | object,
+  headers: Record<string, string> = { 'x-api-key': model.token },
+  path = '/v1/messages?beta=true',
+): Promise<Response> {
   return fetch(`${model.url}${path}`, { method: 'POST', body: typeof body === 'string' ? body : JSON.stringify(body), headers })
 }
 
@@ -56,19 +60,27 @@ describe('the demo model', () => {
     ['write a poem', undefined],
     ['read hello.txt', undefined],
   ])('takes %j as a wish for the file %j', async (content, file) => {
-    const body: unknown = await (await ask({ model: 'm', tools: [{ name: 'Write' }], messages: [{ role: 'user', content }] })).json()
+    const body: unknown = await (
+      await ask({ model: 'm', tools: [{ name: 'Write' }], messages: [{ role: 'user', content }] })
+    ).json()
     expect(Written.parse(body).content.at(-1)?.input?.file_path).toBe(file)
   })
 
   it('does not call a tool that the run does not have', async () => {
-    const body: unknown = await (await ask({ model: 'm', tools: [], messages: [{ role: 'user', content: 'write hello.txt' }] })).json()
+    const body: unknown = await (
+      await ask({ model: 'm', tools: [], messages: [{ role: 'user', content: 'write hello.txt' }] })
+    ).json()
     expect(body).toMatchObject({ stop_reason: 'end_turn' })
   })
 
   it('carries the real CLI through a turn that writes a file and a plain one after it', async () => {
     const folder = await tempFolder()
     const home = await tempFolder()
-    const cli = startCli({ env: { ANTHROPIC_BASE_URL: model.url, ANTHROPIC_API_KEY: model.token }, cwd: folder.path, home: home.path })
+    const cli = startCli({
+      env: { ANTHROPIC_BASE_URL: model.url, ANTHROPIC_API_KEY: model.token },
+      cwd: folder.path,
+      home: home.path,
+    })
     try {
       const wrote = await cli.turn('write hello.txt')
       expect(wrote).toMatchObject({ is_error: false, num_turns: 2 })

@@ -47,10 +47,12 @@ async function answer(request: IncomingMessage, response: ServerResponse, token:
     response.writeHead(200).end()
     return
   }
-  if (!isToken(request.headers['x-api-key'], token)) return sendJson(response, 401, errorBody('authentication_error', 'invalid x-api-key'))
+  if (!isToken(request.headers['x-api-key'], token))
+    return sendJson(response, 401, errorBody('authentication_error', 'invalid x-api-key'))
   if (request.method !== 'POST') return sendJson(response, 404, errorBody('not_found_error', 'no such route'))
   const body = await readBody(request, MAX_BODY_BYTES)
-  if (body === undefined) return sendJson(response, 413, errorBody('request_too_large', 'the request is too large'), { connection: 'close' })
+  if (body === undefined)
+    return sendJson(response, 413, errorBody('request_too_large', 'the request is too large'), { connection: 'close' })
   if (route === '/v1/messages/count_tokens') return sendJson(response, 200, { input_tokens: tokens(body) })
   if (route !== '/v1/messages') return sendJson(response, 404, errorBody('not_found_error', 'no such route'))
   const parsed = parse(body)
@@ -86,8 +88,16 @@ const tokens = (text: string): number => Math.ceil(text.length / 4)
 /** What the demo model says to a request. Ids are made from the place in the conversation. */
 function replyTo(request: MessagesRequest, inputTokens: number): Answer {
   const blocks = replyBlocks(request)
-  const outputTokens = blocks.reduce((sum, block) => sum + tokens(block.type === 'text' ? block.deltas.join('') : JSON.stringify(block.input)), 0)
-  return { id: `msg_demo_${request.messages.length}`, model: request.model, blocks, usage: { input_tokens: inputTokens, output_tokens: outputTokens } }
+  const outputTokens = blocks.reduce(
+    (sum, block) => sum + tokens(block.type === 'text' ? block.deltas.join('') : JSON.stringify(block.input)),
+    0,
+  )
+  return {
+    id: `msg_demo_${request.messages.length}`,
+    model: request.model,
+    blocks,
+    usage: { input_tokens: inputTokens, output_tokens: outputTokens },
+  }
 }
 
 function replyBlocks(request: MessagesRequest): Block[] {
@@ -96,15 +106,21 @@ function replyBlocks(request: MessagesRequest): Block[] {
     return [say('{"title":"Runyard demo"}')]
   }
   const toolResult = lastToolResult(request)
-  if (toolResult !== undefined) return [say(`${WHO} ${toolResult.isError ? 'The Write tool refused:' : 'The Write tool answered:'} ${toolResult.text}`)]
+  if (toolResult !== undefined)
+    return [say(`${WHO} ${toolResult.isError ? 'The Write tool refused:' : 'The Write tool answered:'} ${toolResult.text}`)]
   const prompt = promptText(request)
   const file = fileToWrite(prompt)
   if (file !== undefined && request.tools?.some((tool) => tool.name === 'Write')) {
     const content = `Written by the Runyard demo model.\nPrompt: ${firstLine(prompt)}\n`
     const id = `toolu_demo_${request.messages.length}`
-    return [say(`${WHO} You asked for a file, so I call the Write tool.`), { type: 'tool_use', id, name: 'Write', input: { file_path: file, content } }]
+    return [
+      say(`${WHO} You asked for a file, so I call the Write tool.`),
+      { type: 'tool_use', id, name: 'Write', input: { file_path: file, content } },
+    ]
   }
-  return [say(`${WHO} You wrote: ${firstLine(prompt)}\nSet ANTHROPIC_API_KEY or log in with the claude command to get real answers.`)]
+  return [
+    say(`${WHO} You wrote: ${firstLine(prompt)}\nSet ANTHROPIC_API_KEY or log in with the claude command to get real answers.`),
+  ]
 }
 
 const WHO = 'This is the Runyard demo model, not Claude: a script that needs no account.'
@@ -120,7 +136,10 @@ function firstLine(prompt: string): string {
 
 /** `write hello.txt`, `Create a file called notes/a.md`: a relative name with an extension, near a verb of writing. */
 function fileToWrite(prompt: string): string | undefined {
-  const match = /\b(?:write|create|make|save)\b[^\n]{0,80}?(?<![\w./~-])([\w-][\w.-]*(?:\/[\w-][\w.-]*)*\.[A-Za-z0-9]{1,8})\b/i.exec(prompt.slice(0, SCANNED_CHARS))
+  const match =
+    /\b(?:write|create|make|save)\b[^\n]{0,80}?(?<![\w./~-])([\w-][\w.-]*(?:\/[\w-][\w.-]*)*\.[A-Za-z0-9]{1,8})\b/i.exec(
+      prompt.slice(0, SCANNED_CHARS),
+    )
   return match?.[1]
 }
 

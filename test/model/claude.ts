@@ -31,7 +31,14 @@ export type CliOptions = {
 }
 
 export function startCli({ env, cwd, home, args = [] }: CliOptions): Cli {
-  const constant = ['-p', '--verbose', '--output-format=stream-json', '--input-format=stream-json', '--setting-sources=user', '--strict-mcp-config']
+  const constant = [
+    '-p',
+    '--verbose',
+    '--output-format=stream-json',
+    '--input-format=stream-json',
+    '--setting-sources=user',
+    '--strict-mcp-config',
+  ]
   const child = spawn(CLAUDE, [...constant, '--permission-mode=acceptEdits', '--model=claude-sonnet-4-5', ...args], {
     cwd,
     env: {

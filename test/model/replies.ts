@@ -117,7 +117,13 @@ export function bytes(raw: string | Uint8Array): Reply {
 function answerTo(request: ModelRequest, content: readonly Block[], pace: Pace): Answer {
   const id = `msg_${randomUUID().replaceAll('-', '')}`
   const usage = { input_tokens: 12, output_tokens: 34, ...pace.usage }
-  return { id, model: request.body?.model ?? '', blocks: content, usage, ...(pace.stopReason ? { stopReason: pace.stopReason } : {}) }
+  return {
+    id,
+    model: request.body?.model ?? '',
+    blocks: content,
+    usage,
+    ...(pace.stopReason ? { stopReason: pace.stopReason } : {}),
+  }
 }
 
 function startStream(response: ServerResponse): void {

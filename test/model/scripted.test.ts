@@ -21,9 +21,7 @@ function ask(url: string, body: object = {}, init: RequestInit = {}): Promise<Re
 
 const Delta = z.looseObject({ delta: z.looseObject({ text: z.string().optional() }).optional() })
 function textOf(sse: string): string {
-  return [...sse.matchAll(/^data: (.*)$/gm)]
-    .map((line) => Delta.parse(JSON.parse(line[1] ?? '')).delta?.text ?? '')
-    .join('')
+  return [...sse.matchAll(/^data: (.*)$/gm)].map((line) => Delta.parse(JSON.parse(line[1] ?? '')).delta?.text ?? '').join('')
 }
 
 describe('the scripted model', () => {
@@ -31,7 +29,13 @@ describe('the scripted model', () => {
     const { url } = await start(() => text('one two', { chunks: ['one ', 'two'] }))
     const sse = await (await ask(url)).text()
     expect([...sse.matchAll(/^event: (.*)$/gm)].map((line) => line[1])).toEqual([
-      'message_start', 'content_block_start', 'content_block_delta', 'content_block_delta', 'content_block_stop', 'message_delta', 'message_stop',
+      'message_start',
+      'content_block_start',
+      'content_block_delta',
+      'content_block_delta',
+      'content_block_stop',
+      'message_delta',
+      'message_stop',
     ])
     expect(textOf(sse)).toBe('one two')
   })
@@ -39,7 +43,10 @@ describe('the scripted model', () => {
   it('answers as one JSON body when no stream is asked for', async () => {
     const { url } = await start(() => toolUse('Write', { file_path: 'a' }))
     const body: unknown = await (await ask(url, { stream: false })).json()
-    expect(body).toMatchObject({ stop_reason: 'tool_use', content: [{ type: 'tool_use', name: 'Write', input: { file_path: 'a' } }] })
+    expect(body).toMatchObject({
+      stop_reason: 'tool_use',
+      content: [{ type: 'tool_use', name: 'Write', input: { file_path: 'a' } }],
+    })
   })
 
   it('counts main turns only and tells them from titles, token counts and the early connection', async () => {
@@ -51,7 +58,9 @@ describe('the scripted model', () => {
     await fetch(url, { method: 'HEAD' })
     await (await ask(url, { output_config: { format: { type: 'json_schema' } } })).text()
     await (await ask(url)).text()
-    expect(await (await fetch(`${url}/v1/messages/count_tokens?beta=true`, { method: 'POST', body: '{}' })).json()).toEqual({ input_tokens: 10 })
+    expect(await (await fetch(`${url}/v1/messages/count_tokens?beta=true`, { method: 'POST', body: '{}' })).json()).toEqual({
+      input_tokens: 10,
+    })
     expect((await fetch(`${url}/v1/other`)).status).toBe(404)
     await (await ask(url)).text()
     expect(requests.map((request) => request.kind)).toEqual(['head', 'side', 'main', 'count', 'unknown', 'main'])
@@ -98,7 +107,10 @@ describe('the scripted model', () => {
 
   it('hangs without headers, stalls after the first words, and cuts both on close', async () => {
     const started = await start((_, n) => (n === 1 ? hang() : stall('half')))
-    const hung = ask(started.url).then(() => 'answered', () => 'cut')
+    const hung = ask(started.url).then(
+      () => 'answered',
+      () => 'cut',
+    )
     await started.waitFor((request) => request.kind === 'main')
     const reader = (await ask(started.url)).body?.getReader()
     let seen = ''
