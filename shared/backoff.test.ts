@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { HOPELESS_CODES, isHopeless, reconnectDelayMs } from './backoff.ts'
 import { CLOSE } from './frames.ts'

@@ -1,4 +1,4 @@
-import fc from 'fast-check'
+import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { countNewlines, decodeEventFrame, encodeEventFrame, MAX_PARTS, PART_BYTES, type EventHeader } from './event-frames.ts'
 import { LINE_CAP, MAX_MESSAGE } from './limits.ts'
