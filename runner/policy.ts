@@ -1,0 +1,142 @@
+/**
+ * The owner's last word on what runs may do on this machine: `runner.toml`, which no router can widen.
+ *
+ * Decides whether a run is within the policy and says by name what is not. Roots, environment and slots are enforced by
+ * those who use them; what the CLI itself may touch is the sandbox's business.
+ */
+import { readFile } from 'node:fs/promises'
+import { availableParallelism } from 'node:os'
+import { parse, TomlError } from 'smol-toml'
+import { z } from 'zod'
+import { Fault } from '../shared/faults.ts'
+import { Name } from '../shared/ids.ts'
+import { PermissionMode, type RunSpec } from '../shared/run-spec.ts'
+
+const MODES = PermissionMode.exclude(['bypassPermissions'])
+
+/** Every key of `runner.toml`, with its default. */
+export const Policy = z.strictObject({
+  /** Absolute paths of the folders that runs may work in, besides those of the command line. */
+  workspaces: z.array(z.string().startsWith('/', 'must be an absolute path')).default([]),
+  /** Runs at the same time. Starting the CLI and streaming are bound by the processor, waiting for a model is not. */
+  slots: z
+    .int()
+    .min(1)
+    .max(1024)
+    .default(() => Math.max(2, 2 * availableParallelism())),
+  labels: z.record(Name, z.string().max(256)).default({}),
+  permission_modes: z
+    .array(MODES)
+    .min(1)
+    .default([...MODES.options]),
+  /** Runs without any permission check. Not an entry of `permission_modes`, so that nobody turns it on in a list. */
+  bypass: z.boolean().default(false),
+  /** Whether a run may name MCP servers, which are commands that start on this machine. */
+  mcp_config: z.boolean().default(false),
+  agents: z.boolean().default(true),
+  system_prompts: z.boolean().default(true),
+  /** Names of the runner's environment that the CLI and all its tools get to see. */
+  env_allow: z.array(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable')).default([]),
+  max_budget_usd: z.number().positive().optional(),
+  max_timeout_s: z.int().min(1).max(86_400).optional(),
+  max_turns: z.int().min(1).max(10_000).optional(),
+})
+export type Policy = z.infer<typeof Policy>
+
+/** The file is there but says something that cannot be followed. The message names the file and the key. */
+export class PolicyError extends Error {
+  override readonly name = 'PolicyError'
+}
+
+/** Reads `runner.toml`. A file that is missing means the defaults, unless it is `required`. Throws a `PolicyError`. */
+export async function loadPolicy(file: string, options: { required?: boolean } = {}): Promise<Policy> {
+  let text: string
+  try {
+    text = await readFile(file, 'utf8')
+  } catch (error) {
+    const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT'
+    if (missing && options.required !== true) return Policy.parse({})
+    throw new PolicyError(`${file}: ${missing ? 'there is no such file' : 'cannot be read'}`, { cause: error })
+  }
+  return parsePolicy(text, file)
+}
+
+/** `file` is only for the message. */
+export function parsePolicy(text: string, file: string): Policy {
+  let table: unknown
+  try {
+    table = parse(text)
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error
+    throw new PolicyError(`${file}: line ${error.line} is not valid TOML`, { cause: error })
+  }
+  const parsed = Policy.safeParse(table)
+  if (parsed.success) return parsed.data
+  const issue = parsed.error.issues[0]
+  if (issue?.code === 'unrecognized_keys') {
+    throw new PolicyError(
+      `${file}: there is no setting ${issue.keys.join(', ')}; there are ${Object.keys(Policy.shape).join(', ')}`,
+    )
+  }
+  throw new PolicyError(`${file}: ${issue?.path.join('.') || 'the file'}: ${issue?.message ?? 'is not valid'}`)
+}
+
+/**
+ * Holds a run against the policy. Throws `Fault('policy')` with `extra.field` and a message that names the field and what
+ * the owner allows. A limit that the owner set must be in the spec: `withLimits` puts it there.
+ */
+export function checkPolicy(policy: Policy, spec: RunSpec): void {
+  checkMode(policy, 'permission_mode', spec.permission_mode ?? 'default')
+  if (spec.mcp_config !== undefined && !policy.mcp_config) refuse('mcp_config', 'runs on this machine may not name MCP servers')
+  for (const field of ['system_prompt', 'append_system_prompt'] as const) {
+    if (spec[field] !== undefined && !policy.system_prompts) refuse(field, 'runs on this machine may not set a system prompt')
+  }
+  if (spec.agents !== undefined) checkAgents(policy, spec.agents)
+  atMost('max_budget_usd', spec.max_budget_usd, policy.max_budget_usd)
+  atMost('max_turns', spec.max_turns, policy.max_turns)
+  atMost('timeout_s', spec.timeout_s, policy.max_timeout_s)
+}
+
+/** The spec with the owner's limits where it names none; one that it names is kept, and checked by `checkPolicy`. */
+export function withLimits(policy: Policy, spec: RunSpec): RunSpec {
+  return {
+    ...spec,
+    ...(spec.max_budget_usd === undefined && policy.max_budget_usd !== undefined
+      ? { max_budget_usd: policy.max_budget_usd }
+      : {}),
+    ...(spec.max_turns === undefined && policy.max_turns !== undefined ? { max_turns: policy.max_turns } : {}),
+  }
+}
+
+/**
+ * What the definition of an agent may hold. The CLI takes more, and means it: in 2.1.197 `hooks` runs commands in any
+ * permission mode, `mcpServers` starts commands in spite of `--strict-mcp-config`, and the `permissionMode` of a subagent
+ * replaces that of the run; bypass even as root, where the flag is refused.
+ */
+const AGENT_KEYS = new Set(['description', 'prompt', 'tools', 'disallowedTools', 'model', 'maxTurns', 'effort', 'permissionMode'])
+
+function checkAgents(policy: Policy, agents: NonNullable<RunSpec['agents']>): void {
+  if (!policy.agents) refuse('agents', 'runs on this machine may not define agents')
+  for (const [name, definition] of Object.entries(agents)) {
+    for (const [key, value] of Object.entries(definition)) {
+      const field = `agents.${name}.${key}`
+      if (!AGENT_KEYS.has(key)) refuse(field, `an agent of a run may only have ${[...AGENT_KEYS].join(', ')}`)
+      if (key === 'permissionMode') checkMode(policy, field, value)
+    }
+  }
+}
+
+function checkMode(policy: Policy, field: string, mode: unknown): void {
+  const allowed: readonly string[] = [...policy.permission_modes, ...(policy.bypass ? ['bypassPermissions'] : [])]
+  if (typeof mode === 'string' && allowed.includes(mode)) return
+  refuse(field, `${JSON.stringify(mode)} is not allowed on this machine; allowed are ${allowed.join(', ')}`)
+}
+
+function atMost(field: string, value: number | undefined, maximum: number | undefined): void {
+  if (maximum === undefined || (value !== undefined && value <= maximum)) return
+  refuse(field, `${value ?? 'no limit'} is over what the owner of this machine allows: ${maximum}`)
+}
+
+function refuse(field: string, why: string): never {
+  throw new Fault('policy', `${field}: ${why}`, { extra: { field } })
+}
