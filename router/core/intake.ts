@@ -25,12 +25,15 @@ const BROKEN: Taken = { ok: false, why: 'not_contiguous' }
 export class Intake {
   #taken: Position
   #durable: Position
-  #parts = 0
+  /** Into how many parts the line is cut that each of them stands in. */
+  #parts: number
+  #durableParts: number
 
   constructor(durable: Position, parts = 0) {
     this.#taken = durable
     this.#durable = durable
     this.#parts = parts
+    this.#durableParts = parts
   }
 
   get taken(): Position {
@@ -64,13 +67,17 @@ export class Intake {
     return { ok: true, row: { first: seq, part: 0, parts: 1, count: 1, kind: 'mark', bytes } }
   }
 
-  committed(upTo: Position): void {
-    if (isBefore(this.#durable, upTo)) this.#durable = upTo
+  /** `parts` of the last row. */
+  committed(upTo: Position, parts: number): void {
+    if (!isBefore(this.#durable, upTo)) return
+    this.#durable = upTo
+    this.#durableParts = parts
   }
 
   /** What was handed over but never confirmed will be sent again. */
   rewind(): void {
     this.#taken = this.#durable
+    this.#parts = this.#durableParts
   }
 }
 

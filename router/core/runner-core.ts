@@ -7,62 +7,26 @@
  */
 import type { EventFrame } from '../../shared/event-frames.ts'
 import type { FaultCode } from '../../shared/faults.ts'
-import { CLOSE, type AckEntry, type Hello, type Resume, type ToRouter, type ToRunner } from '../../shared/frames.ts'
-import { CONNECTION_WINDOW, DEAD_MS, GRACE_MS, HELLO_MS, LEASE_MS, MAX_MESSAGE, PING_MS, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'
-import type { ExitMark, GapMark, Mark } from '../../shared/marks.ts'
+import { CLOSE, type Hello, type Resume, type ToRouter } from '../../shared/frames.ts'
+import { DEAD_MS, GRACE_MS, HELLO_MS, LEASE_MS, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'
+import type { Mark } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
-import { Intake, type LogRow, type Position } from './intake.ts'
-import { endingOf, type Ending } from './run-state.ts'
+import { fellShort, leaseOf, loss, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
+import { isStarted, offeredRun, restoredRun, type LiveRun } from './live-run.ts'
+import { endingOf } from './run-state.ts'
+
+export type { Append, Effect, RestoredRun } from './effects.ts'
 
 /** How long a connected runner may take to confirm a cancel; its own ladder is over in 6 s, the sweep included in 10. */
 export const CANCEL_CONFIRM_MS = 30_000
 
-/** Rows for the log and the change of the run's row that belongs to them: one commit. */
-export type Append = {
-  readonly run: string
-  readonly fence: number
-  readonly rows: readonly LogRow[]
-  /** Where the log stands once this is durable. */
-  readonly upTo: Position
-  readonly started?: { readonly provider: string }
-  readonly running?: true
-  readonly ending?: Ending
-  /** A loss: the fence is raised with the ending, and what had only arrived in part is dropped. */
-  readonly loss?: true
-}
-
-export type Effect =
-  | { do: 'send'; message: ToRunner }
-  | { do: 'close'; conn: number; code: number; reason: string }
-  | { do: 'append'; append: Append }
-  | { do: 'ack'; entry: AckEntry }
-  /** The runner accepted: make the lease durable, then call `leased`. */
-  | { do: 'accepted'; run: string; fence: number; cwd: string }
-  /** The run was not and will not be started under this fence. */
-  | { do: 'refused'; run: string; fence: number; code: FaultCode; message: string }
-  | { do: 'wake'; run: string }
-  | { do: 'log'; message: string; fields: Record<string, string | number> }
-
-type Live = {
-  readonly run: string
-  readonly fence: number
-  phase: 'offered' | 'leasing' | 'leased' | 'running' | 'ending'
-  readonly intake: Intake
-  cancel: { sentAt: number | undefined } | undefined
-  offer: { id: string; startBy: number } | undefined
-  /** Last sign of this run: a heartbeat that named it, or the lease itself. */
-  heardAt: number
-}
-
 type Link = { readonly conn: number; readonly openedAt: number; heardAt: number; hello: Hello | undefined; draining: boolean }
-
-export type RestoredRun = { run: string; fence: number; state: 'leased' | 'running'; durable: Position; parts: number; cancelRequested: boolean }
 
 const encoder = new TextEncoder()
 
 export class RunnerCore {
-  readonly #live = new Map<string, Live>()
+  readonly #live = new Map<string, LiveRun>()
   #link: Link | undefined
   #epoch = 0
   #ids = 0
@@ -93,19 +57,10 @@ export class RunnerCore {
     return this.#live.has(run)
   }
 
-  /** Live runs as the database has them: what a restarted router must expect its runner to bring back. */
+  /** LiveRun runs as the database has them: what a restarted router must expect its runner to bring back. */
   restore(runs: readonly RestoredRun[], now: number): void {
     for (const r of runs) {
-      if (this.#live.has(r.run)) continue
-      this.#live.set(r.run, {
-        run: r.run,
-        fence: r.fence,
-        phase: r.state,
-        intake: new Intake(r.durable, r.parts),
-        cancel: r.cancelRequested ? { sentAt: undefined } : undefined,
-        offer: undefined,
-        heardAt: now,
-      })
+      if (!this.#live.has(r.run)) this.#live.set(r.run, restoredRun(r, now))
     }
   }
 
@@ -140,41 +95,32 @@ export class RunnerCore {
     link.heardAt = now
     const resume: Resume[] = []
     const after: Effect[] = []
-    const held = new Set(hello.runs.map((r) => r.run))
+    const held = new Set<LiveRun>()
     for (const theirs of hello.runs) {
-      const ours = this.#live.get(theirs.run)
-      if (!ours || ours.fence !== theirs.fence || ours.phase === 'offered') {
-        resume.push({ run: theirs.run, fence: theirs.fence, ack: 0, part: 0, do: 'revoke' })
+      const { run, fence } = theirs
+      const ours = this.#find(theirs)
+      const short = ours !== undefined && isStarted(ours) && fellShort(theirs, ours.intake.durable)
+      if (!ours || ours.phase === 'offered' || short) {
+        resume.push({ run, fence, ack: 0, part: 0, do: 'revoke' })
+        if (short) after.push(...this.#lose(ours, 'the runner lost events that it had sent already'))
         continue
       }
       const { seq, part } = ours.intake.durable
-      resume.push({ run: ours.run, fence: ours.fence, ack: seq, part, do: 'continue' })
+      resume.push({ run, fence, ack: seq, part, do: 'continue' })
+      held.add(ours)
       ours.heardAt = now
-      if (ours.phase === 'leased' || ours.phase === 'running') after.push(this.#leaseOf([ours], `hello-${this.#epoch + 1}`))
+      if (!isStarted(ours)) continue
+      after.push(leaseOf([ours], `hello-${this.#epoch + 1}`))
       if (ours.cancel) after.push(this.#sendCancel(ours, now))
     }
     for (const ours of this.#live.values()) {
       // Without a lease nothing has started, so an offer that was cut off is simply void.
       if (ours.phase === 'offered') after.push(...this.#refuse(ours, 'start_by', 'the runner lost its connection before it answered the offer'))
       // It lists every run it has anything of, so a run that is missing is gone with its disk.
-      else if (!held.has(ours.run) && (ours.phase === 'leased' || ours.phase === 'running')) {
-        after.push(...this.#lose(ours, 'the runner came back without this run'))
-      }
+      else if (!held.has(ours) && isStarted(ours)) after.push(...this.#lose(ours, 'the runner came back without this run'))
     }
     this.#epoch++
-    const welcome: ToRunner = {
-      t: 'welcome',
-      proto: Math.min(PROTO_MAX, hello.proto[1]),
-      epoch: this.#epoch,
-      ping_ms: PING_MS,
-      dead_ms: DEAD_MS,
-      lease_ms: LEASE_MS,
-      grace_ms: GRACE_MS,
-      max_msg: MAX_MESSAGE,
-      credit: CONNECTION_WINDOW,
-      resume,
-    }
-    return [{ do: 'send', message: welcome }, ...after]
+    return [welcome(Math.min(PROTO_MAX, hello.proto[1]), this.#epoch, resume), ...after]
   }
 
   message(conn: number, message: Exclude<ToRouter, { t: 'hello' } | { t: 'refresh' }>, now: number): Effect[] {
@@ -217,9 +163,9 @@ export class RunnerCore {
     if (!link.hello) return [this.#malformed(conn, 'events before hello')]
     const run = this.#find(header)
     if (!run) return [revoke(header)]
+    if (!isStarted(run)) return this.#outsideLife(conn, run)
     const taken = run.intake.frame(header, body)
     if (!taken.ok) return taken.why === 'seen' ? [] : [this.#malformed(conn, `events of ${run.run} are not contiguous`)]
-    if (run.phase !== 'leased' && run.phase !== 'running') return [this.#malformed(conn, `events of ${run.run} outside its life`)]
     return [{ do: 'append', append: { run: run.run, fence: run.fence, rows: [taken.row], upTo: run.intake.taken } }]
   }
 
@@ -231,15 +177,7 @@ export class RunnerCore {
     if (link.draining) return refuse('draining', 'the runner takes no new runs')
     if (this.#live.size >= link.hello.slots) return refuse('busy', `all ${link.hello.slots} slots of the runner are taken`)
     const id = `o${++this.#ids}`
-    this.#live.set(run, {
-      run,
-      fence,
-      phase: 'offered',
-      intake: new Intake({ seq: 0, part: 0 }),
-      cancel: undefined,
-      offer: { id, startBy: now + START_BY_MS },
-      heardAt: now,
-    })
+    this.#live.set(run, offeredRun(run, fence, id, now))
     return [{ do: 'send', message: { t: 'offer', id, run, fence, spec, start_by_ms: START_BY_MS } }]
   }
 
@@ -253,7 +191,7 @@ export class RunnerCore {
     }
     run.phase = 'leased'
     run.heardAt = now
-    const effects: Effect[] = [this.#leaseOf([run], run.offer?.id ?? '-')]
+    const effects: Effect[] = [leaseOf([run], run.offer?.id ?? '-')]
     run.offer = undefined
     if (run.cancel) effects.push(this.#sendCancel(run, now))
     return effects
@@ -263,7 +201,7 @@ export class RunnerCore {
   committed(done: Append): Effect[] {
     const run = this.#find(done)
     if (!run) return done.ending ? [{ do: 'wake', run: done.run }] : []
-    run.intake.committed(done.upTo)
+    run.intake.committed(done.upTo, done.rows.at(-1)?.parts ?? 0)
     const effects: Effect[] = done.rows.length > 0 ? [{ do: 'wake', run: run.run }] : []
     if (done.ending) {
       this.#live.delete(run.run)
@@ -299,7 +237,7 @@ export class RunnerCore {
     const run = this.#find({ run: runId, fence })
     if (!run || run.cancel) return []
     run.cancel = { sentAt: undefined }
-    return this.#link?.hello && (run.phase === 'leased' || run.phase === 'running') ? [this.#sendCancel(run, now)] : []
+    return this.#link?.hello && isStarted(run) ? [this.#sendCancel(run, now)] : []
   }
 
   /** Whatever is due by `now`. Cheap enough to be called every second. */
@@ -339,9 +277,9 @@ export class RunnerCore {
   #mark(conn: number, message: { run: string; fence: number; seq: number; mark: Mark }): Effect[] {
     const run = this.#find(message)
     if (!run) return [revoke(message)]
+    if (!isStarted(run)) return this.#outsideLife(conn, run)
     const taken = run.intake.mark(message.seq, encoder.encode(JSON.stringify(message.mark)))
     if (!taken.ok) return taken.why === 'seen' ? [] : [this.#malformed(conn, `marks of ${run.run} are not contiguous`)]
-    if (run.phase !== 'leased' && run.phase !== 'running') return [this.#malformed(conn, `marks of ${run.run} outside its life`)]
     const append: Append = { run: run.run, fence: run.fence, rows: [taken.row], upTo: run.intake.taken }
     if (message.mark.kind === 'started') return [{ do: 'append', append: { ...append, started: { provider: message.mark.provider } } }]
     if (message.mark.kind !== 'exit') return [{ do: 'append', append }]
@@ -350,50 +288,46 @@ export class RunnerCore {
   }
 
   #heartbeat(message: { id: string; runs: [string, number, number][] }, now: number): Effect[] {
-    const renewed: Live[] = []
+    const renewed: LiveRun[] = []
     const effects: Effect[] = []
     for (const [runId, fence] of message.runs) {
       const run = this.#find({ run: runId, fence })
       if (!run) effects.push(revoke({ run: runId, fence }))
-      else if (run.phase === 'leased' || run.phase === 'running') {
+      else if (isStarted(run)) {
         run.heardAt = now
         renewed.push(run)
       }
     }
-    if (renewed.length > 0) effects.push(this.#leaseOf(renewed, message.id))
+    if (renewed.length > 0) effects.push(leaseOf(renewed, message.id))
     return effects
   }
 
-  /** `lost` is numbered here: a gap without an end, then the exit, so that a stream closes like any other. */
-  #lose(run: Live, message: string): Effect[] {
-    const { seq } = run.intake.taken
-    const gap: GapMark = { kind: 'gap', reason: 'lost', from: seq + 1, to: null }
-    const exit: ExitMark = { kind: 'exit', code: null, signal: null, reason: 'lost', message, duration_ms: 0 }
-    const rows = [gap, exit].map((mark, i): LogRow => ({ first: seq + 1 + i, part: 0, parts: 1, count: 1, kind: 'mark', bytes: encoder.encode(JSON.stringify(mark)) }))
+  #lose(run: LiveRun, message: string): Effect[] {
     run.phase = 'ending'
-    return [{ do: 'append', append: { run: run.run, fence: run.fence, rows, upTo: { seq: seq + 2, part: 0 }, ending: endingOf(exit, false), loss: true } }]
+    return [{ do: 'append', append: loss(run, run.intake.taken.seq, message) }]
   }
 
-  #refuse(run: Live, code: FaultCode, message: string): Effect[] {
+  /** Behind an ending that is being written there is nothing more to keep; before the lease there can be nothing. */
+  #outsideLife(conn: number, run: LiveRun): Effect[] {
+    return run.phase === 'ending' ? [] : [this.#malformed(conn, `events of ${run.run} before its lease`)]
+  }
+
+  #refuse(run: LiveRun, code: FaultCode, message: string): Effect[] {
     this.#live.delete(run.run)
     return [{ do: 'refused', run: run.run, fence: run.fence, code, message }]
   }
 
-  #sendCancel(run: Live, now: number): Effect {
+  #sendCancel(run: LiveRun, now: number): Effect {
     run.cancel = { sentAt: now }
     return { do: 'send', message: { t: 'cancel', id: `c${++this.#ids}`, run: run.run, fence: run.fence, mode: 'interrupt', grace_ms: 2_000 } }
   }
 
-  #leaseOf(runs: readonly Live[], re: string): Effect {
-    return { do: 'send', message: { t: 'lease', re, l: runs.map((r) => [r.run, r.fence, LEASE_MS]) } }
-  }
-
-  #offered(message: { re: string; run: string; fence: number }): Live | undefined {
+  #offered(message: { re: string; run: string; fence: number }): LiveRun | undefined {
     const run = this.#find(message)
     return run?.phase === 'offered' && run.offer?.id === message.re ? run : undefined
   }
 
-  #find(ref: { run: string; fence: number }): Live | undefined {
+  #find(ref: { run: string; fence: number }): LiveRun | undefined {
     const run = this.#live.get(ref.run)
     return run?.fence === ref.fence ? run : undefined
   }
@@ -408,8 +342,4 @@ export class RunnerCore {
     this.#offlineSince = now
     // What arrived but is not durable may still be committed; the next hello is answered only after that is known.
   }
-}
-
-function revoke(ref: { run: string; fence: number }): Effect {
-  return { do: 'send', message: { t: 'revoke', run: ref.run, fence: ref.fence } }
 }

@@ -1,0 +1,88 @@
+/**
+ * What a RunnerCore tells its host to do, and the messages that follow from nothing but their arguments.
+ *
+ * The host carries effects out in their order; what was appended is reported back only once it is durable.
+ */
+import type { FaultCode } from '../../shared/faults.ts'
+import type { AckEntry, HeldRun, Resume, ToRunner } from '../../shared/frames.ts'
+import { CONNECTION_WINDOW, DEAD_MS, GRACE_MS, LEASE_MS, MAX_MESSAGE, PING_MS } from '../../shared/limits.ts'
+import type { ExitMark, GapMark } from '../../shared/marks.ts'
+import type { LogRow, Position } from './intake.ts'
+import { endingOf, type Ending } from './run-state.ts'
+
+type Ref = { readonly run: string; readonly fence: number }
+
+/** Rows for the log and the change of the run's row that belongs to them: one commit. */
+export type Append = {
+  readonly run: string
+  readonly fence: number
+  readonly rows: readonly LogRow[]
+  /** Where the log stands once this is durable. */
+  readonly upTo: Position
+  readonly started?: { readonly provider: string }
+  readonly running?: true
+  readonly ending?: Ending
+  /** A loss: the fence is raised with the ending, and what had only arrived in part is dropped. */
+  readonly loss?: true
+}
+
+export type Effect =
+  | { do: 'send'; message: ToRunner }
+  | { do: 'close'; conn: number; code: number; reason: string }
+  | { do: 'append'; append: Append }
+  | { do: 'ack'; entry: AckEntry }
+  /** The runner accepted: make the lease durable, then call `leased`. */
+  | { do: 'accepted'; run: string; fence: number; cwd: string }
+  /** The run was not and will not be started under this fence. */
+  | { do: 'refused'; run: string; fence: number; code: FaultCode; message: string }
+  | { do: 'wake'; run: string }
+  | { do: 'log'; message: string; fields: Record<string, string | number> }
+
+export type RestoredRun = { run: string; fence: number; state: 'leased' | 'running'; durable: Position; parts: number; cancelRequested: boolean }
+
+const encoder = new TextEncoder()
+
+export function welcome(proto: number, epoch: number, resume: Resume[]): Effect {
+  return {
+    do: 'send',
+    message: {
+      t: 'welcome',
+      proto,
+      epoch,
+      ping_ms: PING_MS,
+      dead_ms: DEAD_MS,
+      lease_ms: LEASE_MS,
+      grace_ms: GRACE_MS,
+      max_msg: MAX_MESSAGE,
+      credit: CONNECTION_WINDOW,
+      resume,
+    },
+  }
+}
+
+export function leaseOf(runs: readonly Ref[], re: string): Effect {
+  return { do: 'send', message: { t: 'lease', re, l: runs.map((r) => [r.run, r.fence, LEASE_MS]) } }
+}
+
+export function revoke({ run, fence }: Ref): Effect {
+  return { do: 'send', message: { t: 'revoke', run, fence } }
+}
+
+/** `lost` is numbered by the router: a gap without an end, then the exit, so that a stream closes like any other. */
+export function loss({ run, fence }: Ref, after: number, message: string): Append {
+  const gap: GapMark = { kind: 'gap', reason: 'lost', from: after + 1, to: null }
+  const exit: ExitMark = { kind: 'exit', code: null, signal: null, reason: 'lost', message, duration_ms: 0 }
+  const rows = [gap, exit].map((mark, i): LogRow => {
+    return { first: after + 1 + i, part: 0, parts: 1, count: 1, kind: 'mark', bytes: encoder.encode(JSON.stringify(mark)) }
+  })
+  return { run, fence, rows, upTo: { seq: after + 2, part: 0 }, ending: endingOf(exit, false), loss: true }
+}
+
+/**
+ * A spool that ends before what was sent from it: its machine lost power. The next event, the exit at the latest, would
+ * take a seq that the log has given to another one, and would be dropped as seen.
+ */
+export function fellShort(theirs: HeldRun, durable: Position): boolean {
+  const known = durable.seq + (durable.part > 0 ? 1 : 0)
+  return theirs.last < known || (theirs.state === 'exited' && theirs.last === known)
+}

@@ -1,0 +1,44 @@
+/** One run as its RunnerCore keeps it, from the offer to the durable ending. */
+import { START_BY_MS } from '../../shared/limits.ts'
+import type { RestoredRun } from './effects.ts'
+import { Intake } from './intake.ts'
+
+export type LiveRun = {
+  readonly run: string
+  readonly fence: number
+  phase: 'offered' | 'leasing' | 'leased' | 'running' | 'ending'
+  readonly intake: Intake
+  cancel: { sentAt: number | undefined } | undefined
+  offer: { id: string; startBy: number } | undefined
+  /** Last sign of this run: a heartbeat that named it, or the lease itself. */
+  heardAt: number
+}
+
+export function offeredRun(run: string, fence: number, offerId: string, now: number): LiveRun {
+  return {
+    run,
+    fence,
+    phase: 'offered',
+    intake: new Intake({ seq: 0, part: 0 }),
+    cancel: undefined,
+    offer: { id: offerId, startBy: now + START_BY_MS },
+    heardAt: now,
+  }
+}
+
+export function restoredRun(r: RestoredRun, now: number): LiveRun {
+  return {
+    run: r.run,
+    fence: r.fence,
+    phase: r.state,
+    intake: new Intake(r.durable, r.parts),
+    cancel: r.cancelRequested ? { sentAt: undefined } : undefined,
+    offer: undefined,
+    heardAt: now,
+  }
+}
+
+/** The runner may have been told to go, and the ending is not being written yet. */
+export function isStarted(run: LiveRun): boolean {
+  return run.phase === 'leased' || run.phase === 'running'
+}
