@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Effort, PermissionMode, type RunSpec } from '../../shared/run-spec.ts'
-import { claudeArgv } from './argv.ts'
+import { claudeArgv, type ClaudeFiles } from './argv.ts'
 import { claudeSettings } from './settings.ts'
 
 const FLAGS = (
@@ -12,7 +12,7 @@ const FLAGS = (
 const ID = '0123abcd-0000-4000-8000-000000000001'
 const FROM = '0123abcd-0000-4000-8000-000000000002'
 const base: RunSpec = { tenant: 't', prompt: 'p', timeout_s: 1, session: { mode: 'new', id: ID } }
-const argv = (spec: Partial<RunSpec> = {}, files: Parameters<typeof claudeArgv>[1] = { settings: '/p/settings.json' }): string[] =>
+const argv = (spec: Partial<RunSpec> = {}, files: ClaudeFiles = { settings: '/p/settings.json' }): string[] =>
   claudeArgv({ ...base, ...spec }, files)
 
 /** Worse than the schema lets through: argv must hold by itself. */

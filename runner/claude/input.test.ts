@@ -32,7 +32,8 @@ describe('a line to the CLI', () => {
       parent_tool_use_id: null,
       uuid: 'u-1',
     })
-    expect(JSON.parse(interruptLine('i-1'))).toEqual({ type: 'control_request', request_id: 'i-1', request: { subtype: 'interrupt' } })
+    const interrupt = { type: 'control_request', request_id: 'i-1', request: { subtype: 'interrupt' } }
+    expect(JSON.parse(interruptLine('i-1'))).toEqual(interrupt)
   })
 
   it('says nothing of what the spec leaves out', () => {

@@ -56,7 +56,8 @@ describe('the outcome of a turn', () => {
   })
 
   it('is decided by is_error, whatever the subtype says', () => {
-    expect(turnResult(7, result({ is_error: false, subtype: 'error_max_turns' }), { category: 'rate_limit' })).not.toHaveProperty('error')
+    const fine = result({ is_error: false, subtype: 'error_max_turns' })
+    expect(turnResult(7, fine, { category: 'rate_limit' })).not.toHaveProperty('error')
     expect(turnResult(7, result({ subtype: 'success' }), {})).toMatchObject({ seq: 7, error: { code: 'cli_error' } })
   })
 

@@ -34,7 +34,8 @@ describe('a line of the CLI', () => {
         expect([...Buffer.from(mark.data, mark.encoding)]).toEqual([...bytes])
       }),
     )
-    for (const line of ['', 'not json', '[1]', 'null', '"text"', '\uFEFF{}', '{"a":1}\r', '{"a":', '{}{}']) expect(read(line).kind).toBe('raw')
+    const lines = ['', 'not json', '[1]', 'null', '"text"', '\uFEFF{}', '{"a":1}\r', '{"a":', '{}{}']
+    for (const line of lines) expect(read(line).kind).toBe('raw')
     expect(readOutput(Uint8Array.of(0x7b, 0xff, 0x7d))).toMatchObject({ kind: 'raw', mark: { encoding: 'base64' } })
   })
 
@@ -67,7 +68,8 @@ describe('a line of the CLI', () => {
   })
 
   it('of a subagent that failed is no sign of how the turn ends', () => {
-    expect(read({ type: 'assistant', error: 'rate_limit', parent_tool_use_id: null })).toMatchObject({ news: { category: 'rate_limit' } })
-    expect(read({ type: 'assistant', error: 'rate_limit', parent_tool_use_id: 'toolu_1' })).toEqual({ kind: 'event' })
+    const failed = { type: 'assistant', error: 'rate_limit' }
+    expect(read({ ...failed, parent_tool_use_id: null })).toMatchObject({ news: { category: 'rate_limit' } })
+    expect(read({ ...failed, parent_tool_use_id: 'toolu_1' })).toEqual({ kind: 'event' })
   })
 })

@@ -43,7 +43,7 @@ export type Launch = {
 /** 0.5 s on a quiet machine, 6.3 s for the last of 16 that start together on two cores. */
 const READY_MS = 30_000
 /** After the end of its stdin the CLI exits within 0.1 s, or 5 s where a shell runs in the background. */
-const LINGER_MS = 10_000
+const LINGER_MS = 6_000
 const RUNG = { interrupt: 0, close: 1, term: 2, kill: 3 } as const
 
 type Answer = Control & { type: 'answer' }
@@ -112,7 +112,7 @@ export class ClaudeProcess implements CliProcess {
     return this.#version
   }
 
-  /** To be called once. Resolves when the process has exited, its output was read to the end and nothing of it is left. Never rejects. */
+  /** To be called once. Resolves when it has exited, its output was read to the end and nothing is left. Never rejects. */
   async turn(sink: TurnSink): Promise<TurnEnd> {
     this.#sink = sink
     for (const line of this.#early.splice(0)) this.#deliver(line, sink)

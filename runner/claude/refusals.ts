@@ -28,9 +28,13 @@ export function refusalOf(printed: string, code: number | null): Fault {
 export function unknownAgent(spec: RunSpec, initialized: Readonly<Record<string, unknown>>): Fault | undefined {
   const known = new Set(agentNames(initialized['agents']))
   const dropped = Object.keys(spec.agents ?? {}).filter((name) => !known.has(name))
-  if (dropped.length > 0) return new Fault('invalid_request', `the CLI does not take these agents: ${dropped.join(', ')}`.slice(0, 500))
+  if (dropped.length > 0) return new Fault('invalid_request', short(`the CLI does not take these agents: ${dropped.join(', ')}`))
   if (spec.agent === undefined || known.has(spec.agent)) return undefined
-  return new Fault('agent_not_found', `no agent ${spec.agent}; there are ${[...known].join(', ')}`.slice(0, 500))
+  return new Fault('agent_not_found', short(`no agent ${spec.agent}; there are ${[...known].join(', ')}`))
+}
+
+function short(text: string): string {
+  return text.length > 500 ? `${text.slice(0, 499)}…` : text
 }
 
 function agentNames(agents: unknown): string[] {

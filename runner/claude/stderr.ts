@@ -1,4 +1,8 @@
-/** The beginning of the CLI's stderr, capped and without secrets. The rest is read and dropped, so that the CLI never blocks on it. */
+/**
+ * The beginning of the CLI's stderr, capped and without secrets.
+ *
+ * The rest is read and dropped, so that the CLI never blocks on it.
+ */
 import { STDERR_CAP } from '../../shared/limits.ts'
 import type { StderrMark } from '../../shared/marks.ts'
 import { redact, secretsIn } from './env.ts'
