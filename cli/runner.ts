@@ -6,7 +6,7 @@ import { claudeVersion, findClaude, INSTALL_HINT } from '../runner/claude-binary
 import { enroll } from '../runner/enroll.ts'
 import { IdentityError, loadIdentity } from '../runner/identity.ts'
 import { localLogin } from '../runner/login.ts'
-import { loadPolicy } from '../runner/policy.ts'
+import { loadPolicy, PolicyError } from '../runner/policy.ts'
 import { startRunner } from '../runner/start.ts'
 import { CliError, EXIT } from './exit.ts'
 import { createLog, out, say } from './output.ts'
@@ -74,9 +74,10 @@ export async function startCommand(command: StartCommand): Promise<number> {
   })
   if (!found) throw new CliError(EXIT.config, 'this machine is not enrolled', 'make a token with POST /admin/v1/enrolment-tokens, then `runyard runner enroll --url … --token …`')
   const identity = { ...found, url: command.url ?? found.url }
-  const claude = await findClaude({ explicit: command.claude, env: process.env, home: home() })
-  if (!claude) throw new CliError(EXIT.unavailable, 'the Claude Code CLI was not found on this machine', INSTALL_HINT)
-  const policy = await loadPolicy(command.config ?? defaultPolicyFile(dataDir), { required: command.config !== undefined })
+  const claude = await requireClaude(command.claude)
+  const policy = await loadPolicy(command.config ?? defaultPolicyFile(dataDir), { required: command.config !== undefined }).catch((error: unknown) => {
+    throw error instanceof PolicyError ? new CliError(EXIT.config, error.message) : error
+  })
   if (!command.demo && (await localLogin({ env: process.env, home: home() })).kind === 'none') {
     throw new CliError(EXIT.config, 'this machine has no login for Claude', 'run `claude` once and log in, or set ANTHROPIC_API_KEY; --demo answers with the scripted model')
   }
@@ -109,6 +110,16 @@ export async function startCommand(command: StartCommand): Promise<number> {
   } finally {
     await unlock()
   }
+}
+
+/** The CLI on this machine; throws with the line that installs it. */
+export async function requireClaude(explicit: string | undefined): Promise<string> {
+  const missing = (message: string) => new CliError(EXIT.unavailable, message, INSTALL_HINT)
+  const found = await findClaude({ explicit, env: process.env, home: home() }).catch((error: unknown) => {
+    throw missing(error instanceof Error ? error.message : String(error))
+  })
+  if (found === undefined) throw missing('the Claude Code CLI was not found on this machine')
+  return found
 }
 
 function parentGone(watch: boolean): Promise<void> {

@@ -5,7 +5,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { z } from 'zod'
 import { findRunner } from '../router/store/runners.ts'
-import { findClaude, INSTALL_HINT } from '../runner/claude-binary.ts'
 import { enroll } from '../runner/enroll.ts'
 import { loadIdentity } from '../runner/identity.ts'
 import { localLogin } from '../runner/login.ts'
@@ -13,7 +12,7 @@ import type { RunningRouter } from '../router/node/server.ts'
 import { CliError, EXIT } from './exit.ts'
 import { bold, createLog, dim, out, say } from './output.ts'
 import { openRouter, printReady, type RouterCommand } from './router.ts'
-import { home, machineName, runnerStateDir } from './runner.ts'
+import { home, machineName, requireClaude, runnerStateDir } from './runner.ts'
 import { untilSignal } from './signals.ts'
 
 export interface UpCommand extends RouterCommand {
@@ -30,8 +29,7 @@ const RUNNER_STOP_MS = 8_500
 
 export async function upCommand(command: UpCommand): Promise<number> {
   const log = createLog({ json: command.json, name: 'router' })
-  const claude = await findClaude({ explicit: command.claude, env: process.env, home: home() })
-  if (!claude) throw new CliError(EXIT.unavailable, 'the Claude Code CLI was not found on this machine', INSTALL_HINT)
+  const claude = await requireClaude(command.claude)
   const login = await localLogin({ env: process.env, home: home() })
   const demo = login.kind === 'none'
   if (demo && !command.demo) {

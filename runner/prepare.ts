@@ -10,7 +10,7 @@ import { ClaudeProcess } from './claude/process.ts'
 import type { Prepared } from './held-run.ts'
 import { linkLogin, prepareConfigDir, type LocalLogin } from './login.ts'
 import { guardMentions } from './mentions.ts'
-import { checkPolicy, type Policy } from './policy.ts'
+import { checkPolicy, withLimits, type Policy } from './policy.ts'
 import { discard, resolveCwd } from './workspace.ts'
 
 export interface Machine {
@@ -29,7 +29,8 @@ export interface Machine {
 }
 
 export function preparer(machine: Machine) {
-  return async ({ run, spec }: Offer, marker: string, signal: AbortSignal): Promise<Prepared> => {
+  return async ({ run, spec: wanted }: Offer, marker: string, signal: AbortSignal): Promise<Prepared> => {
+    const spec = withLimits(machine.policy, wanted)
     checkPolicy(machine.policy, spec)
     const workspace = await resolveCwd({ roots: machine.roots, cwd: spec.cwd, sessionId: spec.session.id })
     const configDir = join(machine.configRoot, spec.tenant)
@@ -41,7 +42,8 @@ export function preparer(machine: Machine) {
       await mkdir(machine.privateRoot, { recursive: true, mode: 0o700 })
       privateDir = await mkdtemp(join(machine.privateRoot, `${run}-`))
       await prepareConfigDir(configDir)
-      if (machine.login.kind === 'login') await linkLogin(machine.login.credentialsFile, configDir)
+      const { login } = machine
+      if (login.kind !== 'none' && login.credentialsFile !== undefined) await linkLogin(login.credentialsFile, configDir)
       const process = await ClaudeProcess.prepare(
         {
           claude: machine.claude,
@@ -53,7 +55,7 @@ export function preparer(machine: Machine) {
           env: claudeEnv({
             runner: machine.env,
             configDir,
-            ...(machine.login.kind === 'env' ? { provider: machine.login.env } : {}),
+            ...(login.kind === 'env' ? { provider: login.env } : {}),
             allow: machine.policy.env_allow,
             marker,
           }),

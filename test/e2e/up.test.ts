@@ -64,6 +64,18 @@ describe('runyard up without a login', () => {
     )
   })
 
+  it('runs every command of the README tour', async () => {
+    const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8')
+    const tour = /## A first tour\n```sh\n([^`]*)```/.exec(readme)?.[1] ?? ''
+    const commands = tour.split('\n').flatMap((line) => /^runyard ([^#]*)/.exec(line)?.[1]?.trim() ?? [])
+    expect(commands.length).toBeGreaterThan(3)
+    for (const command of commands) {
+      const args = [...command.matchAll(/"([^"]*)"|(\S+)/g)].map((m) => m[1] ?? m[2] ?? '')
+      const ended = await machine.runyard([...args, `--data-dir=${machine.dataDir}`])
+      expect(ended.code, `${command}: ${ended.stderr} ${ended.stdout}`).toBe(0)
+    }
+  })
+
   it('refuses a second router on the same data', async () => {
     const second = await machine.runyard(['up', '--json', ...flags])
     expect(second.code).not.toBe(0)
