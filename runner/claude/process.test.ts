@@ -81,6 +81,15 @@ describe('a turn', () => {
     expect(existsSync(path)).toBe(false)
   })
 
+  it('keeps the temporary files of the CLI in the folder of the run, and those of tools where they belong', async () => {
+    const launch = stage.launch({ allowed_tools: ['Bash'] })
+    stage.model.script(once('Bash', { command: 'echo "temporary: ${TMPDIR-none}"' }))
+    const sink = new Kept()
+    await (await ClaudeProcess.prepare(launch)).turn(sink)
+    expect(sink.lines.join('\n')).toContain('temporary: none')
+    expect(existsSync(join(launch.privateDir, `claude-${process.getuid?.()}`))).toBe(true)
+  })
+
   it('takes a disallowed tool away', async () => {
     await stage.play({ disallowed_tools: ['Write'] })
     expect(stage.model.main().at(-1)?.raw).not.toContain('"name":"Write"')

@@ -72,7 +72,9 @@ export class ClaudeProcess implements CliProcess {
    */
   static async prepare(launch: Launch, signal?: AbortSignal): Promise<ClaudeProcess> {
     const files = await writeFiles(launch)
-    const { cwd, env, marker, log } = launch
+    const { cwd, marker, log } = launch
+    // Outputs of tools and folders of sessions, which the CLI leaves behind in /tmp/claude-<uid>, go with the run.
+    const env = { ...launch.env, CLAUDE_CODE_TMPDIR: launch.privateDir }
     let made: ClaudeProcess | undefined
     const line = (read: Line): void => {
       if (made) made.#read(read)
