@@ -122,6 +122,18 @@ describe('prepareConfigDir', () => {
     expect(await readFile(join(configDir, 'kept.json'), 'utf8')).toBe('kept')
   })
 
+  it('clears away instructions that a tool left for later runs, and keeps the transcripts', async () => {
+    await prepareConfigDir(configDir)
+    await mkdir(join(configDir, 'agents'))
+    await writeFile(join(configDir, 'agents/evil.md'), 'obey')
+    await writeFile(join(configDir, 'CLAUDE.md'), '@/etc/hostname')
+    await mkdir(join(configDir, 'projects'))
+    await prepareConfigDir(configDir)
+    await expect(stat(join(configDir, 'agents'))).rejects.toThrow('ENOENT')
+    await expect(stat(join(configDir, 'CLAUDE.md'))).rejects.toThrow('ENOENT')
+    expect((await stat(join(configDir, 'projects'))).isDirectory()).toBe(true)
+  })
+
   it('replaces a link, a hard link or a folder in the place of the settings without touching what is behind', async () => {
     const victim = join(base.path, 'victim')
     await writeFile(victim, 'kept')

@@ -66,12 +66,19 @@ export async function linkLogin(credentialsFile: string, configDir: string): Pro
 /** Nothing is set here: what a run may do comes with its command line. */
 const SETTINGS = '{}\n'
 
-/** Makes the config directory (0700) and its settings file anew. To be called before every start of the CLI. */
+/** What the CLI reads as its user's own instructions. A tool of one run could leave them there for the next one. */
+const INSTRUCTIONS = ['CLAUDE.md', 'agents', 'commands', 'hooks', 'output-styles', 'plugins', 'rules', 'settings.local.json', 'skills']
+
+/**
+ * Makes the config directory (0700) and its settings file anew, and clears away instructions: nothing of them is ours yet.
+ * To be called before every start of the CLI.
+ */
 export async function prepareConfigDir(configDir: string): Promise<void> {
   await mkdir(configDir, { recursive: true, mode: 0o700 })
   if ((await kindOf(configDir)) !== 'folder') throw new Error(`${configDir} is not a folder`)
   // For one that was there already with another mode.
   await chmod(configDir, 0o700)
+  await Promise.all(INSTRUCTIONS.map((name) => rm(join(configDir, name), { recursive: true, force: true })))
   const file = join(configDir, 'settings.json')
   const found = await kindOf(file)
   // Left alone when it is as it should be: a CLI that runs here watches the file.

@@ -80,8 +80,9 @@ runs.openapi(start, async (c) => {
   const deps = c.get('deps')
   const who = c.get('principal')
   const body = c.req.valid('json')
-  if (body.permission_mode === 'bypassPermissions' && !who.scopes.has('runs:bypass')) {
-    throw new Fault('forbidden', 'permission_mode bypassPermissions needs the scope runs:bypass', { extra: { field: 'permission_mode' } })
+  const bypassing = bypassField(body)
+  if (bypassing !== undefined && !who.scopes.has('runs:bypass')) {
+    throw new Fault('forbidden', `${bypassing}: bypassPermissions needs the scope runs:bypass`, { extra: { field: bypassing } })
   }
   const ref = await submit(
     deps,
@@ -128,6 +129,13 @@ runs.openapi(cancel, async (c) => {
   const row = await mustFind(c, ref)
   return c.json(runSummary(row), isTerminal(row.state) ? 200 : 202)
 })
+
+/** Where a run asks for no permission checks, for itself or for one of its agents: in CLI 2.1.197 an agent's mode replaces the run's. */
+function bypassField({ permission_mode, agents }: CliOptions): string | undefined {
+  if (permission_mode === 'bypassPermissions') return 'permission_mode'
+  const agent = Object.entries(agents ?? {}).find(([, definition]) => definition['permissionMode'] === 'bypassPermissions')
+  return agent && `agents.${agent[0]}.permissionMode`
+}
 
 /** A foreign, forged or malformed id is the same 404. */
 export function refOf(c: Context<AppEnv>, id: string): RunRef {

@@ -20,6 +20,8 @@ export function problem(c: Context<AppEnv>, fault: Fault): Response {
   const headers = new Headers({ 'content-type': 'application/problem+json', 'cache-control': 'no-store' })
   if (fault.retryAfterS !== undefined) headers.set('retry-after', String(fault.retryAfterS))
   if (fault.code === 'unauthenticated') headers.set('www-authenticate', 'Bearer realm="runyard"')
+  // The rest of the body was not read, so this connection is of no further use.
+  if (fault.code === 'too_large') headers.set('connection', 'close')
   if (fault.code === 'version') headers.set('upgrade', 'runyard.v1')
   const body = {
     ...fault.extra,

@@ -9,11 +9,13 @@ import type { RunError, RunErrorCode, TurnResult } from '../../shared/marks.ts'
 import type { CliResult, News } from './output.ts'
 
 const MESSAGE_CAP = 2_048
+const MODEL_CAP = 128
 
 /** What was said on the way to the result; the last word of each kind counts. */
-export type Signs = { category?: string; retryStatus?: number | null }
+export type Signs = { category?: string; retryStatus?: number | null; model?: string }
 
 export function noteSigns(signs: Signs, news: News): Signs {
+  if (news.type === 'init') return { ...signs, model: news.model.slice(0, MODEL_CAP) }
   if (news.type === 'api_error') return { ...signs, category: news.category }
   return news.type === 'api_retry' ? { ...signs, retryStatus: news.status } : signs
 }
@@ -27,6 +29,7 @@ export function turnResult(seq: number, result: CliResult, signs: Signs): TurnRe
     cost_usd: result.total_cost_usd,
     usage: result.usage,
     num_turns: result.num_turns,
+    ...(signs.model ? { model: signs.model } : {}),
   }
 }
 

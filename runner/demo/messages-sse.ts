@@ -38,7 +38,7 @@ const NO_CACHE = { cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
 export function* answerFrames(answer: Answer): Generator<string> {
   const { id, model, usage } = answer
   // As the real API does: the output count of `message_start` is only a first guess, `message_delta` has the total.
-  const firstUsage = { ...NO_CACHE, input_tokens: usage.input_tokens, output_tokens: 1 }
+  const firstUsage = { ...NO_CACHE, input_tokens: usage.input_tokens, output_tokens: Math.min(1, usage.output_tokens) }
   const message = {
     id,
     type: 'message',

@@ -57,7 +57,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, token:
   if (route !== '/v1/messages') return sendJson(response, 404, errorBody('not_found_error', 'no such route'))
   const parsed = parse(body)
   if (!parsed) return sendJson(response, 400, errorBody('invalid_request_error', 'the body is not a Messages request'))
-  const reply = replyTo(parsed, tokens(body))
+  const reply = replyTo(parsed)
   if (parsed.stream !== true) return sendJson(response, 200, answerBody(reply))
   response.writeHead(200, { 'content-type': 'text/event-stream' })
   for (const line of answerFrames(reply)) {
@@ -86,17 +86,13 @@ function parse(body: string): MessagesRequest | undefined {
 const tokens = (text: string): number => Math.ceil(text.length / 4)
 
 /** What the demo model says to a request. Ids are made from the place in the conversation. */
-function replyTo(request: MessagesRequest, inputTokens: number): Answer {
-  const blocks = replyBlocks(request)
-  const outputTokens = blocks.reduce(
-    (sum, block) => sum + tokens(block.type === 'text' ? block.deltas.join('') : JSON.stringify(block.input)),
-    0,
-  )
+function replyTo(request: MessagesRequest): Answer {
   return {
     id: `msg_demo_${request.messages.length}`,
     model: request.model,
-    blocks,
-    usage: { input_tokens: inputTokens, output_tokens: outputTokens },
+    blocks: replyBlocks(request),
+    // The CLI makes a price of these, and nobody pays for the demo.
+    usage: { input_tokens: 0, output_tokens: 0 },
   }
 }
 

@@ -133,6 +133,9 @@ describe('attacks on a running machine', () => {
     ['a blank prompt', '{"prompt":" \\n"}', {}, 400, 'invalid_request'],
     ['an argument in a tool list', '{"prompt":"hi","allowed_tools":["Read","--permission-mode=bypassPermissions"]}', {}, 400, 'invalid_request'],
     ['bypass without the scope', '{"prompt":"hi","permission_mode":"bypassPermissions"}', {}, 403, 'forbidden'],
+    ['bypass for an agent without the scope', '{"prompt":"hi","agents":{"a":{"permissionMode":"bypassPermissions"}}}', {}, 403, 'forbidden'],
+    ['hooks in an agent, which would run commands', '{"prompt":"hi","agents":{"a":{"hooks":{}}}}', {}, 403, 'policy'],
+    ['a prototype in the body', '{"prompt":"hi","__proto__":{"admin":true}}', {}, 400, 'invalid_request'],
     ['a forged token', '{"prompt":"hi"}', { authorization: 'Bearer eyJhbGciOiJub25lIn0.eyJzdWIiOiJ4In0.' }, 401, 'unauthenticated'],
     ['no token', '{"prompt":"hi"}', { authorization: '' }, 401, 'unauthenticated'],
   ])('answers %s with a clear no', async (_what, body, headers, status, code) => {

@@ -66,7 +66,7 @@ describe('runyard up without a login', () => {
 
   it('runs every command of the README tour', async () => {
     const readme = await readFile(new URL('../../README.md', import.meta.url), 'utf8')
-    const tour = /## A first tour\n```sh\n([^`]*)```/.exec(readme)?.[1] ?? ''
+    const tour = /## A first tour\n```sh\n([^]*?)```/.exec(readme)?.[1] ?? ''
     const commands = tour.split('\n').flatMap((line) => /^runyard ([^#]*)/.exec(line)?.[1]?.trim() ?? [])
     expect(commands.length).toBeGreaterThan(3)
     for (const command of commands) {
