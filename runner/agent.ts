@@ -85,6 +85,7 @@ export class Agent {
       }
       const killed = await this.#o.sweep(spool.intent.marker)
       if (!spool.hasExit) {
+        if (spool.torn && spool.hasStarted) spool.mark({ kind: 'gap', reason: 'spool_lost', from: spool.last + 1, to: null })
         const reason = spool.hasStarted ? 'runner_restarted' : 'not_started'
         spool.mark({ kind: 'exit', code: null, signal: null, reason, duration_ms: 0 })
         await spool.sync()
@@ -138,7 +139,7 @@ export class Agent {
         return this.#pumpAll()
       case 'lease': {
         const ageMs = this.#ageOf(message.re)
-        for (const [run, fence, ttlMs] of message.l) this.#lease({ run, fence }, ageMs, ttlMs)
+        for (const [run, fence, ttlMs] of message.l) this.#find({ run, fence })?.leased(ageMs, ttlMs)
         return
       }
       case 'cancel': {
@@ -251,10 +252,6 @@ export class Agent {
       log: (message: string, fields: Record<string, unknown>) => this.#o.log(message, fields),
     }
     return new HeldRun({ spool, clock: this.#o.clock, events, timeoutMs, ...(prepared ? { prepared } : {}) })
-  }
-
-  #lease(ref: { run: string; fence: number }, ageMs: number, ttlMs: number): void {
-    this.#find(ref)?.leased(ageMs, ttlMs)
   }
 
   /** How long ago the message was sent that a lease answers. After a sleep of the machine no age can be trusted. */

@@ -64,6 +64,8 @@ export class HeldRun {
   #stopTimeout: (() => void) | undefined
   #paused = false
   #full = false
+  /** Events were read that the spool did not take. */
+  #missing = false
 
   constructor(parts: { spool: Spool; clock: Clock; events: HeldRunEvents; prepared?: Prepared; timeoutMs?: number }) {
     this.#spool = parts.spool
@@ -182,16 +184,18 @@ export class HeldRun {
 
   /** A spool that takes no more ends the run; what was kept before is still sent. */
   #keep(write: () => number): number {
-    if (this.#full) return this.#spool.last
-    try {
-      const seq = write()
-      this.#events.changed(this)
-      this.#backpressure()
-      return seq
-    } catch (error) {
-      this.#overflow(error)
-      return this.#spool.last
+    if (!this.#full) {
+      try {
+        const seq = write()
+        this.#events.changed(this)
+        this.#backpressure()
+        return seq
+      } catch (error) {
+        this.#overflow(error)
+      }
     }
+    this.#missing = true
+    return this.#spool.last
   }
 
   #overflow(error: unknown): void {
@@ -231,6 +235,8 @@ export class HeldRun {
   async #keepExit(mark: ExitMark): Promise<void> {
     for (;;) {
       try {
+        if (this.#missing) this.#spool.mark({ kind: 'gap', reason: 'spool_lost', from: this.#spool.last + 1, to: null })
+        this.#missing = false
         this.#spool.mark(mark)
         await this.#spool.sync()
         return

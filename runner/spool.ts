@@ -1,6 +1,7 @@
 /**
  * The on-disk spool of one run: an append-only file that outlives this process, so that nothing the CLI printed is lost
- * with it. One record is [kind u8][length u32][crc32 u32][payload]; lines and marks take the next seq, 1, 2, 3 …
+ * with it. One record is [kind u8][length u32][crc32 u32][payload], the checksum over kind, length and payload; lines and
+ * marks take the next seq, 1, 2, 3 …
  *
  * Writes are plain `write()` calls: a killed runner loses nothing that was written. `sync` is for the machine's own death,
  * and the caller says when: on intent, start, exit and every second.
@@ -26,6 +27,8 @@ export type Intent = z.infer<typeof Intent>
 
 const KIND = { intent: 1, starting: 2, line: 3, mark: 4 } as const
 const HEADER = 9
+/** Kind and length: a flipped kind would renumber what follows. */
+const CHECKED_HEADER = 5
 /** Read at once when a spool is opened after a restart. */
 const SCAN_BYTES = 1024 * 1024
 
@@ -45,6 +48,7 @@ export class Spool {
   readonly #marks = new Set<number>()
   #end = 0
   #starting = false
+  #torn = false
   #dirty = false
   #closed = false
 
@@ -85,6 +89,7 @@ export class Spool {
       if (record.kind === KIND.starting) spool.#starting = true
       else spool.#index(record.kind, record.offset, record.length)
     }
+    spool.#torn = fstatSync(fd).size > spool.#end
     ftruncateSync(fd, spool.#end)
     return spool
   }
@@ -96,6 +101,11 @@ export class Spool {
 
   get hasStarted(): boolean {
     return this.#starting
+  }
+
+  /** Something after the last whole record was cut off when it was opened: what the CLI had printed is not all here. */
+  get torn(): boolean {
+    return this.#torn
   }
 
   get bytes(): number {
@@ -127,7 +137,10 @@ export class Spool {
   async sync(): Promise<void> {
     if (!this.#dirty || this.#closed) return
     this.#dirty = false
-    await datasync(this.#fd)
+    await datasync(this.#fd).catch((error: unknown) => {
+      // Closed meanwhile: nobody waits for it any more.
+      if (!this.#closed) throw error
+    })
   }
 
   /** Up to about `maxBytes` of lines, at least one; or one mark. Undefined past the end. */
@@ -180,7 +193,7 @@ export class Spool {
     const header = Buffer.allocUnsafe(HEADER)
     header.writeUInt8(kind, 0)
     header.writeUInt32LE(payload.length, 1)
-    header.writeUInt32LE(crc32(payload), 5)
+    header.writeUInt32LE(crc32(payload, crc32(header.subarray(0, CHECKED_HEADER))), CHECKED_HEADER)
     try {
       const wanted = HEADER + payload.length
       const written = writevSync(this.#fd, [header, payload])
@@ -215,7 +228,7 @@ function* scan(fd: number): Generator<Record> {
     const length = view.getUint32(1, true)
     const offset = at + HEADER
     if (kind < KIND.intent || kind > KIND.mark || offset + length > size) return
-    if (checksum(fd, offset, length) !== view.getUint32(5, true)) return
+    if (checksum(fd, offset, length, crc32(header.subarray(0, CHECKED_HEADER))) !== view.getUint32(CHECKED_HEADER, true)) return
     const payload = () => {
       const bytes = new Uint8Array(length)
       readFully(fd, bytes, offset)
@@ -226,9 +239,8 @@ function* scan(fd: number): Generator<Record> {
   }
 }
 
-function checksum(fd: number, offset: number, length: number): number {
+function checksum(fd: number, offset: number, length: number, sum: number): number {
   const chunk = new Uint8Array(Math.min(length, SCAN_BYTES))
-  let sum = 0
   for (let at = 0; at < length; at += chunk.length) {
     const part = chunk.subarray(0, Math.min(chunk.length, length - at))
     readFully(fd, part, offset + at)
