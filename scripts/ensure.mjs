@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 const [major, minor] = process.versions.node.split('.').map(Number)
 if (major < 20 || (major === 20 && minor < 19)) {
-  console.error(`Runyard needs Node 20.19 or newer; this is ${process.version}.`)
+  process.stderr.write(`Runyard needs Node 20.19 or newer; this is ${process.version}.\n`)
   process.exit(78)
 }
 
@@ -23,11 +23,11 @@ function newest(dir) {
 }
 
 function run(what, command, args) {
-  console.error(what)
+  process.stderr.write(`${what}\n`)
   // stdout is the caller's: `npm start -- --json` promises one line on it.
   const { status } = spawnSync(command, args, { cwd: root, stdio: ['ignore', 2, 2], shell: process.platform === 'win32' })
   if (status !== 0) {
-    console.error(`\`${command} ${args.join(' ')}\` failed; see above.`)
+    process.stderr.write(`\`${command} ${args.join(' ')}\` failed; see above.\n`)
     process.exit(1)
   }
 }
