@@ -170,6 +170,16 @@ describe('a line that is too long for a message', () => {
     expect(Buffer.concat(parts.map((p) => p.body)).equals(long)).toBe(true)
   })
 
+  it('is still under way in the parts that are not acknowledged', () => {
+    spool.line(long)
+    const first = sent()
+    ack(first, 10 * MAX_MESSAGE)
+    const second = sent()
+    const third = sent()
+    ack(second, 10 * MAX_MESSAGE)
+    expect(outbox.unacked).toBe(third.bytes)
+  })
+
   it('goes on with the part that the router does not have', () => {
     spool.line(long)
     const parts = [0, 1, 2, 3, 4].map(() => {
@@ -208,6 +218,14 @@ describe('a new connection', () => {
     outbox.resume(2, 0)
     expect(outbox.unacked).toBe(0)
     expect(sent()).toMatchObject({ seq: 3, n: 3 })
+  })
+
+  it('owes nothing for what the old one had under way', () => {
+    for (let i = 0; i < 3; i++) line(10)
+    sent()
+    outbox.resume(1, 0)
+    ack(sent())
+    expect(outbox.unacked).toBe(0)
   })
 
   it('may be asked for events again that an earlier router had acknowledged', () => {

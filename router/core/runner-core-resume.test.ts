@@ -67,8 +67,11 @@ describe('a connection', () => {
     expect(rig.pending).toEqual([])
     rig.greet(2, [held('running', 2)])
     expect(rig.core.draining).toBe(false)
+    rig.lines(1, 2, ['{"late":true}'])
     rig.lines(2, 2, ['{}'])
-    expect(rig.pending).toHaveLength(1)
+    rig.commit()
+    expect(rig.log().slice(1)).toEqual([[2, '{}']])
+    expect(rig.closed).toHaveLength(1)
   })
 
   it('ends when the runner says goodbye', () => {
@@ -121,6 +124,14 @@ describe('a runner that comes back', () => {
     rig.connect(2, [held('running', 9)])
     expect(rig.last('welcome').resume).toEqual([{ run: RUN, fence: 1, ack: 3, part: 0, do: 'continue' }])
     expect(rig.last('lease')).toMatchObject({ re: 'hello-2', l: [[RUN, 1, expect.any(Number)]] })
+  })
+
+  it('is told what is durable, not what had only arrived', () => {
+    const rig = running()
+    rig.lines(1, 2, ['{}'])
+    rig.cut(1)
+    rig.connect(2, [held('running', 2)])
+    expect(rig.last('welcome').resume).toMatchObject([{ ack: 1, part: 0 }])
   })
 
   it('goes on in the middle of a line in parts', () => {
