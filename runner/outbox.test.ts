@@ -58,6 +58,7 @@ const sent = (now = 0, credit = CONNECTION_WINDOW): Sent => {
   if (typeof next !== 'object') throw new Error(`nothing was sent but ${next}`)
   return next
 }
+const same = (a: Sent, b: Sent) => a.seq === b.seq && a.part === b.part && a.of === b.of && Buffer.from(a.body).equals(b.body)
 const line = (bytes: number) => spool.line(Buffer.alloc(bytes, 0x61))
 /** Acknowledges a message as the router would once it is durable. */
 const ack = ({ seq, n, part, of }: Sent, window = RUN_WINDOW) => (part + 1 < of ? outbox.ack(seq - 1, part + 1, window) : outbox.ack(seq + n - 1, 0, window))
@@ -190,10 +191,10 @@ describe('a line that is too long for a message', () => {
     outbox.resume(0, 2)
     expect([outbox.unacked, outbox.acked]).toEqual([0, 0])
     const again = sent()
-    expect(again).toEqual(parts[2])
+    expect(same(again, parts[2]!)).toBe(true)
     ack(again)
     outbox.resume(0, 3)
-    expect(sent()).toEqual(parts[3])
+    expect(same(sent(), parts[3]!)).toBe(true)
   })
 
   it.each([PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES, 2 * PART_BYTES + 1])('of %i bytes fits its messages and comes back whole', (size) => {

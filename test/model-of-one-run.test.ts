@@ -25,6 +25,10 @@ type Step =
   /** The next message of one of the connections that there were, the ones before the last included. */
   | { do: 'deliver'; wire: number }
 
+function must(holds: boolean, otherwise: string): asserts holds {
+  if (!holds) throw new Error(otherwise)
+}
+
 type Wire = { conn: number; messages: Outgoing[] }
 
 class Model {
@@ -89,8 +93,8 @@ class Model {
     }
     const codes = this.#rig.closed.splice(0).map(({ code }) => code)
     if (codes.includes(CLOSE.overload)) this.#up = false
-    expect(codes.filter((code) => code !== CLOSE.overload && code !== CLOSE.superseded)).toEqual([])
-    expect(this.#outbox.unacked).toBeGreaterThanOrEqual(0)
+    must(codes.every((code) => code === CLOSE.overload || code === CLOSE.superseded), `the router closed with ${codes.join()}`)
+    must(this.#outbox.unacked >= 0, 'more was acknowledged than sent')
   }
 
   mark(mark: Mark): void {
@@ -102,7 +106,7 @@ class Model {
   finish(): void {
     this.step({ do: 'exit' })
     for (let round = 0; this.endings === 0; round++) {
-      expect(round).toBeLessThan(200)
+      must(round < 200, 'the run never ends')
       for (const what of ['connect', 'send', 'commit', 'ack'] as const) {
         this.step({ do: what })
         while (this.#wires.some((wire) => wire.messages.length > 0)) this.#deliver(0)
@@ -124,7 +128,7 @@ class Model {
     this.#ack()
     this.#rig.greet(this.#conn, [held(this.#exited ? 'exited' : 'running', this.spool.last)])
     const [resume] = this.#rig.last('welcome').resume
-    expect(resume?.do).toBe(this.endings > 0 ? 'revoke' : 'continue')
+    must(resume?.do === (this.endings > 0 ? 'revoke' : 'continue'), `the runner is told to ${resume?.do}`)
     this.#outbox.resume(resume!.ack, resume!.part)
   }
 
@@ -141,12 +145,12 @@ class Model {
     const message = messages.shift()!
     if (typeof message.data !== 'string') {
       const frame = decodeEventFrame(message.data)
-      if (typeof frame === 'string') throw new Error(frame)
+      must(typeof frame !== 'string', String(frame))
       this.#rig.do(this.#rig.core.events(conn, frame, this.#rig.now))
       return
     }
     const decoded = decodeToRouter(message.data)
-    if (!decoded.ok || decoded.message.t !== 'mark') throw new Error(message.data)
+    must(decoded.ok && decoded.message.t === 'mark', message.data)
     this.#rig.receive(conn, decoded.message)
   }
 
@@ -158,7 +162,7 @@ class Model {
       this.log.push(...append.rows)
       if (append.ending) this.endings++
     }
-    for (const [, , seq, part] of this.#rig.acks.slice(acks)) expect(isBefore(this.#end(), { seq, part })).toBe(false)
+    for (const [, , seq, part] of this.#rig.acks.slice(acks)) must(!isBefore(this.#end(), { seq, part }), `${seq}.${part} was acknowledged too early`)
   }
 
   #ack(): void {
@@ -166,7 +170,7 @@ class Model {
     for (const [, , seq, part, window] of this.#rig.acks.splice(0)) {
       this.#outbox.ack(seq, part, window)
     }
-    expect(this.#end().seq).toBeGreaterThanOrEqual(this.#outbox.acked)
+    must(this.#outbox.acked <= this.#end().seq, 'the runner would drop what is not in the log')
   }
 
   /** The router's process ends, with it what was not in the log. */
@@ -191,7 +195,7 @@ function events(log: readonly LogRow[]): Buffer[] {
   const all: Buffer[] = []
   let parts: Uint8Array[] = []
   for (const row of log) {
-    if (row.first !== all.length + 1 || row.part !== parts.length) throw new Error(`${row.first}.${row.part} follows ${all.length}.${parts.length}`)
+    must(row.first === all.length + 1 && row.part === parts.length, `${row.first}.${row.part} follows ${all.length}.${parts.length}`)
     if (row.kind === 'ev') {
       let at = 0
       for (let n = 0; n < row.count; n++) {
@@ -199,7 +203,7 @@ function events(log: readonly LogRow[]): Buffer[] {
         all.push(Buffer.from(row.bytes.subarray(at, end)))
         at = end + 1
       }
-      if (at !== row.bytes.length) throw new Error(`${row.first} holds more than ${row.count} lines`)
+      must(at === row.bytes.length, `${row.first} holds more than ${row.count} lines`)
     } else {
       parts.push(row.bytes)
       if (parts.length < row.parts) continue
