@@ -17,15 +17,16 @@ const BUSY_WAIT_MS = 25
 export type Outcome = 'durable' | 'fenced_out'
 type Waiting = { append: Append; resolve: (outcome: Outcome) => void; reject: (error: unknown) => void }
 
+/** Makes a group durable, all of it or nothing: one outcome for each, in their order. Rejects when nothing was kept. */
+export type Commit = (appends: readonly Append[]) => Promise<Outcome[]>
+
 export class GroupCommitLog {
-  readonly #database: Database
-  readonly #platform: Platform
+  readonly #commit: Commit
   #waiting: Waiting[] = []
   #flushing: Promise<void> | undefined
 
-  constructor(database: Database, platform: Platform) {
-    this.#database = database
-    this.#platform = platform
+  constructor(commit: Commit) {
+    this.#commit = commit
   }
 
   /** Resolves in the order of the calls, when the rows are on disk or were refused by their fence. */
@@ -50,28 +51,30 @@ export class GroupCommitLog {
         const outcomes = await this.#commit(group.map((w) => w.append))
         for (const [i, waiting] of group.entries()) waiting.resolve(outcomes[i]!)
       } catch (error) {
-        await this.#database.heal().catch(() => undefined)
         // What waits behind a failed append would leave a hole if it were kept.
         for (const waiting of [...group, ...this.#waiting.splice(0)]) waiting.reject(error)
       }
     }
     this.#flushing = undefined
   }
+}
 
-  async #commit(appends: readonly Append[]): Promise<Outcome[]> {
-    const now = this.#platform.now()
-    const parts = appends.map((append) => appendStatements(this.#database.db, append, now))
+/** The embedded database behind the log. A lock that somebody else holds is waited for; a connection that failed is replaced. */
+export function sqlCommit(database: Database, platform: Platform): Commit {
+  return async (appends) => {
+    const now = platform.now()
+    const parts = appends.map((append) => appendStatements(database.db, append, now))
     for (let attempt = 0; ; attempt++) {
       try {
-        const results = await this.#database.batch(parts.flat())
+        const results = await database.batch(parts.flat())
         let at = 0
         return parts.map((statements) => {
           at += statements.length
           return (results[at - 1] as unknown[]).length > 0 ? 'durable' : 'fenced_out'
         })
       } catch (error) {
+        await database.heal().catch(() => undefined)
         if (attempt >= BUSY_RETRIES || !isBusy(error)) throw error
-        await this.#database.heal()
         await new Promise((resolve) => setTimeout(resolve, BUSY_WAIT_MS))
       }
     }

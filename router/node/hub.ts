@@ -9,10 +9,8 @@ import type { EventFrame } from '../../shared/event-frames.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { AckEntry, Hello, ToRouter } from '../../shared/frames.ts'
 import { RunnerCore, type Append, type Effect, type RestoredRun } from '../core/runner-core.ts'
-import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef, Store } from '../ports.ts'
-import { logEnd, readChunks } from '../store/run-events.ts'
-import { touchRunner } from '../store/runners.ts'
-import { findRun, lease, liveRunsOf } from '../store/runs.ts'
+import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef } from '../ports.ts'
+import type { HubStore } from '../store/hub-store.ts'
 import { isLast } from '../engine/stream.ts'
 import type { GroupCommitLog } from './event-log.ts'
 import type { RunnerSocket } from './runner-socket.ts'
@@ -27,7 +25,7 @@ type Pending = { resolve: () => void; reject: (fault: Fault) => void }
 type Accept = (c: Context, who: RunnerIdentity, hub: NodeHub) => Promise<Response>
 
 export class NodeHub implements RunnerHub {
-  readonly #store: Store
+  readonly #store: HubStore
   readonly #eventLog: GroupCommitLog
   readonly #platform: Platform
   readonly #log: Log
@@ -40,7 +38,7 @@ export class NodeHub implements RunnerHub {
   readonly #closing = new AbortController()
   #conns = 0
 
-  constructor(parts: { store: Store; eventLog: GroupCommitLog; platform: Platform; log: Log; accept: Accept }) {
+  constructor(parts: { store: HubStore; eventLog: GroupCommitLog; platform: Platform; log: Log; accept: Accept }) {
     this.#store = parts.store
     this.#eventLog = parts.eventLog
     this.#platform = parts.platform
@@ -69,7 +67,7 @@ export class NodeHub implements RunnerHub {
   }
 
   async cancel(ref: RunRef): Promise<void> {
-    const row = await findRun(this.#store.db, ref.tenant, ref.run)
+    const row = await this.#store.findRun(ref)
     const seat = row?.runner ? this.#seats.get(row.runner) : undefined
     if (row && seat) this.#perform(seat, seat.core.cancel(row.id, row.fence, now()))
   }
@@ -81,7 +79,7 @@ export class NodeHub implements RunnerHub {
       // Listening begins before the read, so nothing can be committed between the two unseen.
       const wake = this.#wakeups.listen(ref.run)
       try {
-        const chunks = await readChunks(this.#store.db, ref.run, after, PAGE_BYTES)
+        const chunks = await this.#store.readChunks(ref.run, after, PAGE_BYTES)
         const last = chunks.at(-1)
         if (!last) {
           await wake.next(signal)
@@ -186,7 +184,7 @@ export class NodeHub implements RunnerHub {
   }
 
   #seen(who: RunnerIdentity): void {
-    this.#platform.background(touchRunner(this.#store.db, who.runner, this.#platform.now()))
+    this.#platform.background(this.#store.touchRunner(who.runner, this.#platform.now()))
   }
 
   #seat(who: RunnerIdentity): Seat {
@@ -200,10 +198,10 @@ export class NodeHub implements RunnerHub {
 
   #restore(seat: Seat): Promise<void> {
     seat.restored ??= (async () => {
-      const rows = await liveRunsOf(this.#store.db, seat.who.runner)
+      const rows = await this.#store.liveRunsOf(seat.who.runner)
       const runs = await Promise.all(
         rows.map(async (row): Promise<RestoredRun> => {
-          const { seq, part, parts } = await logEnd(this.#store.db, row.id)
+          const { seq, part, parts } = await this.#store.logEnd(row.id)
           const state = row.state === 'running' ? 'running' : 'leased'
           return { run: row.id, fence: row.fence, state, durable: { seq, part }, parts, cancelRequested: row.cancelRequestedAt !== null }
         }),
@@ -279,7 +277,7 @@ export class NodeHub implements RunnerHub {
     let ok = false
     let fault = new Fault('storage')
     try {
-      ok = await lease(this.#store, run, fence, cwd, this.#platform.now())
+      ok = await this.#store.lease(run, fence, cwd, this.#platform.now())
       fault = new Fault('internal')
     } catch (error) {
       this.#log.error({ err: error, run }, 'a lease could not be written')

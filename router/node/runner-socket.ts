@@ -20,11 +20,17 @@ export interface RunnerSocket {
   close(code: number, reason: string): void
 }
 
+/** The socket underneath: what an inbox needs of it. */
+export interface Wire {
+  send(data: string): void
+  close(code: number, reason: string): void
+}
+
 export function acceptRunner(refresh: Refresh, tokenTtlMs: number, log: Log) {
   return async (c: Context, who: RunnerIdentity, hub: NodeHub): Promise<Response> => {
     const inbox = new Inbox(who, hub, (assertion) => refresh(assertion, who.runner, c.req.url), tokenTtlMs, log)
     const response = await upgradeWebSocket(() => ({
-      onOpen: (_event, ws) => inbox.open(ws),
+      onOpen: (_event, ws) => inbox.open(wire(ws)),
       onMessage: (event) => inbox.push(event.data as string | ArrayBuffer),
       onClose: () => inbox.closed(),
     }))(c, () => Promise.resolve())
@@ -32,14 +38,26 @@ export function acceptRunner(refresh: Refresh, tokenTtlMs: number, log: Log) {
   }
 }
 
-class Inbox implements RunnerSocket {
+function wire(ws: WSContext): Wire {
+  return {
+    send: (data) => ws.send(data),
+    close(code, reason) {
+      ws.close(code, reason)
+      // A peer that does not answer the close would keep the socket for 30 s.
+      const raw = ws.raw as { terminate?: () => void } | undefined
+      setTimeout(() => raw?.terminate?.(), 1_000).unref()
+    },
+  }
+}
+
+export class Inbox implements RunnerSocket {
   readonly #who: RunnerIdentity
   readonly #hub: NodeHub
   readonly #refresh: (assertion: string) => ReturnType<Refresh>
   readonly #log: Log
   readonly #ttlMs: number
   #conn = 0
-  #ws: WSContext | undefined
+  #ws: Wire | undefined
   #greeted = false
   #queue: Promise<void> = Promise.resolve()
   #held = 0
@@ -57,7 +75,7 @@ class Inbox implements RunnerSocket {
     return this.#conn
   }
 
-  open(ws: WSContext): void {
+  open(ws: Wire): void {
     this.#ws = ws
     this.#conn = this.#hub.opened(this.#who, this)
     this.#validFor(this.#ttlMs)
@@ -84,9 +102,6 @@ class Inbox implements RunnerSocket {
     this.#ws = undefined
     clearTimeout(this.#expiry)
     ws?.close(code, reason)
-    // A peer that does not answer the close would keep the socket for 30 s.
-    const raw = ws?.raw as { terminate?: () => void } | undefined
-    setTimeout(() => raw?.terminate?.(), 1_000).unref()
   }
 
   closed(): void {

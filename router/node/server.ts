@@ -14,11 +14,12 @@ import { SUBPROTOCOL } from '../../shared/version.ts'
 import { createApp } from '../app.ts'
 import { assertionAudiences, exchangeAssertion } from '../guard/assertion.ts'
 import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
+import { hubStore } from '../store/hub-store.ts'
 import { findRunner } from '../store/runners.ts'
 import { dropAllOffered, runnersWithLiveRuns } from '../store/runs.ts'
 import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
 import { openDatabase } from './database.ts'
-import { GroupCommitLog } from './event-log.ts'
+import { GroupCommitLog, sqlCommit } from './event-log.ts'
 import { NodeHub } from './hub.ts'
 import { acceptRunner, type Refresh } from './runner-socket.ts'
 
@@ -65,8 +66,8 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       if (exchanged.who.runner !== runner) throw new Error('the assertion is of another runner')
       return exchanged
     }
-    const eventLog = new GroupCommitLog(database, platform)
-    const hub = new NodeHub({ store: database, eventLog, platform, log, accept: acceptRunner(refresh, RUNNER_TOKEN_TTL_S * 1_000, log) })
+    const eventLog = new GroupCommitLog(sqlCommit(database, platform))
+    const hub = new NodeHub({ store: hubStore(database), eventLog, platform, log, accept: acceptRunner(refresh, RUNNER_TOKEN_TTL_S * 1_000, log) })
     const deps: Deps = { store: database, hub, platform, keys, settings, log }
 
     await dropAllOffered(database.db)
