@@ -199,7 +199,8 @@ export class Agent {
   async #offer(offer: Offer): Promise<void> {
     const k = key(offer)
     const known = this.#runs.get(k)
-    if (known) return this.#accept(offer, known)
+    if (known?.active) return this.#accept(offer, known)
+    if (known) return this.#reject(offer, new Fault('start_by', 'the run has ended here already'))
     if (this.#preparing.has(k)) return
     if (this.#draining) return this.#reject(offer, new Fault('draining', 'the runner takes no new runs'))
     if (this.active >= this.#o.slots) return this.#reject(offer, new Fault('busy', `all ${this.#o.slots} slots of the runner are taken`))

@@ -129,7 +129,7 @@ class Model {
     this.#rig.greet(this.#conn, [held(this.#exited ? 'exited' : 'running', this.spool.last)])
     const [resume] = this.#rig.last('welcome').resume
     must(resume?.do === (this.endings > 0 ? 'revoke' : 'continue'), `the runner is told to ${resume?.do}`)
-    this.#outbox.resume(resume!.ack, resume!.part)
+    this.#outbox.resume(resume.ack, resume.part)
   }
 
   #send(): void {
@@ -145,7 +145,7 @@ class Model {
     const message = messages.shift()!
     if (typeof message.data !== 'string') {
       const frame = decodeEventFrame(message.data)
-      must(typeof frame !== 'string', String(frame))
+      must(typeof frame !== 'string', 'an event frame is malformed')
       this.#rig.do(this.#rig.core.events(conn, frame, this.#rig.now))
       return
     }

@@ -39,34 +39,16 @@ export class CoreRig {
 
   do(effects: readonly Effect[]): void {
     for (const effect of effects) {
-      switch (effect.do) {
-        case 'send': {
-          const decoded = decodeToRunner(JSON.stringify(effect.message))
-          if (!decoded.ok) throw new Error(`the core sent ${JSON.stringify(effect.message)}`)
-          this.sent.push(effect.message)
-          break
-        }
-        case 'close':
-          this.closed.push({ conn: effect.conn, code: effect.code })
-          break
-        case 'append':
-          this.pending.push(effect.append)
-          break
-        case 'ack':
-          this.acks.push(effect.entry)
-          break
-        case 'accepted':
-          this.leases.push(effect)
-          break
-        case 'refused':
-          this.refused.push(effect)
-          break
-        case 'wake':
-          this.woken.push(effect.run)
-          break
-        case 'log':
-          break
-      }
+      if (effect.do === 'send') {
+        const decoded = decodeToRunner(JSON.stringify(effect.message))
+        if (!decoded.ok) throw new Error(`the core sent ${JSON.stringify(effect.message)}`)
+        this.sent.push(effect.message)
+      } else if (effect.do === 'close') this.closed.push({ conn: effect.conn, code: effect.code })
+      else if (effect.do === 'append') this.pending.push(effect.append)
+      else if (effect.do === 'ack') this.acks.push(effect.entry)
+      else if (effect.do === 'accepted') this.leases.push(effect)
+      else if (effect.do === 'refused') this.refused.push(effect)
+      else if (effect.do === 'wake') this.woken.push(effect.run)
     }
   }
 

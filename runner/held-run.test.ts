@@ -1,0 +1,229 @@
+import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { HandCli } from '../test/kit/cli.ts'
+import { TestClock } from '../test/kit/clock.ts'
+import { resultAt } from '../test/kit/fleet.ts'
+import { LEASE_MS, RUN_WINDOW, SPOOL_HARD_BYTES, SPOOL_SOFT_BYTES } from '../shared/limits.ts'
+import type { Mark } from '../shared/marks.ts'
+import { HeldRun } from './held-run.ts'
+import { Spool } from './spool.ts'
+
+const session = '0190a8c4-7c1e-7000-8000-000000000001'
+const TIMEOUT_MS = 60_000
+
+let dir = ''
+let count = 0
+let spool: Spool
+let clock: TestClock
+let cli: HandCli
+let run: HeldRun
+let changes = 0
+let ended: Promise<void>
+beforeAll(() => {
+  dir = mkdtempSync(join(tmpdir(), 'runyard-held-'))
+})
+beforeEach(() => {
+  spool?.remove()
+  const intent = { run: `run_${'a'.repeat(32)}`, fence: 1, tenant: 'default', session, marker: session }
+  spool = Spool.create(join(dir, `${++count}.spool`), intent)
+  clock = new TestClock()
+  cli = new HandCli()
+  changes = 0
+  ended = new Promise((resolve) => {
+    const changed = (of: HeldRun) => {
+      changes++
+      if (!of.active) resolve()
+    }
+    run = new HeldRun({ spool, clock, events: { changed, log: () => undefined }, prepared: cli.prepared, timeoutMs: TIMEOUT_MS })
+  })
+})
+afterAll(() => rmSync(dir, { recursive: true, force: true }))
+
+const line = (text: string) => Buffer.from(text)
+const markAt = (seq: number): Mark | undefined => {
+  const read = spool.read(seq, 1)
+  return read?.kind === 'mark' ? read.mark : undefined
+}
+/** Waits for the exit, and gives it. */
+async function exited(): Promise<Mark | undefined> {
+  await ended
+  return markAt(spool.last)
+}
+
+describe('a run on its machine', () => {
+  it('does nothing until its first lease', () => {
+    clock.advance(10_000)
+    expect(cli.turns).toBe(0)
+    expect(run.held).toMatchObject({ state: 'accepted', last: 0 })
+    expect(spool.hasStarted).toBe(false)
+  })
+
+  it('has its start on disk before the prompt is written, and says so as event 1', async () => {
+    run.leased(0, LEASE_MS)
+    await cli.started
+    expect(spool.hasStarted).toBe(true)
+    expect(markAt(1)).toEqual({
+      kind: 'started',
+      session_id: session,
+      provider: 'local',
+      cli_version: cli.cliVersion,
+      cwd: '/work',
+      warm: false,
+    })
+    expect(run.held).toMatchObject({ state: 'running', last: 1 })
+  })
+
+  it('starts once, however many leases there are', async () => {
+    run.leased(0, LEASE_MS)
+    run.leased(0, LEASE_MS)
+    await cli.started
+    run.leased(0, LEASE_MS)
+    expect(cli.turns).toBe(1)
+    cli.exit()
+    await exited()
+    run.leased(0, LEASE_MS)
+    expect(cli.turns).toBe(1)
+  })
+
+  it('numbers what the CLI prints, and ends with the exit behind all of it', async () => {
+    run.leased(0, LEASE_MS)
+    const sink = await cli.started
+    expect(sink.line(line('{"a":1}'))).toBe(2)
+    sink.mark({ kind: 'stderr', text: 'oh', truncated: false })
+    expect(sink.line(line('{"b":2}'))).toBe(4)
+    clock.advance(1_234)
+    cli.exit({ result: resultAt(4) })
+    expect(await exited()).toEqual({ kind: 'exit', code: 0, signal: null, reason: 'completed', result: resultAt(4), duration_ms: 1_234 })
+    expect(run.held).toMatchObject({ state: 'exited', last: 5 })
+    expect(run.active).toBe(false)
+    expect(clock.timers).toBe(0)
+    expect(changes).toBe(5)
+  })
+
+  it('has crashed when the CLI ended without a result', async () => {
+    run.leased(0, LEASE_MS)
+    await cli.started
+    cli.exit({ code: 1 })
+    expect(await exited()).toMatchObject({ reason: 'crashed', code: 1 })
+  })
+})
+
+describe('the end of a run', () => {
+  it('is not_started when the go came after half of its life', async () => {
+    run.leased(LEASE_MS / 2, LEASE_MS)
+    expect(await exited()).toMatchObject({ reason: 'not_started', duration_ms: 0 })
+    expect(cli.turns).toBe(0)
+    expect(cli.cancels[0]).toBe('kill')
+    expect(spool.last).toBe(1)
+  })
+
+  it('before the go leaves nothing to be started by it', async () => {
+    const ending = run.end('cancelled', 'interrupt')
+    run.leased(0, LEASE_MS)
+    await ending
+    run.leased(0, LEASE_MS)
+    expect(cli.turns).toBe(0)
+    expect(markAt(1)).toMatchObject({ kind: 'exit', reason: 'cancelled' })
+    expect(spool.last).toBe(1)
+  })
+
+  it('while the start is being written comes before the prompt', async () => {
+    run.leased(0, LEASE_MS)
+    await run.end('cancelled', 'interrupt')
+    expect(cli.turns).toBe(0)
+    expect(markAt(1)).toMatchObject({ kind: 'exit', reason: 'cancelled' })
+  })
+
+  it('has the first reason that was given, whatever the CLI said last', async () => {
+    cli.onCancel = { code: 0, result: resultAt(2) }
+    run.leased(0, LEASE_MS)
+    await cli.started
+    await Promise.all([run.end('timeout', 'interrupt', 'too long'), run.end('cancelled', 'kill')])
+    expect(cli.cancels).toEqual(['interrupt', 'kill'])
+    expect(markAt(2)).toMatchObject({ reason: 'timeout', message: 'too long', result: resultAt(2) })
+    expect(spool.last).toBe(2)
+  })
+
+  it('comes at its timeout, counted from the start of the CLI', async () => {
+    clock.advance(5_000)
+    run.leased(0, LEASE_MS)
+    await cli.started
+    clock.advance(TIMEOUT_MS - 1)
+    expect(cli.cancels).toEqual([])
+    clock.advance(1)
+    expect(cli.cancels).toEqual(['interrupt'])
+    expect(await exited()).toMatchObject({ reason: 'timeout', duration_ms: TIMEOUT_MS })
+  })
+
+  it('is written once, and asking again changes nothing', async () => {
+    run.leased(0, LEASE_MS)
+    await cli.started
+    cli.exit({ result: resultAt(1) })
+    await exited()
+    await run.end('cancelled', 'kill')
+    expect(spool.last).toBe(2)
+    expect(cli.cancels).not.toContain('kill')
+  })
+})
+
+describe('the age of a lease', () => {
+  it('counts from the sending of what it answers', async () => {
+    run.leased(1_000, LEASE_MS)
+    await cli.started
+    clock.advance(5_000)
+    expect(run.sinceLeaseMs).toBe(6_000)
+    run.leased(10, LEASE_MS)
+    expect(run.sinceLeaseMs).toBe(10)
+    cli.exit()
+    await exited()
+  })
+})
+
+describe('a spool that fills up', () => {
+  it('pauses the CLI until the router has caught up', async () => {
+    run.leased(0, LEASE_MS)
+    const sink = await cli.started
+    const big = Buffer.alloc(16 * 1024 * 1024, 0x61)
+    while (spool.bytesAfter(0) <= SPOOL_SOFT_BYTES) {
+      expect(cli.paused).toBe(false)
+      sink.line(big)
+    }
+    expect(cli.paused).toBe(true)
+    run.acked(3, 0, RUN_WINDOW)
+    expect(cli.paused).toBe(false)
+    cli.exit()
+    await exited()
+  })
+
+  it('ends the run at the hard limit, and says that what came after it is missing', async () => {
+    run.leased(0, LEASE_MS)
+    const sink = await cli.started
+    const big = Buffer.alloc(16 * 1024 * 1024, 0x61)
+    while (spool.bytesAfter(0) <= SPOOL_HARD_BYTES) sink.line(big)
+    const kept = spool.last
+    expect(cli.cancels).toEqual(['kill'])
+    expect(sink.line(line('{"late":1}'))).toBe(kept)
+    expect(await exited()).toMatchObject({ kind: 'exit', reason: 'spool_full' })
+    expect(markAt(kept + 1)).toEqual({ kind: 'gap', reason: 'spool_lost', from: kept + 1, to: null })
+    expect(spool.last).toBe(kept + 2)
+  })
+})
+
+describe('a run that is let go', () => {
+  it('leaves its spool for the next process, or nothing at all', async () => {
+    run.leased(0, LEASE_MS)
+    await cli.started
+    cli.exit()
+    await exited()
+    await run.release(false)
+    expect(cli.disposed).toBe(1)
+    const again = Spool.open(spool.path)!
+    expect(again.hasExit).toBe(true)
+    const taken = new HeldRun({ spool: again, clock, events: { changed: () => undefined, log: () => undefined } })
+    expect(taken.held).toMatchObject({ state: 'exited', last: 2 })
+    await taken.release(true)
+    expect(existsSync(spool.path)).toBe(false)
+  })
+})
