@@ -3,6 +3,7 @@
  * Times are milliseconds since 1970 of the router's clock; they order and prune, they never decide a lease.
  */
 import { sql } from 'drizzle-orm'
+import type { RunSpec } from '../shared/run-spec.ts'
 import { blob, index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
 export const tenants = sqliteTable('tenants', {
@@ -90,6 +91,18 @@ export const runs = sqliteTable(
     fence: integer('fence').notNull().default(0),
     /** Set when somebody asked for the end of the run; it decides the ending before the exit status does. */
     cancelRequestedAt: integer('cancel_requested_at'),
+    /** Where it may run, for as long as it waits: labels, and the runner that its session is bound to. */
+    labels: text('labels', { mode: 'json' }).$type<Record<string, string>>().notNull(),
+    bound: text('bound'),
+    /** 1 to 10, the highest first. */
+    priority: integer('priority').notNull(),
+    /** Waiting ends here. */
+    queueUntil: integer('queue_until').notNull(),
+    /** What it is asked to do, kept until it has started; null from then on. */
+    spec: text('spec', { mode: 'json' }).$type<RunSpec>(),
+    timeoutS: integer('timeout_s').notNull(),
+    /** Milliseconds after its last subscriber left; null: it goes on without any. */
+    onDisconnectMs: integer('on_disconnect_ms'),
     provider: text('provider'),
     model: text('model'),
     metadata: text('metadata', { mode: 'json' }).$type<Record<string, string>>(),
@@ -111,6 +124,10 @@ export const runs = sqliteTable(
     }>(),
     numTurns: integer('num_turns'),
     durationMs: integer('duration_ms'),
+    /** Size of its events, once it has ended. */
+    eventBytes: integer('event_bytes'),
+    /** Its events are no longer kept. */
+    prunedAt: integer('pruned_at'),
   },
   (t) => [
     index('runs_tenant').on(t.tenant, t.id),
@@ -119,6 +136,8 @@ export const runs = sqliteTable(
     index('runs_session').on(t.session, t.id),
     // Only live rows: what a runner or a restarted router has to take up again.
     index('runs_live').on(t.runner).where(sql`ended_at IS NULL`),
+    index('runs_queued').on(t.createdAt).where(sql`state = 'queued'`),
+    index('runs_kept').on(t.endedAt).where(sql`ended_at IS NOT NULL AND pruned_at IS NULL`),
   ],
 )
 
@@ -138,6 +157,20 @@ export const runEvents = sqliteTable(
     bytes: blob('bytes', { mode: 'buffer' }).$type<Uint8Array>().notNull(),
   },
   (t) => [primaryKey({ columns: [t.run, t.first, t.part] })],
+)
+
+/** Submissions by their `Idempotency-Key`: the same key and body lead to the same run. */
+export const idempotency = sqliteTable(
+  'idempotency',
+  {
+    tenant: text('tenant').notNull(),
+    key: text('key').notNull(),
+    /** SHA-256 of the parsed body. */
+    hash: text('hash').notNull(),
+    run: text('run').notNull(),
+    expiresAt: integer('expires_at').notNull(),
+  },
+  (t) => [primaryKey({ columns: [t.tenant, t.key] }), index('idempotency_run').on(t.run), index('idempotency_expires').on(t.expiresAt)],
 )
 
 /** One row that the readiness check rewrites: only a commit proves that the database takes writes. */

@@ -9,6 +9,8 @@ import type * as schema from '../drizzle/schema.ts'
 import type { LocalProvider } from '../shared/frames.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import type { Keys } from './guard/keys.ts'
+import type { Claim } from './store/idempotency.ts'
+import type { NewRun } from './store/runs.ts'
 
 export type Db = BaseSQLiteDatabase<'async', unknown, typeof schema>
 export type Statement = BatchItem<'sqlite'>
@@ -66,11 +68,31 @@ export interface RunnerHub {
   dispatch(d: Dispatch): Promise<void>
   /** A cursor over the log: everything after `afterSeq`, then what follows, until the run's last event. */
   events(ref: RunRef, afterSeq: number, signal: AbortSignal): AsyncIterable<EventChunk[]>
-  /** Asks for the end of a run. Resolves when the wish is durable, not when the run has ended. */
+  /** Tells the runner of a cancel that is durable already. */
   cancel(ref: RunRef): Promise<void>
+  /** Counts a subscriber of the run; when the last one has left, its `on_disconnect` begins to count. Call the result once. */
+  attend(ref: RunRef): () => void
   online(tenant: string): Promise<OnlineRunner[]>
   /** Over all tenants, for health checks: numbers only. */
   load(): Promise<{ runners: number; slots: number; busy: number; cliVersion: string | null }>
+}
+
+/**
+ * Where runs wait for a slot. The database is the record of who waits; a restart loses nothing but the sockets of those
+ * who were watching.
+ */
+export interface WaitingLine {
+  /** Writes the row and begins to place it. `taken`: the claim's key or the id is in use, and nothing was written. */
+  submit(run: NewRun, claim: Claim | undefined): Promise<'submitted' | 'taken'>
+  /**
+   * `accepted` once the lease is durable; throws the fault of a refusal, after which nothing of the run is left. With
+   * `placed` it is `waiting` as soon as there is no slot to be had at once. `unknown`: not waiting here (any more).
+   */
+  outcome(run: string, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'>
+  /** How many of the same tenant and pool are ahead, counted from 1; undefined when it does not wait. */
+  position(run: string): number | undefined
+  /** Takes it out of the line, as cancelled. False: it does not wait. */
+  cancel(ref: RunRef): Promise<boolean>
 }
 
 export interface Platform {
@@ -105,6 +127,7 @@ export interface RouterSettings {
 export interface Deps {
   readonly store: Store
   readonly hub: RunnerHub
+  readonly line: WaitingLine
   readonly platform: Platform
   readonly keys: Keys
   readonly settings: RouterSettings

@@ -23,6 +23,8 @@ export const FAULTS = {
   run_not_found: { status: 404, retryable: false, title: 'no such run' },
   session_not_found: { status: 404, retryable: false, title: 'no such session' },
   session_busy: { status: 409, retryable: true, title: 'the session has a turn in progress' },
+  idempotency: { status: 422, retryable: false, title: 'the key belongs to another request' },
+  pruned: { status: 410, retryable: false, title: 'these events are no longer kept' },
   too_large: { status: 413, retryable: false, title: 'the body is too large' },
   media_type: { status: 415, retryable: false, title: 'the body must be JSON' },
   version: { status: 426, retryable: false, title: 'no common protocol version' },

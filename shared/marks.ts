@@ -23,6 +23,8 @@ export const ExitReason = z.enum([
   'not_started',
   'runner_restarted',
   'runner_stopped',
+  'queue_timeout',
+  'rejected',
   'lost',
 ])
 export type ExitReason = z.infer<typeof ExitReason>
@@ -50,6 +52,8 @@ export const RunErrorCode = z.enum([
   'not_started',
   'runner_restarted',
   'runner_stopped',
+  'queue_timeout',
+  'rejected',
   'lost',
 ])
 export type RunErrorCode = z.infer<typeof RunErrorCode>

@@ -12,6 +12,17 @@ CREATE TABLE `enrolments` (
 	`used_at` integer
 );
 --> statement-breakpoint
+CREATE TABLE `idempotency` (
+	`tenant` text NOT NULL,
+	`key` text NOT NULL,
+	`hash` text NOT NULL,
+	`run` text NOT NULL,
+	`expires_at` integer NOT NULL,
+	PRIMARY KEY(`tenant`, `key`)
+);
+--> statement-breakpoint
+CREATE INDEX `idempotency_run` ON `idempotency` (`run`);--> statement-breakpoint
+CREATE INDEX `idempotency_expires` ON `idempotency` (`expires_at`);--> statement-breakpoint
 CREATE TABLE `probes` (
 	`id` integer PRIMARY KEY NOT NULL,
 	`at` integer NOT NULL
@@ -52,6 +63,13 @@ CREATE TABLE `runs` (
 	`state` text NOT NULL,
 	`fence` integer DEFAULT 0 NOT NULL,
 	`cancel_requested_at` integer,
+	`labels` text NOT NULL,
+	`bound` text,
+	`priority` integer NOT NULL,
+	`queue_until` integer NOT NULL,
+	`spec` text,
+	`timeout_s` integer NOT NULL,
+	`on_disconnect_ms` integer,
 	`provider` text,
 	`model` text,
 	`metadata` text,
@@ -66,13 +84,17 @@ CREATE TABLE `runs` (
 	`cost_usd` real,
 	`usage` text,
 	`num_turns` integer,
-	`duration_ms` integer
+	`duration_ms` integer,
+	`event_bytes` integer,
+	`pruned_at` integer
 );
 --> statement-breakpoint
 CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);--> statement-breakpoint
 CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');--> statement-breakpoint
 CREATE INDEX `runs_session` ON `runs` (`session`,`id`);--> statement-breakpoint
 CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;--> statement-breakpoint
+CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';--> statement-breakpoint
+CREATE INDEX `runs_kept` ON `runs` (`ended_at`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;--> statement-breakpoint
 CREATE TABLE `sessions` (
 	`id` text PRIMARY KEY NOT NULL,
 	`tenant` text NOT NULL,

@@ -19,6 +19,18 @@ export const RunRequest = CliOptions.extend({
   pool: Name.optional(),
   labels: Labels.optional(),
   timeout_s: z.int().min(1).max(86_400).optional(),
+  priority: z.int().min(1).max(10).optional().openapi({ description: '10 goes first; 5 unless given.' }),
+  queue_timeout_s: z
+    .int()
+    .min(0)
+    .max(86_400)
+    .optional()
+    .openapi({ description: 'How long to wait for a slot: 30 unless given, with `respond-async` as long as `timeout_s`.' }),
+  on_busy: z.enum(['queue', 'reject']).optional().openapi({ description: 'When the session has a turn in progress: wait for it, or 409.' }),
+  on_disconnect: z
+    .union([z.enum(['cancel', 'detach']), z.strictObject({ detach_for_s: z.int().min(1).max(86_400) })])
+    .optional()
+    .openapi({ description: 'What becomes of the run when its last subscriber has left; `detach` unless given.' }),
   metadata: Metadata.optional(),
 })
   .strict()
@@ -44,6 +56,7 @@ const summary = {
   started_at: z.iso.datetime().nullable(),
   ended_at: z.iso.datetime().nullable(),
   metadata: z.record(z.string(), z.string()).nullable(),
+  queue_position: z.int().positive().optional().openapi({ description: 'While it is queued: its place among the runs of this tenant and pool.' }),
 }
 export const RunSummary = z.object(summary).openapi('RunSummary')
 export const Run = z.object({ ...summary, result: z.unknown().openapi({ description: 'Text, or the object that `json_schema` asked for.' }) }).openapi('Run')

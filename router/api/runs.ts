@@ -6,12 +6,14 @@ import { RunId } from '../../shared/ids.ts'
 import { CliOptions } from '../../shared/run-spec.ts'
 import { isTerminal } from '../core/run-state.ts'
 import { runSummary, runView } from '../engine/run-view.ts'
+import { cancelRun } from '../engine/cancel.ts'
+import { claimOf } from '../engine/claim.ts'
 import { eventStream, untilEnded } from '../engine/stream.ts'
 import { submit } from '../engine/submit.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
 import type { AppEnv, RunRef } from '../ports.ts'
-import { findRun, listRuns, requestCancel, type RunRow } from '../store/runs.ts'
+import { findRun, listRuns, type RunRow } from '../store/runs.ts'
 import { ListQuery, notFound, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
@@ -33,7 +35,8 @@ const start = createRoute({
     ...notFound,
     409: { description: 'The session has a turn in progress.' },
     413: { description: 'The body is larger than 1 MiB.' },
-    429: { description: 'Every slot is taken.' },
+    422: { description: 'The Idempotency-Key was used for another body.' },
+    429: { description: 'No slot came free in time.' },
     503: { description: 'No runner can take it.' },
   },
 })
@@ -84,6 +87,8 @@ runs.openapi(start, async (c) => {
   if (bypassing !== undefined && !who.scopes.has('runs:bypass')) {
     throw new Fault('forbidden', `${bypassing}: bypassPermissions needs the scope runs:bypass`, { extra: { field: bypassing } })
   }
+  const async = /\brespond-async\b/i.test(c.req.header('prefer') ?? '')
+  const timeoutS = body.timeout_s ?? deps.settings.timeoutS
   const ref = await submit(
     deps,
     who,
@@ -95,24 +100,34 @@ runs.openapi(start, async (c) => {
       cwd: body.cwd,
       pool: body.pool ?? 'default',
       labels: body.labels ?? {},
-      timeoutS: body.timeout_s ?? deps.settings.timeoutS,
+      priority: body.priority ?? 5,
+      onBusy: body.on_busy ?? 'queue',
+      timeoutS,
+      queueTimeoutS: body.queue_timeout_s ?? (async ? timeoutS : QUEUE_TIMEOUT_S),
+      onDisconnectMs: patienceMs(body.on_disconnect),
       metadata: body.metadata,
     },
-    crypto.randomUUID(),
+    { newSessionId: crypto.randomUUID(), claim: await claimOf(c.req.header('idempotency-key'), body), until: async ? 'placed' : 'accepted', signal: c.req.raw.signal },
   )
+  // From here on a second attempt could start a second run.
+  c.header('x-should-retry', 'false')
   const accept = c.req.header('accept') ?? ''
-  if (accept.includes('text/event-stream')) return eventStream(deps, ref, 0)
+  if (!async && accept.includes('text/event-stream')) return eventStream(deps, ref, 0)
   c.header('x-run-id', ref.run)
-  if (/\brespond-async\b/i.test(c.req.header('prefer') ?? '')) {
+  if (async) {
     c.header('location', `/v1/runs/${ref.run}`)
     c.header('preference-applied', 'respond-async')
-    return c.json(runSummary(await mustFind(c, ref)), 202)
+    return c.json(runSummary(await mustFind(c, ref), deps.line.position(ref.run)), 202)
   }
   await untilEnded(deps, ref, c.req.raw.signal)
   return c.json(await runView(deps.store.db, await mustFind(c, ref)), 200)
 })
 
-runs.openapi(get, async (c) => c.json(await runView(c.get('deps').store.db, await mustFind(c, refOf(c, c.req.valid('param').id))), 200))
+runs.openapi(get, async (c) => {
+  const { store, line } = c.get('deps')
+  const ref = refOf(c, c.req.valid('param').id)
+  return c.json(await runView(store.db, await mustFind(c, ref), line.position(ref.run)), 200)
+})
 
 runs.openapi(list, async (c) => {
   const { status, session_id, before, limit } = c.req.valid('query')
@@ -124,11 +139,18 @@ runs.openapi(list, async (c) => {
 runs.openapi(cancel, async (c) => {
   const deps = c.get('deps')
   const ref = refOf(c, c.req.valid('param').id)
-  const live = await requestCancel(deps.store.db, ref.tenant, ref.run, deps.platform.now())
-  if (live) await deps.hub.cancel(ref)
+  await cancelRun(deps, ref)
   const row = await mustFind(c, ref)
   return c.json(runSummary(row), isTerminal(row.state) ? 200 : 202)
 })
+
+/** Interactive callers do not wait longer than this for a slot unless they say so. */
+const QUEUE_TIMEOUT_S = 30
+
+function patienceMs(policy: z.infer<typeof RunRequest>['on_disconnect']): number | null {
+  if (policy === undefined || policy === 'detach') return null
+  return policy === 'cancel' ? 0 : policy.detach_for_s * 1_000
+}
 
 /** Where a run asks for no permission checks, for itself or for one of its agents: in CLI 2.1.197 an agent's mode replaces the run's. */
 function bypassField({ permission_mode, agents }: CliOptions): string | undefined {

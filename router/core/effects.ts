@@ -35,6 +35,8 @@ export type Effect =
   | { do: 'accepted'; run: string; fence: number; cwd: string }
   /** The run was not and will not be started under this fence. */
   | { do: 'refused'; run: string; fence: number; code: FaultCode; message: string }
+  /** The runner had the go and never started: back to the line, then call `requeued`. */
+  | { do: 'requeue'; run: string; fence: number }
   | { do: 'wake'; run: string }
   | { do: 'log'; message: string; fields: Record<string, string | number> }
 

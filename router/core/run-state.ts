@@ -36,6 +36,8 @@ const MESSAGES: Record<Exclude<ExitMark['reason'], 'completed'>, string> = {
   not_started: 'the runner never started the CLI',
   runner_restarted: 'the runner was restarted while the CLI was running',
   runner_stopped: 'the runner was stopped while the CLI was running',
+  queue_timeout: 'no slot came free in time',
+  rejected: 'the runner refused the run',
   lost: 'the runner did not come back with this run',
 }
 

@@ -212,6 +212,14 @@ export class RunnerCore {
     return effects
   }
 
+  /** The run waits again; what this runner still has of it is void. */
+  requeued(runId: string, fence: number): Effect[] {
+    const run = this.#find({ run: runId, fence })
+    if (!run) return []
+    this.#live.delete(run.run)
+    return this.#link?.hello ? [{ do: 'send', message: { t: 'forget', run: run.run, fence } }] : []
+  }
+
   /** The row was not ours any more: another writer holds a higher fence, or the run has ended. */
   fencedOut(runId: string, fence: number): Effect[] {
     const run = this.#find({ run: runId, fence })
@@ -284,6 +292,8 @@ export class RunnerCore {
     if (message.mark.kind === 'started') return [{ do: 'append', append: { ...append, started: { provider: message.mark.provider } } }]
     if (message.mark.kind !== 'exit') return [{ do: 'append', append }]
     run.phase = 'ending'
+    // Its own word that nothing was started is the one thing that makes a second start safe.
+    if (message.mark.reason === 'not_started' && message.seq === 1 && !run.cancel) return [{ do: 'requeue', run: run.run, fence: run.fence }]
     return [{ do: 'append', append: { ...append, ending: endingOf(message.mark, run.cancel !== undefined) } }]
   }
 

@@ -8,7 +8,7 @@ const decoder = new TextDecoder()
 const iso = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
 
 /** All of a run but the text of its result, which lives in the event log only. */
-export function runSummary(row: RunRow) {
+export function runSummary(row: RunRow, queuePosition?: number) {
   return {
     id: row.id,
     status: publicStatus(row.state),
@@ -26,12 +26,13 @@ export function runSummary(row: RunRow) {
     started_at: iso(row.startedAt),
     ended_at: iso(row.endedAt),
     metadata: row.metadata,
+    ...(queuePosition === undefined ? {} : { queue_position: queuePosition }),
   }
 }
 
 /** With the result: its text, or whatever the CLI put in its place; null while there is none. */
-export async function runView(db: Db, row: RunRow) {
-  const { id, status, session_id, runner_id, provider, model, ...rest } = runSummary(row)
+export async function runView(db: Db, row: RunRow, queuePosition?: number) {
+  const { id, status, session_id, runner_id, provider, model, ...rest } = runSummary(row, queuePosition)
   return { id, status, session_id, runner_id, provider, model, result: await resultText(db, row), ...rest }
 }
 

@@ -13,24 +13,63 @@ import { findRun } from '../store/runs.ts'
 import { runSummary } from './run-view.ts'
 
 const COMMENT_EVERY_MS = 15_000
+/** How often a waiting run's place in the line is looked at. */
+const POSITION_EVERY_MS = 1_000
+/** A client that takes nothing for so long is let go; it can resume. */
+const BLOCKED_MS = 30_000
+const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
 export function eventStream(deps: Deps, ref: RunRef, afterSeq: number): Response {
   const stop = new AbortController()
+  const leave = deps.hub.attend(ref)
   const chunks = deps.hub.events(ref, afterSeq, stop.signal)[Symbol.asyncIterator]()
   let next: Promise<IteratorResult<EventChunk[]>> | undefined
+  let place: number | undefined
+  let blocked: ReturnType<typeof setTimeout> | undefined
+  const end = () => {
+    clearTimeout(blocked)
+    stop.abort()
+    leave()
+  }
+  const nextPage = async (): Promise<Uint8Array[] | 'end'> => {
+    for (;;) {
+      next ??= chunks.next()
+      const waiting = deps.line.position(ref.run)
+      if (waiting !== undefined && waiting !== place) {
+        place = waiting
+        return [queuedNotice(waiting)]
+      }
+      const page = await orTimeout(next, waiting === undefined ? COMMENT_EVERY_MS : POSITION_EVERY_MS)
+      if (page === undefined && waiting !== undefined) continue
+      if (page === undefined) return [SSE_COMMENT]
+      next = undefined
+      if (page.done) return 'end'
+      return Promise.all(page.value.map((chunk) => frame(deps, ref, chunk)))
+    }
+  }
   const body = new ReadableStream<Uint8Array>(
     {
       start: (out) => out.enqueue(SSE_RETRY),
       async pull(out) {
-        next ??= chunks.next()
-        const page = await orTimeout(next, COMMENT_EVERY_MS)
-        if (page === undefined) return out.enqueue(SSE_COMMENT)
-        next = undefined
-        if (page.done) return out.close()
-        for (const chunk of page.value) out.enqueue(await frame(deps, ref, chunk))
+        clearTimeout(blocked)
+        try {
+          const page = await nextPage()
+          if (page === 'end') {
+            end()
+            return out.close()
+          }
+          for (const bytes of page) out.enqueue(bytes)
+        } catch (error) {
+          end()
+          throw error
+        }
+        blocked = setTimeout(() => {
+          end()
+          out.error(new Error('the client does not read'))
+        }, BLOCKED_MS)
       },
-      cancel: () => stop.abort(),
+      cancel: end,
     },
     // Nothing is read ahead of the client.
     { highWaterMark: 1 },
@@ -43,6 +82,11 @@ export function eventStream(deps: Deps, ref: RunRef, afterSeq: number): Response
       'x-run-id': ref.run,
     },
   })
+}
+
+/** Not an event of the run: it is not stored and has no id. */
+function queuedNotice(position: number): Uint8Array {
+  return encoder.encode(`event: queued\ndata: ${JSON.stringify({ position })}\n\n`)
 }
 
 async function frame(deps: Deps, ref: RunRef, chunk: EventChunk): Promise<Uint8Array> {
@@ -66,7 +110,12 @@ export async function untilEnded(deps: Deps, ref: RunRef, signal: AbortSignal): 
   const end = await logEnd(deps.store.db, ref.run)
   const row = await findRun(deps.store.db, ref.tenant, ref.run)
   if (!row || isTerminal(row.state)) return
-  for await (const chunks of deps.hub.events(ref, end.seq, signal)) if (chunks.some(isLast)) return
+  const leave = deps.hub.attend(ref)
+  try {
+    for await (const chunks of deps.hub.events(ref, end.seq, signal)) if (chunks.some(isLast)) return
+  } finally {
+    leave()
+  }
 }
 
 async function orTimeout<T>(work: Promise<T>, ms: number): Promise<T | undefined> {

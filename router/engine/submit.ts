@@ -1,19 +1,19 @@
 /**
- * From a checked request to an accepted run: session, placement, row, offer. Every dialect submits through here.
+ * From a checked request to a run in the waiting line: session, directory, idempotency. Every dialect submits through here.
  *
- * Resolves only when the runner has accepted and the lease is durable, so a bad `cwd` or an unknown agent is an error
- * of the request, not an event of a stream. A refused run leaves nothing behind.
+ * A streamed or waiting request goes on when the runner has accepted and the lease is durable, so a bad `cwd` or an
+ * unknown agent is an error of the request, not an event of a stream. A refused run leaves nothing behind.
  */
-import { place } from '../core/placement.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
 import type { Deps, Principal, RunRef } from '../ports.ts'
-import { dropRefused, insertOffered, reoffer } from '../store/runs.ts'
+import { findClaim, type Claim } from '../store/idempotency.ts'
+import { findRun, sessionHasTurn } from '../store/runs.ts'
 import { findSession, type SessionRow } from '../store/sessions.ts'
 
-/** An offer that was refused for want of room goes to another runner this many times. */
-const MAX_REOFFERS = 2
 const RETRY_AFTER_S = 2
+/** A key that was freed between two looks is tried again; more often than this somebody plays games. */
+const MAX_TRIES = 5
 
 export interface Submission {
   readonly prompt: string
@@ -23,19 +23,55 @@ export interface Submission {
   readonly cwd: string | undefined
   readonly pool: string
   readonly labels: Readonly<Record<string, string>>
+  readonly priority: number
+  readonly onBusy: 'queue' | 'reject'
   readonly timeoutS: number
+  readonly queueTimeoutS: number
+  /** Milliseconds after the last subscriber left; null: it goes on without any. */
+  readonly onDisconnectMs: number | null
   readonly metadata: Record<string, string> | undefined
 }
 
-/** `newSessionId` is made by the caller, which has the randomness: it names a fresh or forked conversation. */
-export async function submit(deps: Deps, who: Principal, wish: Submission, newSessionId: string): Promise<RunRef> {
-  const { store, platform, hub } = deps
-  const session = wish.sessionId === undefined ? undefined : await continued(deps, who, wish)
+/**
+ * `newSessionId` is made by the caller, which has the randomness: it names a fresh or forked conversation. `until` says
+ * how long to wait: for the runner's word, or only until it is known that there is no slot at once.
+ */
+export async function submit(
+  deps: Deps,
+  who: Principal,
+  wish: Submission,
+  options: { newSessionId: string; claim: Claim | undefined; until: 'accepted' | 'placed'; signal: AbortSignal },
+): Promise<RunRef> {
+  const { tenant } = who
+  const { claim, until, signal } = options
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
+    const used = claim && (await findClaim(deps.store.db, tenant, claim.key, deps.platform.now()))
+    if (used && used.hash !== claim.hash) {
+      throw new Fault('idempotency', 'this Idempotency-Key was used for another body', { extra: { field: 'idempotency-key' } })
+    }
+    const run = used?.run ?? `run_${deps.platform.id()}`
+    const ref: RunRef = { run, tenant }
+    if (!used) {
+      const row = await newRun(deps, who, wish, options.newSessionId)
+      if ((await deps.line.submit({ ...row, id: run }, claim)) === 'taken') continue
+    }
+    const outcome = await deps.line.outcome(run, until, signal)
+    // Not in line: it is under way or over, or it was refused just now and its key is free.
+    if (outcome !== 'unknown' || (await findRun(deps.store.db, tenant, run))) return ref
+  }
+  throw new Fault('busy', 'too many requests with this Idempotency-Key at once', { retryAfterS: RETRY_AFTER_S })
+}
+
+async function newRun({ store, platform }: Deps, who: Principal, wish: Submission, newSessionId: string) {
+  const session = wish.sessionId === undefined ? undefined : await continued(store.db, who, wish)
   const use: SessionUse = !session
     ? { mode: 'new', id: newSessionId }
     : wish.fork
       ? { mode: 'fork', id: newSessionId, from: session.id }
       : { mode: 'resume', id: session.id }
+  if (wish.onBusy === 'reject' && (await sessionHasTurn(store.db, use.id))) {
+    throw new Fault('session_busy', `session ${use.id} has a turn in progress`, { retryAfterS: RETRY_AFTER_S })
+  }
   const cwd = session?.cwd ?? wish.cwd
   const spec: RunSpec = {
     ...wish.cli,
@@ -45,65 +81,30 @@ export async function submit(deps: Deps, who: Principal, wish: Submission, newSe
     prompt: wish.prompt,
     timeout_s: wish.timeoutS,
   }
-  const ref: RunRef = { run: `run_${platform.id()}`, tenant: who.tenant }
-  const tried = new Set<string>()
-  let runner = await choose(deps, who, wish, session, tried)
-  const inserted = await insertOffered(store.db, {
-    id: ref.run,
+  const now = platform.now()
+  return {
     tenant: who.tenant,
     subject: who.subject,
     session: use.id,
     pool: wish.pool,
-    runner,
+    labels: { ...wish.labels },
+    bound: session?.runner ?? null,
+    priority: wish.priority,
+    queueUntil: now + wish.queueTimeoutS * 1_000,
+    spec,
+    timeoutS: wish.timeoutS,
+    onDisconnectMs: wish.onDisconnectMs,
     model: wish.cli.model ?? null,
     metadata: wish.metadata ?? null,
-    createdAt: platform.now(),
-  })
-  if (!inserted) throw new Fault('session_busy', `session ${use.id} has a turn in progress`, { retryAfterS: RETRY_AFTER_S })
-  for (let fence = 1; ; fence++) {
-    try {
-      await hub.dispatch({ ...ref, runner, fence, spec })
-      return ref
-    } catch (error) {
-      tried.add(runner)
-      const next = elsewhere(error) && !session && fence <= MAX_REOFFERS ? await choose(deps, who, wish, session, tried).catch(() => undefined) : undefined
-      if (next === undefined || !(await reoffer(store.db, ref.run, fence, next))) {
-        await dropRefused(store.db, ref.run, fence)
-        throw error
-      }
-      runner = next
-    }
+    createdAt: now,
   }
 }
 
-/** Refusals that speak of the runner, not of the run. Nothing has started under that fence. */
-function elsewhere(error: unknown): boolean {
-  return error instanceof Fault && (error.code === 'busy' || error.code === 'draining' || error.code === 'no_runner' || error.code === 'start_by')
-}
-
-async function continued(deps: Deps, who: Principal, wish: Submission): Promise<SessionRow> {
-  const session = await findSession(deps.store.db, who.tenant, wish.sessionId ?? '')
+async function continued(db: Deps['store']['db'], who: Principal, wish: Submission): Promise<SessionRow> {
+  const session = await findSession(db, who.tenant, wish.sessionId ?? '')
   if (!session) throw new Fault('session_not_found', `no session ${wish.sessionId}`, { extra: { field: 'session_id' } })
   if (wish.cwd !== undefined && wish.cwd !== session.cwd) {
     throw new Fault('session_cwd', `session ${session.id} lives in ${session.cwd}; leave cwd out to continue it`, { extra: { field: 'cwd' } })
   }
   return session
-}
-
-async function choose(deps: Deps, who: Principal, wish: Submission, session: SessionRow | undefined, tried: ReadonlySet<string>): Promise<string> {
-  const online = await deps.hub.online(who.tenant)
-  const placed = place(online, { pool: wish.pool, labels: wish.labels, bound: session?.runner, tried }, () => deps.platform.random())
-  if (placed.ok) return placed.runner
-  const labels = Object.entries(wish.labels).map(([key, value]) => `${key}=${value}`)
-  const retry = { retryAfterS: RETRY_AFTER_S }
-  switch (placed.why) {
-    case 'bound_offline':
-      throw new Fault('no_runner', `the runner that holds session ${session?.id} is not connected`, retry)
-    case 'none_matches':
-      throw new Fault('no_runner', `no runner in pool ${wish.pool}${labels.length > 0 ? ` with labels ${labels.join(', ')}` : ''} is connected`, retry)
-    case 'draining':
-      throw new Fault('draining', 'every runner that fits takes no new runs', retry)
-    case 'all_busy':
-      throw new Fault('busy', 'every slot of the runners that fit is taken', retry)
-  }
 }

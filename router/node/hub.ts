@@ -11,7 +11,9 @@ import type { AckEntry, Hello, ToRouter } from '../../shared/frames.ts'
 import { RunnerCore, type Append, type Effect, type RestoredRun } from '../core/runner-core.ts'
 import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
+import type { QueuedRow } from '../store/runs.ts'
 import { isLast } from '../engine/stream.ts'
+import type { Attendance } from './attendance.ts'
 import type { GroupCommitLog } from './event-log.ts'
 import type { RunnerSocket } from './runner-socket.ts'
 import { Wakeups } from './wakeups.ts'
@@ -33,17 +35,22 @@ export class NodeHub implements RunnerHub {
   readonly #seats = new Map<string, Seat>()
   readonly #pending = new Map<string, Pending>()
   readonly #wakeups = new Wakeups()
+  readonly #attendance: Attendance
   readonly #acks = new Map<Seat, AckEntry[]>()
   readonly #ticker: NodeJS.Timeout
   readonly #closing = new AbortController()
+  /** Set by the waiting line: a slot may have come free, and a run that never started may wait again. */
+  onCapacity: () => void = () => undefined
+  onRequeued: (row: QueuedRow) => void = () => undefined
   #conns = 0
 
-  constructor(parts: { store: HubStore; eventLog: GroupCommitLog; platform: Platform; log: Log; accept: Accept }) {
+  constructor(parts: { store: HubStore; eventLog: GroupCommitLog; platform: Platform; log: Log; accept: Accept; attendance: Attendance }) {
     this.#store = parts.store
     this.#eventLog = parts.eventLog
     this.#platform = parts.platform
     this.#log = parts.log
     this.#accept = parts.accept
+    this.#attendance = parts.attendance
     this.#ticker = setInterval(() => this.#tick(), TICK_MS)
     this.#ticker.unref()
   }
@@ -95,7 +102,29 @@ export class NodeHub implements RunnerHub {
   }
 
   online(tenant: string): Promise<OnlineRunner[]> {
-    const online = [...this.#seats.values()].flatMap(({ who, core }): OnlineRunner[] => {
+    return Promise.resolve(this.connected(tenant))
+  }
+
+  /** Runs of a tenant that hold a slot. */
+  underWay(tenant: string): number {
+    let count = 0
+    for (const { who, core } of this.#seats.values()) if (who.tenant === tenant) count += core.busy
+    return count
+  }
+
+  /** Ends a run that no runner holds. False: somebody else has moved it. */
+  async end(append: Append): Promise<boolean> {
+    const outcome = await this.#eventLog.append(append)
+    this.#wakeups.wake(append.run)
+    return outcome === 'durable'
+  }
+
+  attend(ref: RunRef): () => void {
+    return this.#attendance.enter(ref)
+  }
+
+  connected(tenant: string): OnlineRunner[] {
+    return [...this.#seats.values()].flatMap(({ who, core }): OnlineRunner[] => {
       const { hello } = core
       if (!hello || who.tenant !== tenant) return []
       return [
@@ -112,7 +141,6 @@ export class NodeHub implements RunnerHub {
         },
       ]
     })
-    return Promise.resolve(online)
   }
 
   load() {
@@ -148,6 +176,7 @@ export class NodeHub implements RunnerHub {
     this.#perform(seat, seat.core.greeted(conn, hello, now()))
     this.#log.info({ runner: who.runner, conn, runs: hello.runs.length }, 'runner connected')
     this.#seen(who)
+    this.onCapacity()
   }
 
   message(who: RunnerIdentity, conn: number, message: Exclude<ToRouter, { t: 'hello' } | { t: 'refresh' }>): void {
@@ -235,6 +264,10 @@ export class NodeHub implements RunnerHub {
           break
         case 'refused':
           this.#settle(effect.run, effect.fence, new Fault(effect.code, effect.message))
+          this.onCapacity()
+          break
+        case 'requeue':
+          this.#platform.background(this.#requeue(seat, effect))
           break
         case 'wake':
           this.#wakeups.wake(effect.run)
@@ -248,7 +281,10 @@ export class NodeHub implements RunnerHub {
 
   #append(seat: Seat, append: Append): void {
     this.#eventLog.append(append).then(
-      (outcome) => this.#perform(seat, outcome === 'durable' ? seat.core.committed(append) : seat.core.fencedOut(append.run, append.fence)),
+      (outcome) => {
+        this.#perform(seat, outcome === 'durable' ? seat.core.committed(append) : seat.core.fencedOut(append.run, append.fence))
+        if (append.ending) this.onCapacity()
+      },
       (error: unknown) => {
         this.#log.error({ err: error, run: append.run }, 'the event log could not write')
         this.#perform(seat, seat.core.storageFailed(now()))
@@ -284,6 +320,18 @@ export class NodeHub implements RunnerHub {
     }
     this.#perform(seat, seat.core.leased(run, fence, ok, now()))
     this.#settle(run, fence, ok ? undefined : fault)
+  }
+
+  async #requeue(seat: Seat, { run, fence }: { run: string; fence: number }): Promise<void> {
+    try {
+      const row = await this.#store.returnToQueue(run, fence, 'leased')
+      this.#perform(seat, row ? seat.core.requeued(run, fence) : seat.core.fencedOut(run, fence))
+      if (row) this.onRequeued(row)
+      this.onCapacity()
+    } catch (error) {
+      this.#log.error({ err: error, run }, 'a run could not go back to the queue')
+      this.#perform(seat, seat.core.storageFailed(now()))
+    }
   }
 
   #settle(run: string, fence: number, fault: Fault | undefined): void {

@@ -16,15 +16,20 @@ import { assertionAudiences, exchangeAssertion } from '../guard/assertion.ts'
 import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
 import { hubStore } from '../store/hub-store.ts'
 import { findRunner } from '../store/runners.ts'
-import { dropAllOffered, runnersWithLiveRuns } from '../store/runs.ts'
+import { findRun, runnersWithLiveRuns, unwatchedRuns } from '../store/runs.ts'
+import { cancelRun } from '../engine/cancel.ts'
 import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
+import { Attendance } from './attendance.ts'
 import { openDatabase } from './database.ts'
 import { GroupCommitLog, sqlCommit } from './event-log.ts'
 import { NodeHub } from './hub.ts'
+import { NodeWaitingLine } from './waiting-line.ts'
 import { acceptRunner, type Refresh } from './runner-socket.ts'
 
 /** Runners of a stopping router come back spread over this time. */
 const GOAWAY_SPREAD_MS: [number, number] = [0, 1_000]
+/** After a restart, subscribers have this long to come back before `on_disconnect` takes them for gone. */
+const RETURN_MS = 30_000
 /** Streams are ended at once, so this only bounds a client that does not read. */
 const CLOSE_MS = 2_000
 
@@ -67,14 +72,24 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       return exchanged
     }
     const eventLog = new GroupCommitLog(sqlCommit(database, platform))
-    const hub = new NodeHub({ store: hubStore(database), eventLog, platform, log, accept: acceptRunner(refresh, RUNNER_TOKEN_TTL_S * 1_000, log) })
-    const deps: Deps = { store: database, hub, platform, keys, settings, log }
+    const attendance = new Attendance({
+      async patienceMs({ tenant, run }) {
+        const row = await findRun(database.db, tenant, run)
+        return row && row.endedAt === null && row.onDisconnectMs !== null ? row.onDisconnectMs : undefined
+      },
+      abandoned: async (ref) => void (await cancelRun(deps, ref)),
+      failed: (error) => log.error({ err: error }, 'a run that nobody watches could not be ended'),
+    })
+    const hub = new NodeHub({ store: hubStore(database), eventLog, platform, log, attendance, accept: acceptRunner(refresh, RUNNER_TOKEN_TTL_S * 1_000, log) })
+    const line = new NodeWaitingLine({ store: database, hub, platform, log })
+    const deps: Deps = { store: database, hub, line, platform, keys, settings, log }
 
-    await dropAllOffered(database.db)
     for (const id of await runnersWithLiveRuns(database.db)) {
       const row = await findRunner(database.db, id)
       if (row) await hub.expect({ runner: row.id, tenant: row.tenant, pool: row.pool })
     }
+
+    for (const { id, tenant } of await unwatchedRuns(database.db)) attendance.unwatched({ run: id, tenant }, RETURN_MS)
 
     const app = createApp(() => deps)
     const sockets = new WebSocketServer({
@@ -85,6 +100,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     })
     const server = createAdaptorServer({ fetch: app.fetch, websocket: { server: sockets } })
     const address = await listen(server, port, host)
+    await line.revive()
     const url = `http://${urlHost(host, address)}:${address.port}`
 
     return {
@@ -95,6 +111,8 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
           socket.send({ t: 'goaway', reason: 'the router is stopping', after_ms: GOAWAY_SPREAD_MS })
           socket.close(CLOSE.restart, 'the router is stopping')
         }
+        line.close()
+        attendance.close()
         hub.close()
         await stopListening(server)
         await eventLog.settled()

@@ -6,7 +6,7 @@ import type { Position } from '../core/intake.ts'
 import type { EventChunk, RunRef, Store } from '../ports.ts'
 import { logEnd, readChunks } from './run-events.ts'
 import { touchRunner } from './runners.ts'
-import { findRun, lease, liveRunsOf, type RunRow } from './runs.ts'
+import { findRun, lease, liveRunsOf, returnToQueue, type QueuedRow, type RunRow } from './runs.ts'
 
 export interface HubStore {
   findRun(ref: RunRef): Promise<Pick<RunRow, 'id' | 'fence' | 'runner'> | undefined>
@@ -15,6 +15,7 @@ export interface HubStore {
   logEnd(run: string): Promise<Position & { parts: number }>
   readChunks(run: string, afterSeq: number, maxBytes: number): Promise<EventChunk[]>
   lease(run: string, fence: number, cwd: string, now: number): Promise<boolean>
+  returnToQueue(run: string, atFence: number, from: 'offered' | 'leased'): Promise<QueuedRow | undefined>
   touchRunner(runner: string, now: number): Promise<void>
 }
 
@@ -26,6 +27,7 @@ export function hubStore(store: Store): HubStore {
     logEnd: (run) => logEnd(db, run),
     readChunks: (run, afterSeq, maxBytes) => readChunks(db, run, afterSeq, maxBytes),
     lease: (run, fence, cwd, now) => lease(store, run, fence, cwd, now),
+    returnToQueue: (run, atFence, from) => returnToQueue(db, run, atFence, from),
     touchRunner: (runner, now) => touchRunner(db, runner, now),
   }
 }

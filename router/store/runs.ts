@@ -1,54 +1,113 @@
 /**
  * The row of a run. Every move is one compare-and-set on (state, fence): who loses it has been overtaken and must stop.
  */
-import { and, desc, eq, inArray, isNull, lt, sql } from 'drizzle-orm'
-import { runs, sessions } from '../../drizzle/schema.ts'
+import { and, desc, eq, inArray, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import { idempotency, runs, sessions } from '../../drizzle/schema.ts'
+import type { RunSpec } from '../../shared/run-spec.ts'
 import type { PublicStatus } from '../core/run-state.ts'
 import { statesOf } from '../core/run-state.ts'
 import type { Db, Statement, Store } from '../ports.ts'
+import { IDEMPOTENCY_TTL_MS, type Claim } from './idempotency.ts'
 
 export type RunRow = typeof runs.$inferSelect
-export type NewRun = Pick<RunRow, 'id' | 'tenant' | 'subject' | 'session' | 'pool' | 'runner' | 'model' | 'metadata' | 'createdAt'>
 
-/** False when the session has a turn in progress. */
-export async function insertOffered(db: Db, run: NewRun): Promise<boolean> {
-  const rows = await db.insert(runs).values({ ...run, state: 'offered', fence: 1 }).onConflictDoNothing().returning({ id: runs.id })
-  return rows.length === 1
+const { id, fence, tenant, session, pool, labels, bound, priority, queueUntil, createdAt } = runs
+const QUEUED = { id, fence, tenant, session, pool, labels, bound, priority, queueUntil, createdAt }
+/** What the waiting line needs to know of a run. */
+export type QueuedRow = Pick<RunRow, keyof typeof QUEUED>
+
+export type NewRun = Pick<
+  RunRow,
+  'id' | 'tenant' | 'subject' | 'session' | 'pool' | 'labels' | 'bound' | 'priority' | 'queueUntil' | 'timeoutS' | 'onDisconnectMs' | 'model' | 'metadata' | 'createdAt'
+> & { readonly spec: RunSpec }
+
+/** A session has one turn at a time; a second one would fork its transcript. */
+const sessionIsFree = (session: unknown) => sql`NOT EXISTS (
+  SELECT 1 FROM ${runs} AS other WHERE other.session = ${session} AND other.state IN ('offered', 'leased', 'running'))`
+
+/**
+ * Writes the row: `offered` to `runner`, or `queued`. With a claim, only if its key is free, in the same commit.
+ * False: the key is taken, or (when offered) the session has a turn in progress.
+ */
+export async function insertRun({ db, batch }: Store, run: NewRun, runner: string | undefined, claim: Claim | undefined): Promise<boolean> {
+  const { id, tenant, session } = run
+  const state = runner === undefined ? 'queued' : 'offered'
+  const mine = claim
+    ? sql`EXISTS (SELECT 1 FROM ${idempotency} WHERE tenant = ${tenant} AND key = ${claim.key} AND run = ${id})`
+    : sql`TRUE`
+  const free = runner === undefined ? sql`TRUE` : sessionIsFree(session)
+  const insert = db.all(sql`
+    INSERT INTO ${runs} (id, tenant, subject, session, pool, labels, bound, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, created_at, state, runner, fence)
+    SELECT ${id}, ${tenant}, ${run.subject}, ${session}, ${run.pool}, ${JSON.stringify(run.labels)}, ${run.bound}, ${run.priority}, ${run.queueUntil},
+      ${JSON.stringify(run.spec)}, ${run.timeoutS}, ${run.onDisconnectMs}, ${run.model}, ${run.metadata === null ? null : JSON.stringify(run.metadata)},
+      ${run.createdAt}, ${state}, ${runner ?? null}, ${runner === undefined ? 0 : 1}
+    WHERE ${mine} AND ${free}
+    RETURNING id`)
+  if (!claim) return (await insert).length === 1
+  const claimed = db.run(sql`
+    INSERT INTO ${idempotency} (tenant, key, hash, run, expires_at)
+    SELECT ${tenant}, ${claim.key}, ${claim.hash}, ${id}, ${run.createdAt + IDEMPOTENCY_TTL_MS} WHERE ${free}
+    ON CONFLICT (tenant, key) DO NOTHING`)
+  const results = await batch([claimed, insert] as Statement[])
+  return (results[1] as unknown[]).length === 1
 }
 
-const offered = (id: string, fence: number) => and(eq(runs.id, id), eq(runs.fence, fence), eq(runs.state, 'offered'))
+const held = (run: string, atFence: number, state: 'queued' | 'offered') => and(eq(runs.id, run), eq(runs.fence, atFence), eq(runs.state, state))
 
-/** Another runner under the next fence; whatever the first one says of this run is void from here on. */
-export async function reoffer(db: Db, id: string, fence: number, runner: string): Promise<boolean> {
-  const rows = await db.update(runs).set({ runner, fence: fence + 1 }).where(offered(id, fence)).returning({ id: runs.id })
-  return rows.length === 1
+/** Out of the line and to a runner, under the next fence. Undefined: gone from the line, or its session is busy. */
+export async function takeFromQueue(db: Db, run: string, atFence: number, runner: string): Promise<RunSpec | undefined> {
+  const [row] = await db
+    .update(runs)
+    .set({ state: 'offered', runner, fence: atFence + 1 })
+    .where(and(held(run, atFence, 'queued'), sessionIsFree(sql`${runs}.session`)))
+    .returning({ spec: runs.spec })
+  return row?.spec ?? undefined
 }
 
-/** A run that nobody accepted was answered with a fault and leaves nothing behind. */
-export async function dropRefused(db: Db, id: string, fence: number): Promise<void> {
-  await db.delete(runs).where(offered(id, fence))
+/** Back into the line: without a start nothing has happened, so another runner may be asked. The next take raises the fence. */
+export async function returnToQueue(db: Db, run: string, atFence: number, from: 'offered' | 'leased'): Promise<QueuedRow | undefined> {
+  const [row] = await db
+    .update(runs)
+    .set({ state: 'queued', runner: null })
+    .where(and(eq(runs.id, run), eq(runs.fence, atFence), eq(runs.state, from)))
+    .returning(QUEUED)
+  return row
+}
+
+/** A run that was answered with a fault leaves nothing behind, and its key is free again. */
+export async function dropRefused({ db, batch }: Store, run: string, atFence: number): Promise<void> {
+  const dropped = db.delete(runs).where(and(eq(runs.id, run), eq(runs.fence, atFence), inArray(runs.state, ['queued', 'offered'])))
+  const freed = db.delete(idempotency).where(and(eq(idempotency.run, run), sql`NOT EXISTS (SELECT 1 FROM ${runs} WHERE ${runs.id} = ${run})`))
+  await batch([dropped, freed])
+}
+
+/** The waiting line as the database has it, after a restart. What was only offered has not started, so it waits again. */
+export async function reviveQueue(db: Db): Promise<QueuedRow[]> {
+  await db.update(runs).set({ state: 'queued', runner: null }).where(eq(runs.state, 'offered'))
+  return db.select(QUEUED).from(runs).where(eq(runs.state, 'queued'))
 }
 
 /** The lease and the session that it binds to this runner become durable together. False: overtaken. */
-export async function lease(store: Store, id: string, fence: number, cwd: string, now: number): Promise<boolean> {
+export async function lease(store: Store, run: string, atFence: number, cwd: string, now: number): Promise<boolean> {
   const { db } = store
-  const moved = db.update(runs).set({ state: 'leased', startedAt: now }).where(offered(id, fence)).returning({ id: runs.id })
-  const bound = db.run(sql`
+  const moved = db.update(runs).set({ state: 'leased', startedAt: now }).where(held(run, atFence, 'offered')).returning({ id: runs.id })
+  const bind = db.run(sql`
     INSERT INTO ${sessions} (id, tenant, runner, cwd, created_at, last_run_at)
-    SELECT session, tenant, runner, ${cwd}, ${now}, ${now} FROM ${runs} WHERE id = ${id} AND fence = ${fence} AND state = 'leased'
+    SELECT session, tenant, runner, ${cwd}, ${now}, ${now} FROM ${runs} WHERE id = ${run} AND fence = ${atFence} AND state = 'leased'
     ON CONFLICT (id) DO UPDATE SET last_run_at = excluded.last_run_at`)
-  const [rows] = await store.batch([moved, bound as Statement])
+  const [rows] = await store.batch([moved, bind as Statement])
   return (rows as unknown[]).length === 1
-}
-
-/** Nobody outside knows a run that was only offered, and nothing of it has started. */
-export async function dropAllOffered(db: Db): Promise<void> {
-  await db.delete(runs).where(eq(runs.state, 'offered'))
 }
 
 export async function findRun(db: Db, tenant: string, id: string): Promise<RunRow | undefined> {
   const [row] = await db.select().from(runs).where(and(eq(runs.id, id), eq(runs.tenant, tenant))).limit(1)
   return row
+}
+
+/** A turn of the session is under way or waiting for a slot. */
+export async function sessionHasTurn(db: Db, session: string): Promise<boolean> {
+  const rows = await db.select({ id: runs.id }).from(runs).where(and(eq(runs.session, session), isNull(runs.endedAt))).limit(1)
+  return rows.length === 1
 }
 
 export type RunFilter = { status: PublicStatus | undefined; session: string | undefined; before: string | undefined; limit: number }
@@ -83,6 +142,11 @@ export async function requestCancel(db: Db, tenant: string, id: string, now: num
 /** What a runner must bring back after the router restarted. */
 export async function liveRunsOf(db: Db, runner: string): Promise<RunRow[]> {
   return db.select().from(runs).where(and(eq(runs.runner, runner), isNull(runs.endedAt), inArray(runs.state, ['leased', 'running'])))
+}
+
+/** Live runs that are to end when nobody watches them. */
+export async function unwatchedRuns(db: Db): Promise<{ id: string; tenant: string }[]> {
+  return db.select({ id: runs.id, tenant: runs.tenant }).from(runs).where(and(isNull(runs.endedAt), isNotNull(runs.onDisconnectMs)))
 }
 
 /** Runners that hold live runs, connected or not. */

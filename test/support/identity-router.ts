@@ -11,7 +11,7 @@ import { createApp } from '../../router/app.ts'
 import { generateSigningJwk, importKeys, type SigningJwk } from '../../router/guard/keys.ts'
 import { mintToken, type TokenWish } from '../../router/guard/mint.ts'
 import { openDatabase, type Database } from '../../router/node/database.ts'
-import type { AppEnv, Deps, RouterSettings, RunnerHub } from '../../router/ports.ts'
+import type { AppEnv, Deps, RouterSettings, RunnerHub, WaitingLine } from '../../router/ports.ts'
 
 export interface IdentityRouter {
   readonly app: OpenAPIHono<AppEnv>
@@ -39,8 +39,16 @@ const noRunners: RunnerHub = {
     throw new Fault('run_not_found')
   },
   cancel: () => Promise.resolve(),
+  attend: () => () => undefined,
   online: () => Promise.resolve([]),
   load: () => Promise.resolve({ runners: 0, slots: 0, busy: 0, cliVersion: null }),
+}
+
+const noLine: WaitingLine = {
+  submit: () => Promise.resolve('taken'),
+  outcome: () => Promise.resolve('unknown'),
+  position: () => undefined,
+  cancel: () => Promise.resolve(false),
 }
 
 export async function identityRouter(settings: Partial<RouterSettings> = {}): Promise<IdentityRouter> {
@@ -53,6 +61,7 @@ export async function identityRouter(settings: Partial<RouterSettings> = {}): Pr
   const deps: Deps = {
     store: database,
     hub: noRunners,
+    line: noLine,
     platform: {
       now: () => clock.now,
       id: () => (++ids).toString(16).padStart(32, '0'),

@@ -1,0 +1,60 @@
+/**
+ * Who is watching which run, for runs that want to end when nobody does. When the last subscriber has left, the run's
+ * time begins to count; a subscriber that comes back stops it.
+ */
+import type { RunRef } from '../ports.ts'
+
+export interface AttendanceEvents {
+  /** How long a run goes on unwatched; undefined: for ever. */
+  patienceMs(ref: RunRef): Promise<number | undefined>
+  abandoned(ref: RunRef): Promise<void>
+  failed(error: unknown): void
+}
+
+export class Attendance {
+  readonly #present = new Map<string, number>()
+  readonly #timers = new Map<string, NodeJS.Timeout>()
+  readonly #events: AttendanceEvents
+  #closed = false
+
+  constructor(events: AttendanceEvents) {
+    this.#events = events
+  }
+
+  /** The result is called when the subscriber leaves; more than once does no harm. */
+  enter(ref: RunRef): () => void {
+    clearTimeout(this.#timers.get(ref.run))
+    this.#timers.delete(ref.run)
+    this.#present.set(ref.run, (this.#present.get(ref.run) ?? 0) + 1)
+    let here = true
+    return () => {
+      if (!here) return
+      here = false
+      const left = (this.#present.get(ref.run) ?? 1) - 1
+      if (left > 0) this.#present.set(ref.run, left)
+      else {
+        this.#present.delete(ref.run)
+        this.#events.patienceMs(ref).then((ms) => ms !== undefined && this.unwatched(ref, ms), this.#events.failed)
+      }
+    }
+  }
+
+  /** Nobody watches: after `ms` the run is given up, unless somebody has come. */
+  unwatched(ref: RunRef, ms: number): void {
+    if (this.#closed || this.#present.has(ref.run)) return
+    clearTimeout(this.#timers.get(ref.run))
+    const timer = setTimeout(() => {
+      this.#timers.delete(ref.run)
+      if (!this.#closed && !this.#present.has(ref.run)) this.#events.abandoned(ref).catch(this.#events.failed)
+    }, ms)
+    timer.unref()
+    this.#timers.set(ref.run, timer)
+  }
+
+  /** A router that stops drops its subscribers itself; they come back to the next one. */
+  close(): void {
+    this.#closed = true
+    for (const timer of this.#timers.values()) clearTimeout(timer)
+    this.#timers.clear()
+  }
+}

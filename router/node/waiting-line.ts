@@ -1,0 +1,288 @@
+/**
+ * The waiting line of one process. It decides nothing by itself: who is next is core/queue-order, where to is
+ * core/placement, and who gets a slot is the runner's own core. Every move is a compare-and-set on the run's row.
+ */
+import { Fault } from '../../shared/faults.ts'
+import type { ExitMark } from '../../shared/marks.ts'
+import { place, type Placed } from '../core/placement.ts'
+import { queueOrder } from '../core/queue-order.ts'
+import { endingOf } from '../core/run-state.ts'
+import type { Append } from '../core/runner-core.ts'
+import type { Log, OnlineRunner, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
+import type { Claim } from '../store/idempotency.ts'
+import { dropRefused, insertRun, returnToQueue, reviveQueue, takeFromQueue, type NewRun, type QueuedRow } from '../store/runs.ts'
+import type { NodeHub } from './hub.ts'
+
+/** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
+const MAX_REOFFERS = 2
+const TICK_MS = 250
+const RETRY_AFTER_S = 2
+
+type Watcher = { resolve: (outcome: 'accepted' | 'waiting') => void; reject: (fault: Fault) => void; placedIsEnough: boolean }
+
+type Entry = {
+  readonly run: string
+  readonly tenant: string
+  readonly session: string
+  readonly pool: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly bound: string | undefined
+  readonly priority: number
+  readonly createdAt: number
+  readonly queueUntil: number
+  fence: number
+  attempts: number
+  readonly tried: Set<string>
+  /** Under way to a runner: not to be placed a second time. */
+  offered: boolean
+  readonly watchers: Set<Watcher>
+  /** Somebody heard its id already, so it must end as a run and not vanish. */
+  known: boolean
+  /** Why it could not be placed last time. */
+  why: Exclude<Placed, { ok: true }>['why'] | 'session_busy'
+}
+
+export class NodeWaitingLine implements WaitingLine {
+  readonly #store: Store
+  readonly #hub: NodeHub
+  readonly #platform: Platform
+  readonly #log: Log
+  readonly #entries = new Map<string, Entry>()
+  readonly #ticker: NodeJS.Timeout
+  #kicked = false
+  #closed = false
+
+  constructor(parts: { store: Store; hub: NodeHub; platform: Platform; log: Log }) {
+    this.#store = parts.store
+    this.#hub = parts.hub
+    this.#platform = parts.platform
+    this.#log = parts.log
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS)
+    this.#ticker.unref()
+    parts.hub.onCapacity = () => this.#kick()
+    parts.hub.onRequeued = (row) => this.#comeBack(row)
+  }
+
+  /** After a restart. */
+  async revive(): Promise<void> {
+    for (const row of await reviveQueue(this.#store.db)) this.#add(row, true)
+    this.#kick()
+  }
+
+  async submit(run: NewRun, claim: Claim | undefined): Promise<'submitted' | 'taken'> {
+    if (this.#closed) throw new Fault('draining')
+    const entry = entryOf({ ...run, fence: 0 }, false)
+    // The usual case, in one commit: nobody is ahead and there is a slot.
+    const first = this.#ahead(entry) ? undefined : this.#placeNow(entry)
+    if (first?.ok && (await insertRun(this.#store, run, first.runner, claim))) {
+      entry.fence = 1
+      this.#entries.set(entry.run, entry)
+      this.#attempt(entry, first.runner, run.spec)
+      return 'submitted'
+    }
+    if (!(await insertRun(this.#store, run, undefined, claim))) return 'taken'
+    this.#entries.set(entry.run, entry)
+    this.#kick()
+    return 'submitted'
+  }
+
+  outcome(run: string, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'> {
+    const entry = this.#entries.get(run)
+    if (!entry) return Promise.resolve('unknown')
+    return new Promise((resolve, reject) => {
+      const watcher: Watcher = { resolve, reject, placedIsEnough: until === 'placed' }
+      entry.watchers.add(watcher)
+      signal.addEventListener('abort', () => {
+        entry.watchers.delete(watcher)
+        resolve('waiting')
+      })
+    })
+  }
+
+  position(run: string): number | undefined {
+    const entry = this.#entries.get(run)
+    if (!entry) return undefined
+    const line = queueOrder([...this.#entries.values()].filter((e) => e.tenant === entry.tenant && e.pool === entry.pool && !e.offered), () => 0)
+    const at = line.indexOf(entry)
+    return at < 0 ? 1 : at + 1
+  }
+
+  async cancel({ run }: RunRef): Promise<boolean> {
+    const entry = this.#entries.get(run)
+    if (!entry || entry.offered) return false
+    return this.#end(entry, { kind: 'exit', code: null, signal: null, reason: 'cancelled', duration_ms: 0 }, new Fault('run_not_found', 'the run was cancelled while it waited'))
+  }
+
+  close(): void {
+    this.#closed = true
+    clearInterval(this.#ticker)
+    for (const { watchers } of this.#entries.values()) for (const { reject } of watchers) reject(new Fault('draining'))
+    this.#entries.clear()
+  }
+
+  #add(row: QueuedRow, known: boolean): void {
+    const entry = entryOf(row, known)
+    this.#entries.set(entry.run, entry)
+  }
+
+  #kick(): void {
+    if (this.#kicked || this.#closed) return
+    this.#kicked = true
+    setImmediate(() => {
+      this.#kicked = false
+      this.#placeAll()
+    })
+  }
+
+  #placeAll(): void {
+    if (this.#closed || this.#entries.size === 0) return
+    const waiting = [...this.#entries.values()].filter((e) => !e.offered)
+    const given = new Map<string, number>()
+    for (const entry of queueOrder(waiting, (tenant) => this.#hub.underWay(tenant))) {
+      const placed = this.#placeNow(entry, given)
+      if (!placed.ok) {
+        entry.why = placed.why
+        tell(entry)
+        continue
+      }
+      given.set(placed.runner, (given.get(placed.runner) ?? 0) + 1)
+      entry.offered = true
+      this.#platform.background(this.#take(entry, placed.runner))
+    }
+  }
+
+  #placeNow(entry: Entry, given: ReadonlyMap<string, number> = new Map()): Placed {
+    const candidates = this.#hub.connected(entry.tenant).map((r): OnlineRunner => ({ ...r, busy: r.busy + (given.get(r.id) ?? 0) }))
+    return place(candidates, { pool: entry.pool, labels: entry.labels, bound: entry.bound, tried: entry.tried }, () => this.#platform.random())
+  }
+
+  /** Somebody of the same pool waits already and would be overtaken. */
+  #ahead(entry: Entry): boolean {
+    for (const other of this.#entries.values()) {
+      if (!other.offered && other.pool === entry.pool && other.priority >= entry.priority && other.why !== 'session_busy' && other.why !== 'bound_offline') return true
+    }
+    return false
+  }
+
+  async #take(entry: Entry, runner: string): Promise<void> {
+    const spec = await takeFromQueue(this.#store.db, entry.run, entry.fence, runner).catch((error: unknown) => {
+      this.#log.error({ err: error, run: entry.run }, 'a run could not be taken from the queue')
+      return undefined
+    })
+    if (!spec) {
+      entry.offered = false
+      entry.why = 'session_busy'
+      tell(entry)
+      return
+    }
+    entry.fence++
+    this.#attempt(entry, runner, spec)
+  }
+
+  #attempt(entry: Entry, runner: string, spec: NewRun['spec']): void {
+    entry.offered = true
+    this.#hub.dispatch({ run: entry.run, tenant: entry.tenant, runner, fence: entry.fence, spec }).then(
+      () => {
+        this.#entries.delete(entry.run)
+        for (const { resolve } of entry.watchers) resolve('accepted')
+      },
+      (error: unknown) => this.#platform.background(this.#refused(entry, runner, error)),
+    )
+  }
+
+  async #refused(entry: Entry, runner: string, error: unknown): Promise<void> {
+    const fault = error instanceof Fault ? error : new Fault('internal')
+    if (fault.code === 'draining' && this.#closed) return
+    // A full or draining runner is no verdict on the run; one that did not answer is tried no more.
+    const full = fault.code === 'busy' || fault.code === 'draining' || fault.code === 'no_runner'
+    if (!full) entry.tried.add(runner)
+    if (full || (fault.code === 'start_by' && entry.attempts++ < MAX_REOFFERS)) {
+      if (await returnToQueue(this.#store.db, entry.run, entry.fence, 'offered')) {
+        entry.offered = false
+        entry.why = 'all_busy'
+        tell(entry)
+        // The hint was wrong a moment ago; the next capacity change or tick asks again.
+        return
+      }
+    }
+    await this.#refuse(entry, fault)
+  }
+
+  /** Nothing has started. Whoever watches hears the fault; a run that is known to somebody ends as one. */
+  async #refuse(entry: Entry, fault: Fault): Promise<void> {
+    if (entry.known) {
+      const reason = fault.code === 'busy' || fault.code === 'no_runner' ? 'queue_timeout' : 'rejected'
+      await this.#end(entry, { kind: 'exit', code: null, signal: null, reason, message: fault.message, duration_ms: 0 }, fault)
+      return
+    }
+    await dropRefused(this.#store, entry.run, entry.fence)
+    this.#forget(entry, fault)
+  }
+
+  async #end(entry: Entry, exit: ExitMark, fault: Fault): Promise<boolean> {
+    entry.offered = true
+    const ending = endingOf(exit, exit.reason === 'cancelled')
+    const row = { first: 1, part: 0, parts: 1, count: 1, kind: 'mark', bytes: new TextEncoder().encode(JSON.stringify(exit)) } as const
+    const append: Append = { run: entry.run, fence: entry.fence, rows: [row], upTo: { seq: 1, part: 0 }, ending }
+    const done = await this.#hub.end(append)
+    this.#forget(entry, fault)
+    return done
+  }
+
+  #forget(entry: Entry, fault: Fault): void {
+    this.#entries.delete(entry.run)
+    for (const { reject } of entry.watchers) reject(fault)
+    this.#kick()
+  }
+
+  /** A runner that was given the go says that it never started: the run may be asked of another one. */
+  #comeBack(row: QueuedRow): void {
+    this.#add(row, true)
+    this.#kick()
+  }
+
+  #tick(): void {
+    const now = this.#platform.now()
+    let waiting = false
+    for (const entry of this.#entries.values()) {
+      if (entry.offered) continue
+      waiting = true
+      if (now < entry.queueUntil) continue
+      entry.offered = true
+      this.#platform.background(this.#refuse(entry, timeoutFault(entry)))
+    }
+    if (waiting) this.#kick()
+  }
+}
+
+function entryOf(row: QueuedRow, known: boolean): Entry {
+  const { id, bound, ...rest } = row
+  return { ...rest, run: id, bound: bound ?? undefined, attempts: 0, tried: new Set(), offered: false, watchers: new Set(), known, why: 'all_busy' }
+}
+
+/** It waits: for those who only wanted to know that much, this is the answer. From now on its id is known. */
+function tell(entry: Entry): void {
+  for (const watcher of entry.watchers) {
+    if (!watcher.placedIsEnough) continue
+    entry.known = true
+    entry.watchers.delete(watcher)
+    watcher.resolve('waiting')
+  }
+}
+
+function timeoutFault({ why, pool, labels, bound, session }: Entry): Fault {
+  const retry = { retryAfterS: RETRY_AFTER_S }
+  const wanted = Object.entries(labels).map(([key, value]) => `${key}=${value}`)
+  switch (why) {
+    case 'bound_offline':
+      return new Fault('no_runner', `the runner ${bound} that holds session ${session} is not connected`, retry)
+    case 'none_matches':
+      return new Fault('no_runner', `no runner in pool ${pool}${wanted.length > 0 ? ` with labels ${wanted.join(', ')}` : ''} is connected`, retry)
+    case 'draining':
+      return new Fault('busy', 'every runner that fits takes no new runs', retry)
+    case 'session_busy':
+      return new Fault('busy', `session ${session} still has a turn in progress`, retry)
+    case 'all_busy':
+      return new Fault('busy', 'every slot of the runners that fit is taken', retry)
+  }
+}

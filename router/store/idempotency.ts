@@ -1,0 +1,28 @@
+/** Submissions by key: which run a key led to, for a day. */
+import { and, eq, lt } from 'drizzle-orm'
+import { idempotency } from '../../drizzle/schema.ts'
+import type { Db } from '../ports.ts'
+
+export const IDEMPOTENCY_TTL_MS = 24 * 3_600_000
+
+export interface Claim {
+  readonly key: string
+  /** SHA-256 of the parsed body, in hex. */
+  readonly hash: string
+}
+
+export async function findClaim(db: Db, tenant: string, key: string, now: number): Promise<{ run: string; hash: string } | undefined> {
+  const [row] = await db
+    .select({ run: idempotency.run, hash: idempotency.hash, expiresAt: idempotency.expiresAt })
+    .from(idempotency)
+    .where(and(eq(idempotency.tenant, tenant), eq(idempotency.key, key)))
+    .limit(1)
+  if (!row) return undefined
+  if (row.expiresAt > now) return row
+  await db.delete(idempotency).where(and(eq(idempotency.tenant, tenant), eq(idempotency.key, key), lt(idempotency.expiresAt, now + 1)))
+  return undefined
+}
+
+export async function pruneClaims(db: Db, now: number): Promise<void> {
+  await db.delete(idempotency).where(lt(idempotency.expiresAt, now))
+}
