@@ -180,7 +180,7 @@ class Model {
     this.#rig = new CoreRig()
     if (this.endings > 0) return
     const parts = part > 0 ? this.log.at(-1)!.parts : 0
-    this.#rig.core.restore([{ run: RUN, fence: 1, state: 'running', durable: { seq, part }, parts, cancelRequested: false }], 0)
+    this.#rig.core.restore([{ run: RUN, fence: 1, state: 'running', durable: { seq, part }, parts, cancelRequested: false, timeoutMs: 600_000 }], 0)
   }
 
   #end(): Position {

@@ -40,7 +40,7 @@ export type Effect =
   | { do: 'wake'; run: string }
   | { do: 'log'; message: string; fields: Record<string, string | number> }
 
-export type RestoredRun = { run: string; fence: number; state: 'leased' | 'running'; durable: Position; parts: number; cancelRequested: boolean }
+export type RestoredRun = { run: string; fence: number; state: 'leased' | 'running'; durable: Position; parts: number; cancelRequested: boolean; timeoutMs: number }
 
 const encoder = new TextEncoder()
 

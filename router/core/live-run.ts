@@ -12,9 +12,18 @@ export type LiveRun = {
   offer: { id: string; startBy: number } | undefined
   /** Last sign of this run: a heartbeat that named it, or the lease itself. */
   heardAt: number
+  /** Last event of this run; an exit may stand behind a long backlog on a slow line. */
+  progressAt: number
+  readonly timeoutMs: number
+  /** The runner ends a run that takes too long; past this the router does. */
+  deadlineAt: number
+  overdueSince: number | undefined
 }
 
-export function offeredRun(run: string, fence: number, offerId: string, now: number): LiveRun {
+/** The runner's own timeout, its cancel ladder and the way of its events come first. */
+export const BACKSTOP_MS = 60_000
+
+export function offeredRun(run: string, fence: number, offerId: string, timeoutMs: number, now: number): LiveRun {
   return {
     run,
     fence,
@@ -23,6 +32,10 @@ export function offeredRun(run: string, fence: number, offerId: string, now: num
     cancel: undefined,
     offer: { id: offerId, startBy: now + START_BY_MS },
     heardAt: now,
+    progressAt: now,
+    timeoutMs,
+    deadlineAt: now + timeoutMs + BACKSTOP_MS,
+    overdueSince: undefined,
   }
 }
 
@@ -35,6 +48,11 @@ export function restoredRun(r: RestoredRun, now: number): LiveRun {
     cancel: r.cancelRequested ? { sentAt: undefined } : undefined,
     offer: undefined,
     heardAt: now,
+    progressAt: now,
+    timeoutMs: r.timeoutMs,
+    // How long it has run already is not known on this clock; later is safe, the runner counts as well.
+    deadlineAt: now + r.timeoutMs + BACKSTOP_MS,
+    overdueSince: undefined,
   }
 }
 

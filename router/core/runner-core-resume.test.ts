@@ -294,6 +294,7 @@ const restored = (more: object = {}) => ({
   durable: { seq: 4, part: 0 },
   parts: 0,
   cancelRequested: false,
+  timeoutMs: 600_000,
   ...more,
 })
 

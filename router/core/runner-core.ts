@@ -143,7 +143,7 @@ export class RunnerCore {
         return [{ do: 'append', append: { run: run.run, fence: run.fence, rows: [], upTo: run.intake.taken, running: true } }]
       }
       case 'mark':
-        return this.#mark(conn, message)
+        return this.#mark(conn, message, now)
       case 'hb':
         return this.#heartbeat(message, now)
       case 'drain':
@@ -166,6 +166,7 @@ export class RunnerCore {
     if (!isStarted(run)) return this.#outsideLife(conn, run)
     const taken = run.intake.frame(header, body)
     if (!taken.ok) return taken.why === 'seen' ? [] : [this.#malformed(conn, `events of ${run.run} are not contiguous`)]
+    run.progressAt = now
     return [{ do: 'append', append: { run: run.run, fence: run.fence, rows: [taken.row], upTo: run.intake.taken } }]
   }
 
@@ -177,7 +178,7 @@ export class RunnerCore {
     if (link.draining) return refuse('draining', 'the runner takes no new runs')
     if (this.#live.size >= link.hello.slots) return refuse('busy', `all ${link.hello.slots} slots of the runner are taken`)
     const id = `o${++this.#ids}`
-    this.#live.set(run, offeredRun(run, fence, id, now))
+    this.#live.set(run, offeredRun(run, fence, id, spec.timeout_s * 1_000, now))
     return [{ do: 'send', message: { t: 'offer', id, run, fence, spec, start_by_ms: START_BY_MS } }]
   }
 
@@ -266,8 +267,13 @@ export class RunnerCore {
         if (run.offer && now >= run.offer.startBy) effects.push(...this.#refuse(run, 'start_by', 'the runner did not answer the offer in time'), revoke(run))
       } else if (!connected) {
         if (now - Math.max(this.#offlineSince, run.heardAt) >= GRACE_MS) effects.push(...this.#lose(run, 'the runner was away for too long'))
-      } else if (run.cancel?.sentAt !== undefined && now - run.cancel.sentAt >= CANCEL_CONFIRM_MS) {
+      } else if (run.cancel?.sentAt !== undefined && now - Math.max(run.cancel.sentAt, run.progressAt) >= CANCEL_CONFIRM_MS) {
         effects.push(...this.#lose(run, 'the runner did not confirm that the run is cancelled'))
+      } else if (run.overdueSince !== undefined && now - Math.max(run.overdueSince, run.progressAt) >= CANCEL_CONFIRM_MS) {
+        effects.push(...this.#lose(run, 'the runner did not end the run at its timeout'))
+      } else if (run.overdueSince === undefined && now >= run.deadlineAt) {
+        run.overdueSince = now
+        effects.push(this.#cancelMessage(run, 'kill'))
       } else if (now - run.heardAt >= LEASE_MS + GRACE_MS) {
         effects.push(...this.#lose(run, 'the runner no longer speaks of this run'))
       }
@@ -282,19 +288,23 @@ export class RunnerCore {
     return [{ do: 'accepted', run: run.run, fence: run.fence, cwd: message.cwd }]
   }
 
-  #mark(conn: number, message: { run: string; fence: number; seq: number; mark: Mark }): Effect[] {
+  #mark(conn: number, message: { run: string; fence: number; seq: number; mark: Mark }, now: number): Effect[] {
     const run = this.#find(message)
     if (!run) return [revoke(message)]
     if (!isStarted(run)) return this.#outsideLife(conn, run)
     const taken = run.intake.mark(message.seq, encoder.encode(JSON.stringify(message.mark)))
     if (!taken.ok) return taken.why === 'seen' ? [] : [this.#malformed(conn, `marks of ${run.run} are not contiguous`)]
+    run.progressAt = now
     const append: Append = { run: run.run, fence: run.fence, rows: [taken.row], upTo: run.intake.taken }
     if (message.mark.kind === 'started') return [{ do: 'append', append: { ...append, started: { provider: message.mark.provider } } }]
     if (message.mark.kind !== 'exit') return [{ do: 'append', append }]
+    const never = run.phase === 'leased' && message.mark.reason === 'not_started' && message.seq === 1
     run.phase = 'ending'
     // Its own word that nothing was started is the one thing that makes a second start safe.
-    if (message.mark.reason === 'not_started' && message.seq === 1 && !run.cancel) return [{ do: 'requeue', run: run.run, fence: run.fence }]
-    return [{ do: 'append', append: { ...append, ending: endingOf(message.mark, run.cancel !== undefined) } }]
+    if (never && !run.cancel) return [{ do: 'requeue', run: run.run, fence: run.fence }]
+    // It was we who ended it, but for its timeout and not for anybody's wish.
+    const exit = run.overdueSince !== undefined && message.mark.reason === 'cancelled' ? { ...message.mark, reason: 'timeout' as const } : message.mark
+    return [{ do: 'append', append: { ...append, ending: endingOf(exit, run.cancel !== undefined) } }]
   }
 
   #heartbeat(message: { id: string; runs: [string, number, number][] }, now: number): Effect[] {
@@ -329,7 +339,11 @@ export class RunnerCore {
 
   #sendCancel(run: LiveRun, now: number): Effect {
     run.cancel = { sentAt: now }
-    return { do: 'send', message: { t: 'cancel', id: `c${++this.#ids}`, run: run.run, fence: run.fence, mode: 'interrupt', grace_ms: 2_000 } }
+    return this.#cancelMessage(run, 'interrupt')
+  }
+
+  #cancelMessage({ run, fence }: LiveRun, mode: 'interrupt' | 'kill'): Effect {
+    return { do: 'send', message: { t: 'cancel', id: `c${++this.#ids}`, run, fence, mode, grace_ms: 2_000 } }
   }
 
   #offered(message: { re: string; run: string; fence: number }): LiveRun | undefined {

@@ -232,7 +232,7 @@ export class NodeHub implements RunnerHub {
         rows.map(async (row): Promise<RestoredRun> => {
           const { seq, part, parts } = await this.#store.logEnd(row.id)
           const state = row.state === 'running' ? 'running' : 'leased'
-          return { run: row.id, fence: row.fence, state, durable: { seq, part }, parts, cancelRequested: row.cancelRequestedAt !== null }
+          return { run: row.id, fence: row.fence, state, durable: { seq, part }, parts, cancelRequested: row.cancelRequestedAt !== null, timeoutMs: row.timeoutS * 1_000 }
         }),
       )
       seat.core.restore(runs, now())

@@ -10,7 +10,7 @@ import { endingOf } from '../core/run-state.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Log, OnlineRunner, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
 import type { Claim } from '../store/idempotency.ts'
-import { dropRefused, insertRun, returnToQueue, reviveQueue, takeFromQueue, type NewRun, type QueuedRow } from '../store/runs.ts'
+import { dropRefused, insertRun, isCancelWanted, returnToQueue, reviveQueue, takeFromQueue, type NewRun, type QueuedRow } from '../store/runs.ts'
 import type { NodeHub } from './hub.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
@@ -109,8 +109,7 @@ export class NodeWaitingLine implements WaitingLine {
 
   async cancel({ run }: RunRef): Promise<boolean> {
     const entry = this.#entries.get(run)
-    if (!entry || entry.offered) return false
-    return this.#end(entry, { kind: 'exit', code: null, signal: null, reason: 'cancelled', duration_ms: 0 }, new Fault('run_not_found', 'the run was cancelled while it waited'))
+    return !entry || entry.offered ? false : this.#endCancelled(entry)
   }
 
   close(): void {
@@ -169,6 +168,10 @@ export class NodeWaitingLine implements WaitingLine {
       this.#log.error({ err: error, run: entry.run }, 'a run could not be taken from the queue')
       return undefined
     })
+    if (!spec && (await isCancelWanted(this.#store.db, entry.run))) {
+      await this.#endCancelled(entry)
+      return
+    }
     if (!spec) {
       entry.offered = false
       entry.why = 'session_busy'
@@ -217,6 +220,11 @@ export class NodeWaitingLine implements WaitingLine {
     }
     await dropRefused(this.#store, entry.run, entry.fence)
     this.#forget(entry, fault)
+  }
+
+  #endCancelled(entry: Entry): Promise<boolean> {
+    const exit: ExitMark = { kind: 'exit', code: null, signal: null, reason: 'cancelled', duration_ms: 0 }
+    return this.#end(entry, exit, new Fault('run_not_found', 'the run was cancelled while it waited'))
   }
 
   async #end(entry: Entry, exit: ExitMark, fault: Fault): Promise<boolean> {

@@ -11,7 +11,7 @@ import { findRun, lease, liveRunsOf, returnToQueue, type QueuedRow, type RunRow 
 export interface HubStore {
   findRun(ref: RunRef): Promise<Pick<RunRow, 'id' | 'fence' | 'runner'> | undefined>
   /** Leased or running on this runner, as far as the database knows. */
-  liveRunsOf(runner: string): Promise<Pick<RunRow, 'id' | 'fence' | 'state' | 'cancelRequestedAt'>[]>
+  liveRunsOf(runner: string): Promise<Pick<RunRow, 'id' | 'fence' | 'state' | 'cancelRequestedAt' | 'timeoutS'>[]>
   logEnd(run: string): Promise<Position & { parts: number }>
   readChunks(run: string, afterSeq: number, maxBytes: number): Promise<EventChunk[]>
   lease(run: string, fence: number, cwd: string, now: number): Promise<boolean>

@@ -54,14 +54,20 @@ export async function insertRun({ db, batch }: Store, run: NewRun, runner: strin
 
 const held = (run: string, atFence: number, state: 'queued' | 'offered') => and(eq(runs.id, run), eq(runs.fence, atFence), eq(runs.state, state))
 
-/** Out of the line and to a runner, under the next fence. Undefined: gone from the line, or its session is busy. */
+/** Out of the line and to a runner, under the next fence. Undefined: gone from the line, to be cancelled, or its session is busy. */
 export async function takeFromQueue(db: Db, run: string, atFence: number, runner: string): Promise<RunSpec | undefined> {
   const [row] = await db
     .update(runs)
     .set({ state: 'offered', runner, fence: atFence + 1 })
-    .where(and(held(run, atFence, 'queued'), sessionIsFree(sql`${runs}.session`)))
+    .where(and(held(run, atFence, 'queued'), isNull(runs.cancelRequestedAt), sessionIsFree(sql`${runs}.session`)))
     .returning({ spec: runs.spec })
   return row?.spec ?? undefined
+}
+
+/** True for a run that waits and is to be cancelled. */
+export async function isCancelWanted(db: Db, run: string): Promise<boolean> {
+  const rows = await db.select({ id: runs.id }).from(runs).where(and(eq(runs.id, run), eq(runs.state, 'queued'), isNotNull(runs.cancelRequestedAt))).limit(1)
+  return rows.length === 1
 }
 
 /** Back into the line: without a start nothing has happened, so another runner may be asked. The next take raises the fence. */

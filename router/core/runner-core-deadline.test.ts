@@ -1,0 +1,86 @@
+import { describe, expect, it } from 'vitest'
+import { CoreRig, RUN, SPEC } from '../../test/kit/core.ts'
+import type { ExitMark } from '../../shared/marks.ts'
+import { BACKSTOP_MS } from './live-run.ts'
+import { CANCEL_CONFIRM_MS } from './runner-core.ts'
+
+const DEADLINE_MS = SPEC.timeout_s * 1_000 + BACKSTOP_MS
+const CANCELLED: ExitMark = { kind: 'exit', code: null, signal: 'SIGKILL', reason: 'cancelled', duration_ms: 1 }
+const NOT_STARTED: ExitMark = { kind: 'exit', code: null, signal: null, reason: 'not_started', duration_ms: 0 }
+
+function connected(): CoreRig {
+  const rig = new CoreRig()
+  rig.connect(1)
+  return rig
+}
+
+/** Time passes with the runner alive and speaking of its run. */
+function pass(rig: CoreRig, ms: number): void {
+  for (let left = ms; left > 0; left -= 10_000) {
+    rig.receive(1, { t: 'hb', id: 'h', runs: [[RUN, 1, 1]], free: 1, load: 0, disk_free: 1 })
+    rig.tick(Math.min(10_000, left))
+  }
+}
+
+describe('a run past its deadline', () => {
+  it('is ended by the router when its runner does not do it, as a timeout and not as a cancel', () => {
+    const rig = connected()
+    rig.start()
+    pass(rig, DEADLINE_MS - 1)
+    expect(rig.count('cancel')).toBe(0)
+    pass(rig, 1)
+    expect(rig.last('cancel')).toMatchObject({ run: RUN, mode: 'kill' })
+    rig.mark(1, 2, CANCELLED)
+    expect(rig.pending.at(-1)?.ending).toMatchObject({ state: 'failed', error: { code: 'timeout' } })
+  })
+
+  it('is lost when its runner does not answer that either', () => {
+    const rig = connected()
+    rig.start()
+    pass(rig, DEADLINE_MS)
+    pass(rig, CANCEL_CONFIRM_MS)
+    expect(rig.pending.at(-1)).toMatchObject({ ending: { state: 'lost' }, loss: true })
+  })
+})
+
+describe('a cancelled run whose exit stands behind a long backlog', () => {
+  it('is not given up while its events arrive', () => {
+    const rig = connected()
+    rig.start()
+    rig.do(rig.core.cancel(RUN, 1, rig.now))
+    for (let seq = 2; seq < 10; seq++) {
+      rig.lines(1, seq, ['{}'])
+      rig.commit()
+      pass(rig, CANCEL_CONFIRM_MS - 10_000)
+    }
+    expect(rig.pending).toEqual([])
+    rig.mark(1, 10, CANCELLED)
+    expect(rig.pending.at(-1)?.ending?.state).toBe('cancelled')
+  })
+})
+
+describe('a run that had the go and was not started', () => {
+  it('goes back to the line, and its runner forgets it', () => {
+    const rig = connected()
+    rig.lease()
+    const effects = rig.core.message(1, { t: 'mark', run: RUN, fence: 1, seq: 1, mark: NOT_STARTED }, 0)
+    expect(effects).toEqual([{ do: 'requeue', run: RUN, fence: 1 }])
+    expect(rig.core.requeued(RUN, 1)).toEqual([{ do: 'send', message: { t: 'forget', run: RUN, fence: 1 } }])
+    expect(rig.core.knows(RUN)).toBe(false)
+  })
+
+  it('is cancelled if that was asked for meanwhile', () => {
+    const rig = connected()
+    rig.lease()
+    rig.do(rig.core.cancel(RUN, 1, 0))
+    rig.mark(1, 1, NOT_STARTED)
+    expect(rig.pending.at(-1)?.ending?.state).toBe('cancelled')
+  })
+
+  it('has ended when an event of it was seen, whatever its runner says', () => {
+    const rig = connected()
+    rig.start()
+    rig.mark(1, 2, NOT_STARTED)
+    expect(rig.pending.at(-1)?.ending).toMatchObject({ state: 'failed', error: { code: 'not_started' } })
+  })
+})
