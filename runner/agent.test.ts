@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs'
+import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -7,7 +7,6 @@ import { resultAt } from '../test/kit/fleet.ts'
 import { until } from '../test/kit/wait.ts'
 import { Fault } from '../shared/faults.ts'
 import { GRACE_MS, HEARTBEAT_MS, LEASE_MS, START_BY_MS } from '../shared/limits.ts'
-import { Spool } from './spool.ts'
 
 let dir = ''
 let rig: AgentRig
@@ -287,81 +286,5 @@ describe('sending', () => {
     rig.buffered = 0
     rig.clock.advance(10)
     expect(rig.types()).toContain('ev 2+1')
-  })
-})
-
-describe('a runner that was restarted', () => {
-  const intent = { run: RUN, fence: 1, tenant: 'default', session: offer().spec.session.id, marker: '0190a8c4-7c1e-7000-8000-00000000000f' }
-  const path = () => join(dir, `${RUN}.1.spool`)
-
-  it.each([
-    ['not_started when it had not started', false, 'not_started'],
-    ['runner_restarted when it had', true, 'runner_restarted'],
-  ])('ends a run as %s', async (_what, started, reason) => {
-    const spool = Spool.create(path(), intent)
-    if (started) await spool.starting()
-    spool.line(line('{"n":1}'))
-    spool.close()
-    await rig.agent.recover()
-    expect(rig.swept).toEqual([intent.marker])
-    rig.open()
-    expect(rig.hello().runs).toEqual([{ run: RUN, fence: 1, state: 'exited', last: 2 }])
-    rig.welcome([{ run: RUN, fence: 1, ack: 1, part: 0, do: 'continue' }])
-    expect(rig.last('mark')).toMatchObject({ seq: 2, mark: { kind: 'exit', reason } })
-  })
-
-  it('says that events are missing when the spool was torn', async () => {
-    const spool = Spool.create(path(), intent)
-    await spool.starting()
-    spool.line(line('{"n":1}'))
-    const { bytes } = spool
-    spool.line(line('{"n":2}'))
-    spool.close()
-    truncateSync(path(), bytes + 3)
-    await rig.agent.recover()
-    rig.connect([{ run: RUN, fence: 1, ack: 1, part: 0, do: 'continue' }])
-    rig.ackAll()
-    expect(rig.all('mark')).toMatchObject([
-      { seq: 2, mark: { kind: 'gap', reason: 'spool_lost', from: 2, to: null } },
-      { seq: 3, mark: { kind: 'exit', reason: 'runner_restarted' } },
-    ])
-  })
-
-  it('sends an exit that it had already, and writes no second one', async () => {
-    const spool = Spool.create(path(), intent)
-    await spool.starting()
-    spool.mark({ kind: 'exit', code: 0, signal: null, reason: 'completed', duration_ms: 1 })
-    spool.close()
-    await rig.agent.recover()
-    rig.connect([{ run: RUN, fence: 1, ack: 0, part: 0, do: 'continue' }])
-    expect(rig.all('mark')).toMatchObject([{ seq: 1, mark: { kind: 'exit', reason: 'completed' } }])
-  })
-
-  it('does not start a run again that it knows', async () => {
-    Spool.create(path(), intent).close()
-    await rig.agent.recover()
-    rig.connect([{ run: RUN, fence: 1, ack: 0, part: 0, do: 'continue' }])
-    rig.receive(offer())
-    rig.go()
-    expect(rig.prepared).toBe(0)
-    expect(rig.last('reject')).toMatchObject({ run: RUN, code: 'start_by' })
-    expect(rig.types()).not.toContain('accept')
-  })
-})
-
-describe('a runner that stops', () => {
-  it('ends what runs, and keeps its exit for the next process', async () => {
-    rig.connect()
-    await rig.run()
-    await rig.agent.stop()
-    await rig.agent.close()
-    expect(rig.types().at(-1)).toBe('bye')
-    expect(existsSync(join(dir, `${RUN}.1.spool`))).toBe(true)
-    const next = new AgentRig(dir)
-    await next.agent.recover()
-    next.connect([{ run: RUN, fence: 1, ack: 1, part: 0, do: 'continue' }])
-    expect(next.last('mark')).toMatchObject({ mark: { kind: 'exit', reason: 'runner_stopped' } })
-    await next.agent.close()
-    expect([rig.clock.timers, next.clock.timers]).toEqual([0, 0])
   })
 })

@@ -2,14 +2,8 @@ import { and, eq } from 'drizzle-orm'
 import { base64url, exportJWK, generateKeyPair, SignJWT, UnsecuredJWT, type CryptoKey, type JWTPayload } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { assertions, enrolments, runners } from '../../drizzle/schema.ts'
-import {
-  ADMIN_ROUTE,
-  identityRouter,
-  RUNNER_ROUTE,
-  UPGRADE,
-  type Answer,
-  type IdentityRouter,
-} from '../../test/support/identity-router.ts'
+import type { Answer, IdentityRouter } from '../../test/support/identity-router.ts'
+import { ADMIN_ROUTE, identityRouter, RUNNER_ROUTE, UPGRADE } from '../../test/support/identity-router.ts'
 import { assertionAudiences } from './assertion.ts'
 import { mintEnrolmentToken } from './enrolment.ts'
 

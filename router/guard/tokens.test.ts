@@ -2,15 +2,8 @@ import { eq } from 'drizzle-orm'
 import { base64url, SignJWT, UnsecuredJWT, type JWTHeaderParameters, type JWTPayload } from 'jose'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { tokens } from '../../drizzle/schema.ts'
-import {
-  ADMIN_ROUTE,
-  APP_ROUTE,
-  identityRouter,
-  RUNNER_ROUTE,
-  UPGRADE,
-  type Answer,
-  type IdentityRouter,
-} from '../../test/support/identity-router.ts'
+import type { Answer, IdentityRouter } from '../../test/support/identity-router.ts'
+import { ADMIN_ROUTE, APP_ROUTE, identityRouter, RUNNER_ROUTE, UPGRADE } from '../../test/support/identity-router.ts'
 import { insertRunner } from '../store/runners.ts'
 import { generateSigningJwk, importKeys } from './keys.ts'
 import { mint } from './tokens.ts'
@@ -50,13 +43,8 @@ const forge = (claims: JWTPayload, over: Partial<JWTHeaderParameters> = {}): Pro
 async function verdict(token: string) {
   const { status, body, headers } = await asApp(token)
   const challenged = headers.get('www-authenticate')?.startsWith('Bearer')
-  return {
-    status,
-    code: body['code'],
-    detail: body['detail'],
-    challenged,
-    leaks: JSON.stringify(body).includes(token.slice(0, 40)),
-  }
+  const leaks = JSON.stringify(body).includes(token.slice(0, 40))
+  return { status, code: body['code'], detail: body['detail'], challenged, leaks }
 }
 const REFUSED = { status: 401, code: 'unauthenticated', challenged: true, leaks: false }
 

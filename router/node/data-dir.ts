@@ -3,7 +3,7 @@
  * The directory is 0700 and every secret 0600, created so that there is no moment when it is not.
  */
 import { randomUUID } from 'node:crypto'
-import { chmod, link, mkdir, open, readFile, rename, unlink, writeFile } from 'node:fs/promises'
+import { chmod, link, mkdir, readFile, rename, unlink, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -80,20 +80,25 @@ async function writeSecret(path: string, text: string, existing: 'keep' | 'repla
  */
 export async function lockDir(dataDir: string, name: string): Promise<() => Promise<void>> {
   const path = join(dataDir, `${name}.lock`)
-  for (let attempt = 0; attempt < 3; attempt++) {
-    try {
-      const file = await open(path, 'wx', 0o600)
-      await file.writeFile(`${process.pid} ${(await startOf(process.pid)) ?? ''}`)
-      await file.close()
-      return () => unlink(path).catch(() => undefined)
-    } catch (error) {
-      if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
-      const [pid = 0, start] = (await readFile(path, 'utf8').catch(() => '')).split(' ').map(Number)
-      // After a reboot the number may belong to anybody; the start time tells.
-      const same = isAlive(pid) && (!start || (await startOf(pid)) === start)
-      if (same && pid !== process.pid) throw new Error(`${dataDir} is in use by process ${pid}; stop it, or name another --data-dir`, { cause: error })
-      await unlink(path).catch(() => undefined)
+  // Linked in place whole: a lock that is still empty would look like one whose owner is gone.
+  const mine = `${path}.${randomUUID()}`
+  await writeFile(mine, `${process.pid} ${(await startOf(process.pid)) ?? ''}`, { mode: 0o600, flag: 'wx' })
+  try {
+    for (let attempt = 0; attempt < 3; attempt++) {
+      try {
+        await link(mine, path)
+        return () => unlink(path).catch(() => undefined)
+      } catch (error) {
+        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+        const [pid = 0, start] = (await readFile(path, 'utf8').catch(() => '')).split(' ').map(Number)
+        // After a reboot the number may belong to anybody; the start time tells.
+        const same = isAlive(pid) && (!start || (await startOf(pid)) === start)
+        if (same && pid !== process.pid) throw new Error(`${dataDir} is in use by process ${pid}; stop it, or name another --data-dir`, { cause: error })
+        await unlink(path).catch(() => undefined)
+      }
     }
+  } finally {
+    await unlink(mine)
   }
   throw new Error(`${path} cannot be taken`)
 }

@@ -1,0 +1,53 @@
+import { stat } from 'node:fs/promises'
+import { createClient } from '@libsql/client'
+import { sql } from 'drizzle-orm'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { migrations } from '../../drizzle/migrations.gen.ts'
+import { openLog, type LogRig } from '../../test/kit/log.ts'
+import { openDatabase, proveCommit } from './database.ts'
+
+let rig: LogRig
+beforeEach(async () => {
+  rig = await openLog()
+})
+afterEach(() => rig.close())
+
+async function pragma(name: string): Promise<unknown> {
+  const rows: Record<string, unknown>[] = await rig.database.db.all(sql.raw(`PRAGMA ${name}`))
+  return Object.values(rows[0] ?? {})[0]
+}
+
+describe('the embedded database', () => {
+  it('can be read by its owner only', async () => {
+    expect((await stat(rig.path)).mode & 0o777).toBe(0o600)
+  })
+
+  it('writes every commit through to the disk, also after it was healed', async () => {
+    for (const round of [1, 2]) {
+      expect([round, await pragma('synchronous'), await pragma('journal_mode')]).toEqual([round, 2, 'wal'])
+      await rig.database.heal()
+    }
+  })
+
+  it('applies each migration once', async () => {
+    const run = await rig.run()
+    const again = await openDatabase(rig.path)
+    const rows: unknown[] = await again.db.all(sql`SELECT hash FROM __drizzle_migrations`)
+    expect(rows).toHaveLength(migrations.length)
+    again.close()
+    expect(await rig.row(run)).toMatchObject({ id: run })
+  })
+
+  it('proves that it commits, or throws', async () => {
+    await proveCommit(rig.database, 1)
+    await proveCommit(rig.database, 2)
+    const other = createClient({ url: `file:${rig.path}` })
+    const transaction = await other.transaction('write')
+    await expect(proveCommit(rig.database, 3)).rejects.toThrow(/locked|busy|failed/i)
+    await transaction.rollback()
+    other.close()
+    await rig.database.heal()
+    await proveCommit(rig.database, 4)
+    expect(await rig.database.db.all(sql`SELECT at FROM probes`)).toEqual([{ at: 4 }])
+  })
+})
