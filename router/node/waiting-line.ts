@@ -17,6 +17,7 @@ import type { NodeHub } from './hub.ts'
 const MAX_REOFFERS = 2
 const TICK_MS = 250
 const RETRY_AFTER_S = 2
+const STORE_RETRY_MS = 1_000
 
 type Watcher = { resolve: (outcome: 'accepted' | 'waiting') => void; reject: (fault: Fault) => void; placedIsEnough: boolean }
 
@@ -200,7 +201,7 @@ export class NodeWaitingLine implements WaitingLine {
     const full = fault.code === 'busy' || fault.code === 'draining' || fault.code === 'no_runner'
     if (!full) entry.tried.add(runner)
     if (full || (fault.code === 'start_by' && entry.attempts++ < MAX_REOFFERS)) {
-      if (await returnToQueue(this.#store.db, entry.run, entry.fence, 'offered')) {
+      if (await this.#untilStored(entry, () => returnToQueue(this.#store.db, entry.run, entry.fence, 'offered'))) {
         entry.offered = false
         entry.why = 'all_busy'
         tell(entry)
@@ -218,7 +219,7 @@ export class NodeWaitingLine implements WaitingLine {
       await this.#end(entry, { kind: 'exit', code: null, signal: null, reason, message: fault.message, duration_ms: 0 }, fault)
       return
     }
-    await dropRefused(this.#store, entry.run, entry.fence)
+    await this.#untilStored(entry, () => dropRefused(this.#store, entry.run, entry.fence))
     this.#forget(entry, fault)
   }
 
@@ -232,9 +233,24 @@ export class NodeWaitingLine implements WaitingLine {
     const ending = endingOf(exit, exit.reason === 'cancelled')
     const row = { first: 1, part: 0, parts: 1, count: 1, kind: 'mark', bytes: new TextEncoder().encode(JSON.stringify(exit)) } as const
     const append: Append = { run: entry.run, fence: entry.fence, rows: [row], upTo: { seq: 1, part: 0 }, ending }
-    const done = await this.#hub.end(append)
+    const done = await this.#untilStored(entry, () => this.#hub.end(append))
     this.#forget(entry, fault)
     return done
+  }
+
+  /** A move that the database does not take is made again until it does; nobody is kept waiting for that. */
+  async #untilStored<T>(entry: Entry, move: () => Promise<T>): Promise<T> {
+    for (;;) {
+      try {
+        return await move()
+      } catch (error) {
+        this.#log.error({ err: error, run: entry.run }, 'a move of a waiting run could not be stored')
+        for (const { reject } of entry.watchers) reject(new Fault('storage', undefined, { retryAfterS: RETRY_AFTER_S }))
+        entry.watchers.clear()
+        if (this.#closed) throw error
+        await new Promise((resolve) => setTimeout(resolve, STORE_RETRY_MS))
+      }
+    }
   }
 
   #forget(entry: Entry, fault: Fault): void {
