@@ -69,7 +69,7 @@ describe('the fault proxy', () => {
     client.write('x')
     await until('an echo', () => bytes().length === 1)
     proxy.cut()
-    await until('a reset', () => ending === 'ECONNRESET')
+    expect(await until('an ending', () => ending)).toBe('ECONNRESET')
     await until('both sides to be closed', () => proxy.connections === 0)
   })
 })

@@ -56,6 +56,8 @@ async function readEvents(response: IncomingMessage, watch: Watch, stallMs: numb
   const decoder = new TextDecoder()
   const parser = createParser({
     onEvent: ({ id, event = 'message', data }) => {
+      // The place of a run that waits is a notice, not an event of the run.
+      if (event === 'queued') return
       const sha = createHash('sha256').update(data).digest('hex').slice(0, 16)
       watch.events.push({ id: Number(id), event, sha, at: performance.now(), ...(event === 'message' ? {} : { data }) })
       if (event === 'done') watch.finished = true

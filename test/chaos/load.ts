@@ -1,0 +1,187 @@
+/**
+ * Clients under a fault: each submits a run, follows it with several subscribers, and begins again with the next one.
+ *
+ * A request is repeated with its `Idempotency-Key` until there is an answer. One that never got any is looked up in the
+ * end: it may have started. What comes of it all are the stories for the oracle.
+ */
+import { setMaxListeners } from 'node:events'
+import { readFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { readDiary, type Story, type Watch } from './oracle.ts'
+import { lives, type Stage } from './stage.ts'
+import { call, follow } from './subscriber.ts'
+
+export type Plan = { lines: number; everyMs: number; bytes: number; big?: number; orphan?: boolean }
+
+export type LoadOptions = {
+  stage: Stage
+  streams: number
+  /** Unique on the stage. */
+  prefix: string
+  plan: (random: () => number) => Plan
+  /** Error codes that the fault excuses. */
+  mayFail: readonly string[]
+  killsRunner: boolean
+  /** The second subscriber of each run does not read for so long. */
+  stallMs?: number
+}
+
+const CANCELLED_SHARE = 0.08
+const RUN_TIMEOUT_S = 900
+
+export const ordinaryPlan = (random: () => number): Plan => {
+  const everyMs = 60 + Math.floor(random() * 90)
+  return {
+    everyMs,
+    lines: Math.ceil((4_000 + random() * 8_000) / everyMs),
+    bytes: 100 + Math.floor(random() * 2_000),
+    ...(random() < 0.1 ? { big: 400_000 + Math.floor(random() * 1_000_000) } : {}),
+    ...(random() < 0.2 ? { orphan: true } : {}),
+  }
+}
+
+export class Load {
+  readonly stories: Story[] = []
+  /** Followed by a client while it ran; not the replays. */
+  readonly live: Watch[] = []
+  /** Answers to requests that no fault explains. */
+  readonly complaints: string[] = []
+  readonly #o: LoadOptions
+  readonly #stop = new AbortController()
+  readonly #deadline = new AbortController()
+  readonly #unanswered = new Set<string>()
+  readonly #clients: Promise<void>[]
+  #count = 0
+  #following = 0
+
+  constructor(options: LoadOptions) {
+    this.#o = options
+    for (const { signal } of [this.#stop, this.#deadline]) setMaxListeners(0, signal)
+    this.#clients = Array.from({ length: options.streams }, () => this.#client())
+  }
+
+  /** Runs that are being followed now. */
+  get following(): number {
+    return this.#following
+  }
+
+  /** No new runs; those that go on have `settleMs` to end. Then the stories are whole. */
+  async finish(settleMs: number): Promise<void> {
+    this.#stop.abort()
+    const timer = setTimeout(() => this.#deadline.abort(), settleMs)
+    await Promise.all(this.#clients)
+    await this.#findUnanswered()
+    clearTimeout(timer)
+  }
+
+  /** At once, with the stories as they are. */
+  async abandon(): Promise<void> {
+    this.#stop.abort()
+    this.#deadline.abort()
+    await Promise.all(this.#clients)
+  }
+
+  async #client(): Promise<void> {
+    // Not all in the same instant.
+    await this.#pause(Math.random() * 1_000)
+    while (!this.#stop.signal.aborted) {
+      const key = `${this.#o.prefix}-${++this.#count}`
+      const plan = this.#o.plan(Math.random)
+      const run = await this.#submit(key, plan)
+      if (run === undefined) this.#unanswered.add(key)
+      else await this.#observe(key, run, plan)
+    }
+  }
+
+  /** The run's id; undefined when the time is over before there was an answer. */
+  async #submit(key: string, plan: Plan): Promise<string | undefined> {
+    const body = { prompt: JSON.stringify({ key, ...plan }), timeout_s: RUN_TIMEOUT_S, metadata: { key } }
+    const headers = { prefer: 'respond-async', 'idempotency-key': key }
+    while (!this.#stop.signal.aborted) {
+      const answer = await call(this.#o.stage.where, 'POST', '/v1/runs', body, headers).catch((): undefined => undefined)
+      if (answer?.status === 202) return (JSON.parse(answer.body) as { id: string }).id
+      // A finished run is answered with 200 to a repeated request.
+      if (answer?.status === 200) return (JSON.parse(answer.body) as { id: string }).id
+      if (answer && answer.status < 500 && answer.status !== 429) this.complaints.push(`${key}: ${answer.status} ${answer.body.slice(0, 200)}`)
+      await this.#pause(200 + Math.random() * 400)
+    }
+    return undefined
+  }
+
+  async #observe(key: string, run: string, plan: Plan): Promise<void> {
+    this.#following++
+    const where = () => this.#o.stage.where
+    const { signal } = this.#deadline
+    const expectedMs = plan.lines * plan.everyMs
+    const watching = follow({ where, run, what: 'live', after: 0, signal })
+    const { stallMs } = this.#o
+    const second = this.#pause(stallMs === undefined ? Math.random() * expectedMs : 0).then(() =>
+      follow({ where, run, what: 'late', after: 0, signal, ...(stallMs === undefined ? {} : { stallMs }) }),
+    )
+    const cancelAsked = Math.random() < CANCELLED_SHARE
+    const cancelling = cancelAsked ? this.#cancel(run, Math.random() * expectedMs) : undefined
+    const live = await watching
+    const alive = await this.#alive(key)
+    const late = await second
+    await cancelling
+    this.live.push(live, ...(stallMs === undefined ? [late] : []))
+    const after = live.events[Math.floor(Math.random() * live.events.length)]?.id ?? 0
+    const part = await this.#replay(run, 'part of a replay', after)
+    const whole = await this.#replay(run, 'replay', 0)
+    await this.#tell(key, run, [live, late, part, whole], cancelAsked, alive)
+    this.#following--
+  }
+
+  #replay(run: string, what: string, after: number): Promise<Watch> {
+    return follow({ where: () => this.#o.stage.direct, run, what, after, signal: this.#deadline.signal })
+  }
+
+  async #cancel(run: string, afterMs: number): Promise<void> {
+    await this.#pause(afterMs)
+    while (!this.#deadline.signal.aborted) {
+      const answer = await call(this.#o.stage.where, 'POST', `/v1/runs/${run}/cancel`).catch((): undefined => undefined)
+      if (answer && answer.status < 500) return
+      await sleep(300)
+    }
+  }
+
+  async #alive(key: string): Promise<number[]> {
+    const { pids } = readDiary(await this.#diary(key))
+    const alive = await Promise.all(pids.map(lives))
+    return pids.filter((_pid, i) => alive[i])
+  }
+
+  /** Requests without an answer: their runs are in the list, by the key in their metadata, or never were. */
+  async #findUnanswered(): Promise<void> {
+    if (this.#unanswered.size === 0) return
+    const runs = new Map<string, string>()
+    for (let before = ''; ; ) {
+      const { body } = await this.#o.stage.ask(`/v1/runs?limit=100${before && `&before=${before}`}`)
+      const { data, next } = JSON.parse(body) as { data: { id: string; metadata: { key?: string } | null }[]; next: string | null }
+      for (const { id, metadata } of data) if (metadata?.key !== undefined) runs.set(metadata.key, id)
+      if (next === null) break
+      before = next
+    }
+    const all = [...this.#unanswered].map(async (key) => {
+      const run = runs.get(key)
+      await this.#tell(key, run, run === undefined ? [] : [await this.#replay(run, 'replay', 0)], false)
+    })
+    await Promise.all(all)
+  }
+
+  async #tell(key: string, run: string | undefined, watches: Watch[], cancelAsked: boolean, alive: number[] = []): Promise<void> {
+    const { mayFail, killsRunner } = this.#o
+    // Read at the end, when nothing is added any more.
+    const diary = readDiary(await this.#diary(key))
+    this.stories.push({ key, run, watches, diary, cancelAsked, alive, mayFail, readerDied: killsRunner })
+  }
+
+  #diary(key: string): Promise<string> {
+    return readFile(join(this.#o.stage.diaries, `${key}.log`), 'utf8').catch(() => '')
+  }
+
+  async #pause(ms: number): Promise<void> {
+    await sleep(ms, undefined, { signal: this.#stop.signal }).catch(() => undefined)
+  }
+}

@@ -1,0 +1,214 @@
+/**
+ * The built product on a stage of its own: a router and runners as separate processes, a bad network between all of
+ * them, and the fake CLI. Everything lives below one temporary folder and on loopback.
+ *
+ * Faults are what others do with it. It kills only what it started: its children by their handle, and CLIs by the
+ * environment that only this stage gave them.
+ */
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { FaultProxy } from './fault-proxy.ts'
+import { ROOT, start, type Started } from './processes.ts'
+import { call, type Answer, type Where } from './subscriber.ts'
+
+const FAKE_CLAUDE = join(ROOT, 'test/chaos/fake-claude.mjs')
+const KEY = 'sk-chaos-not-a-key'
+
+export type StageOptions = { runners: number; slots: number; env?: ((runner: Pick<Runner, 'dataDir'>) => Record<string, string>) | undefined }
+
+export interface Runner {
+  readonly name: string
+  readonly id: string
+  readonly dataDir: string
+  /** The network between it and the router. */
+  readonly network: FaultProxy
+  process: Started
+}
+
+export class Stage {
+  readonly dir: string
+  readonly diaries: string
+  readonly runners: Runner[] = []
+  /** The network between the clients and the router. */
+  network!: FaultProxy
+  router!: Started
+  #port = 0
+  #token = ''
+  #adminToken = ''
+  readonly #options: StageOptions
+
+  private constructor(dir: string, options: StageOptions) {
+    this.dir = dir
+    this.diaries = join(dir, 'diaries')
+    this.#options = options
+  }
+
+  static async open(options: StageOptions, signal: AbortSignal): Promise<Stage> {
+    const stage = new Stage(await mkdtemp(join(tmpdir(), 'runyard-chaos-')), options)
+    try {
+      await mkdir(stage.diaries)
+      await stage.startRouter()
+      stage.network = await FaultProxy.start(() => stage.#port)
+      for (let n = 1; n <= options.runners; n++) {
+        signal.throwIfAborted()
+        await stage.#addRunner(`runner-${n}`)
+      }
+      return stage
+    } catch (error) {
+      await stage.close(false)
+      throw error
+    }
+  }
+
+  /** Clients come through the network. */
+  get where(): Where {
+    return { port: this.network.port, token: this.#token }
+  }
+
+  /** Straight to the router, for the questions of the stage itself. */
+  get direct(): Where {
+    return { port: this.#port, token: this.#token }
+  }
+
+  get databaseFile(): string {
+    return join(this.dir, 'router', 'runyard.db')
+  }
+
+  ask(path: string): Promise<Answer> {
+    return call(this.direct, 'GET', path)
+  }
+
+  /** Also after its end, on the same data and port. */
+  async startRouter(): Promise<void> {
+    const args = ['router', '--json', `--port=${this.#port}`, `--data-dir=${join(this.dir, 'router')}`]
+    this.router = await start('router', args, this.#env(), this.dir)
+    const ready = await this.router.ready
+    this.#port = Number(new URL(ready['url']!).port)
+    this.#token = ready['token']!
+    this.#adminToken = ready['admin_token']!
+  }
+
+  async startRunner(runner: Omit<Runner, 'process'>, dataDir = runner.dataDir): Promise<Started> {
+    const args = ['runner', 'start', '--json', `--data-dir=${dataDir}`, `--workspace=${join(this.dir, 'work')}`, `--claude=${FAKE_CLAUDE}`]
+    const more = this.#options.env?.(runner) ?? {}
+    const started = await start(runner.name, args, this.#env({ ANTHROPIC_API_KEY: KEY, CHAOS_LOG: this.diaries, ...more }), this.dir)
+    await started.ready
+    return started
+  }
+
+  /** Ids of the runners that the router takes for connected. */
+  async online(): Promise<string[]> {
+    const { data } = JSON.parse((await this.ask('/v1/runners')).body) as { data: { id: string; status: string }[] }
+    return data.filter(({ status }) => status !== 'offline').map(({ id }) => id)
+  }
+
+  async untilOnline(runner: Runner, online = true, timeoutMs = 60_000): Promise<void> {
+    const deadline = performance.now() + timeoutMs
+    for (;;) {
+      const ids = await this.online().catch((): undefined => undefined)
+      if (ids && ids.includes(runner.id) === online) return
+      if (performance.now() > deadline) throw new Error(`${runner.name} is not ${online ? 'back' : 'found dead'} after ${timeoutMs} ms`)
+      await sleep(25)
+    }
+  }
+
+  /** Pids of the CLIs that have their prompt, and of what they started, as far as they live. */
+  async clis(): Promise<number[]> {
+    const marked = await processesWith(`CHAOS_LOG=${this.diaries}`)
+    const runners = new Set(this.runners.map(({ process }) => process.pid))
+    return marked.filter(({ pid, command }) => !runners.has(pid) && !command.includes('runner start')).map(({ pid }) => pid)
+  }
+
+  async spoolFiles(): Promise<string[]> {
+    return this.#inRunners('spool')
+  }
+
+  async runFolders(): Promise<string[]> {
+    return this.#inRunners('runs')
+  }
+
+  /** Ends everything as an owner would, and says what did not end as it should. */
+  async shutDown(): Promise<string[]> {
+    const started = [...this.runners.map(({ process }) => process), this.router]
+    const wrong = await Promise.all(
+      started.map(async (process) => {
+        const code = await process.stop('SIGTERM', 12_000)
+        return code === 0 ? [] : [`${process.name} ended with ${code ?? 'SIGKILL after 12 s'}`]
+      }),
+    )
+    return wrong.flat()
+  }
+
+  /** `keep`: logs and diaries stay for a look. */
+  async close(keep: boolean): Promise<void> {
+    for (const { process } of this.runners) await process.stop('SIGKILL')
+    await (this.router as Started | undefined)?.stop('SIGKILL')
+    for (const { pid } of await processesWith(`CHAOS_LOG=${this.diaries}`)) kill(pid)
+    for (const { network } of this.runners) await network.close()
+    await (this.network as FaultProxy | undefined)?.close()
+    if (!keep) await rm(this.dir, { recursive: true, force: true, maxRetries: 5 })
+  }
+
+  async #addRunner(name: string): Promise<void> {
+    const made = await call({ port: this.#port, token: this.#adminToken }, 'POST', '/admin/v1/enrolment-tokens', {})
+    const { token } = JSON.parse(made.body) as { token: string }
+    const dataDir = join(this.dir, name)
+    const network = await FaultProxy.start(() => this.#port)
+    const url = `http://127.0.0.1:${network.port}`
+    const args = ['runner', 'enroll', '--json', `--url=${url}`, `--token=${token}`, `--name=${name}`, `--data-dir=${dataDir}`, `--claude=${FAKE_CLAUDE}`]
+    const enrolled = await (await start(`${name}-enroll`, args, this.#env(), this.dir)).ready
+    await writeFile(join(dataDir, 'runner', 'runner.toml'), `slots = ${this.#options.slots}\nenv_allow = ["CHAOS_LOG"]\n`)
+    const enlisted = { name, id: enrolled['runner_id']!, dataDir, network }
+    const runner: Runner = { ...enlisted, process: await this.startRunner(enlisted) }
+    this.runners.push(runner)
+    await this.untilOnline(runner)
+  }
+
+  #env(more: Record<string, string> = {}): Record<string, string> {
+    return { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: this.dir, TMPDIR: this.dir, ...more }
+  }
+
+  async #inRunners(folder: string): Promise<string[]> {
+    const found = await Promise.all(
+      this.runners.map(async ({ name, dataDir }) => {
+        const names = await readdir(join(dataDir, 'runner', folder)).catch((): string[] => [])
+        return names.map((file) => `${name}/${file}`)
+      }),
+    )
+    return found.flat()
+  }
+}
+
+/** Processes whose environment or command line holds `needle`. */
+export async function processesWith(needle: string): Promise<{ pid: number; command: string }[]> {
+  const pids = (await readdir('/proc')).map(Number).filter((pid) => pid > 0 && pid !== process.pid)
+  const rows = await Promise.all(
+    pids.map(async (pid) => {
+      const read = (file: string) => readFile(`/proc/${pid}/${file}`, 'latin1').catch(() => '')
+      const [environ, command] = await Promise.all([read('environ'), read('cmdline')])
+      return environ.includes(needle) || command.includes(needle) ? [{ pid, command: command.replaceAll('\0', ' ') }] : []
+    }),
+  )
+  return rows.flat()
+}
+
+export async function residentMiB(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'latin1').catch(() => '')
+  return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024
+}
+
+/** Alive, and more than a zombie. */
+export async function lives(pid: number): Promise<boolean> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')
+  return stat !== '' && !'ZX'.includes(stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3))
+}
+
+export function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL')
+  } catch {
+    // It is gone.
+  }
+}
