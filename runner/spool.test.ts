@@ -85,7 +85,7 @@ describe('a spool', () => {
           expect(spool.hasExit).toBe(true)
         })
       }),
-      { numRuns: 300 },
+      { numRuns: 200 },
     )
   })
 
@@ -104,7 +104,7 @@ describe('a spool', () => {
           expect(spool.torn).toBe(true)
         })
       }),
-      { numRuns: 300 },
+      { numRuns: 200 },
     )
   })
 
