@@ -1,5 +1,5 @@
 /** One run as its RunnerCore keeps it, from the offer to the durable ending. */
-import { START_BY_MS } from '../../shared/limits.ts'
+import { GRACE_MS, LEASE_MS, START_BY_MS } from '../../shared/limits.ts'
 import type { RestoredRun } from './effects.ts'
 import { Intake } from './intake.ts'
 
@@ -20,6 +20,8 @@ export type LiveRun = {
   overdueSince: number | undefined
 }
 
+/** How long a connected runner may take to confirm a cancel; its own ladder is over in 6 s, the sweep included in 10. */
+export const CANCEL_CONFIRM_MS = 30_000
 /** The runner's own timeout, its cancel ladder and the way of its events come first. */
 export const BACKSTOP_MS = 60_000
 
@@ -59,4 +61,22 @@ export function restoredRun(r: RestoredRun, now: number): LiveRun {
 /** The runner may have been told to go, and the ending is not being written yet. */
 export function isStarted(run: LiveRun): boolean {
   return run.phase === 'leased' || run.phase === 'running'
+}
+
+export type Due = { what: 'void' } | { what: 'lost'; why: string } | { what: 'overdue' }
+
+/** What time alone decides about a run. `offlineSince`: since when its runner has no connection, undefined if it has one. */
+export function whatIsDue(run: LiveRun, offlineSince: number | undefined, now: number): Due | undefined {
+  if (run.phase === 'offered') return run.offer && now >= run.offer.startBy ? { what: 'void' } : undefined
+  if (!isStarted(run)) return undefined
+  const lost = (why: string): Due => ({ what: 'lost', why })
+  if (offlineSince !== undefined) {
+    return now - Math.max(offlineSince, run.heardAt) >= GRACE_MS ? lost('the runner was away for too long') : undefined
+  }
+  const askedAt = run.cancel?.sentAt ?? run.overdueSince
+  if (askedAt !== undefined && now - Math.max(askedAt, run.progressAt) >= CANCEL_CONFIRM_MS) {
+    return lost(run.cancel ? 'the runner did not confirm that the run is cancelled' : 'the runner did not end the run at its timeout')
+  }
+  if (now - run.heardAt >= LEASE_MS + GRACE_MS) return lost('the runner no longer speaks of this run')
+  return run.overdueSince === undefined && now >= run.deadlineAt ? { what: 'overdue' } : undefined
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { CoreRig, RUN, SPEC } from '../../test/kit/core.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import { BACKSTOP_MS } from './live-run.ts'
-import { CANCEL_CONFIRM_MS } from './runner-core.ts'
+import { CANCEL_CONFIRM_MS } from './live-run.ts'
 
 const DEADLINE_MS = SPEC.timeout_s * 1_000 + BACKSTOP_MS
 const CANCELLED: ExitMark = { kind: 'exit', code: null, signal: 'SIGKILL', reason: 'cancelled', duration_ms: 1 }
@@ -65,7 +65,7 @@ describe('a run that had the go and was not started', () => {
     rig.lease()
     const effects = rig.core.message(1, { t: 'mark', run: RUN, fence: 1, seq: 1, mark: NOT_STARTED }, 0)
     expect(effects).toEqual([{ do: 'requeue', run: RUN, fence: 1 }])
-    expect(rig.core.requeued(RUN, 1)).toEqual([{ do: 'send', message: { t: 'forget', run: RUN, fence: 1 } }])
+    expect(rig.core.requeued(RUN, 1)[0]).toEqual({ do: 'send', message: { t: 'forget', run: RUN, fence: 1 } })
     expect(rig.core.knows(RUN)).toBe(false)
   })
 

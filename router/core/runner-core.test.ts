@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest'
 import { CoreRig, EXIT, OTHER, RUN, SPEC, STARTED } from '../../test/kit/core.ts'
 import { CLOSE } from '../../shared/frames.ts'
 import { DEAD_MS, GRACE_MS, LEASE_MS, START_BY_MS } from '../../shared/limits.ts'
-import { CANCEL_CONFIRM_MS } from './runner-core.ts'
+import { CANCEL_CONFIRM_MS } from './live-run.ts'
 
 function connected(): CoreRig {
   const rig = new CoreRig()

@@ -7,19 +7,17 @@
  */
 import type { EventFrame } from '../../shared/event-frames.ts'
 import type { FaultCode } from '../../shared/faults.ts'
-import { CLOSE, type Hello, type Resume, type ToRouter } from '../../shared/frames.ts'
-import { DEAD_MS, GRACE_MS, HELLO_MS, LEASE_MS, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'
+import { CLOSE, type Hello, type ToRouter } from '../../shared/frames.ts'
+import { DEAD_MS, HELLO_MS, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'
 import type { Mark } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
-import { fellShort, leaseOf, loss, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
-import { isStarted, offeredRun, restoredRun, type LiveRun } from './live-run.ts'
+import { leaseOf, loss, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
+import { isStarted, offeredRun, restoredRun, whatIsDue, type LiveRun } from './live-run.ts'
+import { reconcile } from './reconcile.ts'
 import { endingOf } from './run-state.ts'
 
 export type { Append, Effect, RestoredRun } from './effects.ts'
-
-/** How long a connected runner may take to confirm a cancel; its own ladder is over in 6 s, the sweep included in 10. */
-export const CANCEL_CONFIRM_MS = 30_000
 
 type Link = { readonly conn: number; readonly openedAt: number; heardAt: number; hello: Hello | undefined; draining: boolean }
 
@@ -88,39 +86,23 @@ export class RunnerCore {
     const link = this.#link
     if (link?.conn !== conn) return []
     if (link.hello) return [this.#malformed(conn, 'a second hello')]
-    if (hello.proto[0] > PROTO_MAX || hello.proto[1] < PROTO_MIN) {
-      return [{ do: 'close', conn, code: CLOSE.version, reason: `protocol ${PROTO_MIN} to ${PROTO_MAX} is supported` }]
-    }
+    const [oldest, newest] = hello.proto
+    if (oldest > PROTO_MAX || newest < PROTO_MIN) return [{ do: 'close', conn, code: CLOSE.version, reason: `protocol ${PROTO_MIN} to ${PROTO_MAX} is supported` }]
     link.hello = hello
     link.heardAt = now
-    const resume: Resume[] = []
-    const after: Effect[] = []
-    const held = new Set<LiveRun>()
-    for (const theirs of hello.runs) {
-      const { run, fence } = theirs
-      const ours = this.#find(theirs)
-      const short = ours !== undefined && isStarted(ours) && fellShort(theirs, ours.intake.durable)
-      if (!ours || ours.phase === 'offered' || short) {
-        resume.push({ run, fence, ack: 0, part: 0, do: 'revoke' })
-        if (short) after.push(...this.#lose(ours, 'the runner lost events that it had sent already'))
-        continue
-      }
-      const { seq, part } = ours.intake.durable
-      resume.push({ run, fence, ack: seq, part, do: 'continue' })
-      held.add(ours)
-      ours.heardAt = now
-      if (!isStarted(ours)) continue
-      after.push(leaseOf([ours], `hello-${this.#epoch + 1}`))
-      if (ours.cancel) after.push(this.#sendCancel(ours, now))
-    }
-    for (const ours of this.#live.values()) {
-      // Without a lease nothing has started, so an offer that was cut off is simply void.
-      if (ours.phase === 'offered') after.push(...this.#refuse(ours, 'start_by', 'the runner lost its connection before it answered the offer'))
-      // It lists every run it has anything of, so a run that is missing is gone with its disk.
-      else if (!held.has(ours) && isStarted(ours)) after.push(...this.#lose(ours, 'the runner came back without this run'))
-    }
+    const { resume, kept, lost, void: cutOff } = reconcile(this.#live, hello.runs)
     this.#epoch++
-    return [welcome(Math.min(PROTO_MAX, hello.proto[1]), this.#epoch, resume), ...after]
+    const effects: Effect[] = [welcome(Math.min(PROTO_MAX, newest), this.#epoch, resume)]
+    for (const run of kept) {
+      run.heardAt = now
+      if (!isStarted(run)) continue
+      effects.push(leaseOf([run], `hello-${this.#epoch}`))
+      if (run.cancel) effects.push(this.#sendCancel(run, now))
+      else if (run.overdueSince !== undefined) effects.push(this.#cancelMessage(run, 'kill'))
+    }
+    for (const { run, why } of lost) effects.push(...this.#lose(run, why))
+    for (const run of cutOff) effects.push(...this.#refuse(run, 'start_by', 'the runner lost its connection before it answered the offer'))
+    return effects
   }
 
   message(conn: number, message: Exclude<ToRouter, { t: 'hello' } | { t: 'refresh' }>, now: number): Effect[] {
@@ -214,19 +196,13 @@ export class RunnerCore {
   }
 
   /** The run waits again; what this runner still has of it is void. */
-  requeued(runId: string, fence: number): Effect[] {
-    const run = this.#find({ run: runId, fence })
-    if (!run) return []
-    this.#live.delete(run.run)
-    return this.#link?.hello ? [{ do: 'send', message: { t: 'forget', run: run.run, fence } }] : []
+  requeued(run: string, fence: number): Effect[] {
+    return this.#letGo({ run, fence }, 'forget')
   }
 
   /** The row was not ours any more: another writer holds a higher fence, or the run has ended. */
-  fencedOut(runId: string, fence: number): Effect[] {
-    const run = this.#find({ run: runId, fence })
-    if (!run) return []
-    this.#live.delete(run.run)
-    return [revoke(run), { do: 'wake', run: run.run }]
+  fencedOut(run: string, fence: number): Effect[] {
+    return this.#letGo({ run, fence }, 'revoke')
   }
 
   /** The log could not write: nothing is acknowledged, and the runner sends it all again on its next connection. */
@@ -260,22 +236,15 @@ export class RunnerCore {
       effects.push({ do: 'close', conn: link.conn, code: CLOSE.liveness, reason: 'silent for too long' })
       this.#dropLink(now)
     }
-    const connected = this.#link?.hello !== undefined
+    const offlineSince = this.#link?.hello ? undefined : this.#offlineSince
     for (const run of this.#live.values()) {
-      if (run.phase === 'ending' || run.phase === 'leasing') continue
-      if (run.phase === 'offered') {
-        if (run.offer && now >= run.offer.startBy) effects.push(...this.#refuse(run, 'start_by', 'the runner did not answer the offer in time'), revoke(run))
-      } else if (!connected) {
-        if (now - Math.max(this.#offlineSince, run.heardAt) >= GRACE_MS) effects.push(...this.#lose(run, 'the runner was away for too long'))
-      } else if (run.cancel?.sentAt !== undefined && now - Math.max(run.cancel.sentAt, run.progressAt) >= CANCEL_CONFIRM_MS) {
-        effects.push(...this.#lose(run, 'the runner did not confirm that the run is cancelled'))
-      } else if (run.overdueSince !== undefined && now - Math.max(run.overdueSince, run.progressAt) >= CANCEL_CONFIRM_MS) {
-        effects.push(...this.#lose(run, 'the runner did not end the run at its timeout'))
-      } else if (run.overdueSince === undefined && now >= run.deadlineAt) {
+      const due = whatIsDue(run, offlineSince, now)
+      if (due === undefined) continue
+      if (due.what === 'void') effects.push(...this.#refuse(run, 'start_by', 'the runner did not answer the offer in time'), revoke(run))
+      else if (due.what === 'lost') effects.push(...this.#lose(run, due.why))
+      else {
         run.overdueSince = now
         effects.push(this.#cancelMessage(run, 'kill'))
-      } else if (now - run.heardAt >= LEASE_MS + GRACE_MS) {
-        effects.push(...this.#lose(run, 'the runner no longer speaks of this run'))
       }
     }
     return effects
@@ -330,6 +299,12 @@ export class RunnerCore {
   /** Behind an ending that is being written there is nothing more to keep; before the lease there can be nothing. */
   #outsideLife(conn: number, run: LiveRun): Effect[] {
     return run.phase === 'ending' ? [] : [this.#malformed(conn, `events of ${run.run} before its lease`)]
+  }
+
+  #letGo(ref: { run: string; fence: number }, t: 'forget' | 'revoke'): Effect[] {
+    if (!this.#find(ref)) return []
+    this.#live.delete(ref.run)
+    return [{ do: 'send', message: { t, ...ref } }, { do: 'wake', run: ref.run }]
   }
 
   #refuse(run: LiveRun, code: FaultCode, message: string): Effect[] {

@@ -34,7 +34,10 @@ export class Attendance {
       if (left > 0) this.#present.set(ref.run, left)
       else {
         this.#present.delete(ref.run)
-        this.#events.patienceMs(ref).then((ms) => ms !== undefined && this.unwatched(ref, ms), this.#events.failed)
+        this.#events.patienceMs(ref).then(
+          (ms) => ms !== undefined && this.unwatched(ref, ms),
+          (error: unknown) => this.#events.failed(error),
+        )
       }
     }
   }
@@ -45,7 +48,7 @@ export class Attendance {
     clearTimeout(this.#timers.get(ref.run))
     const timer = setTimeout(() => {
       this.#timers.delete(ref.run)
-      if (!this.#closed && !this.#present.has(ref.run)) this.#events.abandoned(ref).catch(this.#events.failed)
+      if (!this.#closed && !this.#present.has(ref.run)) this.#events.abandoned(ref).catch((error: unknown) => this.#events.failed(error))
     }, ms)
     timer.unref()
     this.#timers.set(ref.run, timer)

@@ -7,12 +7,13 @@
 import type { Context } from 'hono'
 import type { EventFrame } from '../../shared/event-frames.ts'
 import { Fault } from '../../shared/faults.ts'
-import type { AckEntry, Hello, ToRouter } from '../../shared/frames.ts'
+import type { Hello, ToRouter } from '../../shared/frames.ts'
 import { RunnerCore, type Append, type Effect, type RestoredRun } from '../core/runner-core.ts'
 import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import type { QueuedRow } from '../store/runs.ts'
 import { isLast } from '../engine/stream.ts'
+import { Acks } from './acks.ts'
 import type { Attendance } from './attendance.ts'
 import type { GroupCommitLog } from './event-log.ts'
 import type { RunnerSocket } from './runner-socket.ts'
@@ -22,7 +23,7 @@ const TICK_MS = 1_000
 /** What one subscriber holds in memory at a time. */
 const PAGE_BYTES = 64 * 1024
 
-type Seat = { readonly who: RunnerIdentity; readonly core: RunnerCore; socket: RunnerSocket | undefined; restored: Promise<void> | undefined }
+type Seat = { readonly who: RunnerIdentity; readonly core: RunnerCore; readonly acks: Acks; socket: RunnerSocket | undefined; restored: Promise<void> | undefined }
 type Pending = { resolve: () => void; reject: (fault: Fault) => void }
 type Accept = (c: Context, who: RunnerIdentity, hub: NodeHub) => Promise<Response>
 
@@ -36,7 +37,6 @@ export class NodeHub implements RunnerHub {
   readonly #pending = new Map<string, Pending>()
   readonly #wakeups = new Wakeups()
   readonly #attendance: Attendance
-  readonly #acks = new Map<Seat, AckEntry[]>()
   readonly #ticker: NodeJS.Timeout
   readonly #closing = new AbortController()
   /** Set by the waiting line: a slot may have come free, and a run that never started may wait again. */
@@ -219,7 +219,8 @@ export class NodeHub implements RunnerHub {
   #seat(who: RunnerIdentity): Seat {
     let seat = this.#seats.get(who.runner)
     if (!seat) {
-      seat = { who, core: new RunnerCore(now()), socket: undefined, restored: undefined }
+      const made: Seat = { who, core: new RunnerCore(now()), acks: new Acks((a) => made.socket?.send({ t: 'ack', a })), socket: undefined, restored: undefined }
+      seat = made
       this.#seats.set(who.runner, seat)
     }
     return seat
@@ -257,7 +258,7 @@ export class NodeHub implements RunnerHub {
           this.#append(seat, effect.append)
           break
         case 'ack':
-          this.#ack(seat, effect.entry)
+          seat.acks.add(effect.entry)
           break
         case 'accepted':
           this.#platform.background(this.#lease(seat, effect))
@@ -290,23 +291,6 @@ export class NodeHub implements RunnerHub {
         this.#perform(seat, seat.core.storageFailed(now()))
       },
     )
-  }
-
-  /** One ack message for all the runs of a commit. */
-  #ack(seat: Seat, entry: AckEntry): void {
-    const waiting = this.#acks.get(seat)
-    if (waiting) {
-      const same = waiting.findIndex(([run]) => run === entry[0])
-      if (same >= 0) waiting[same] = entry
-      else waiting.push(entry)
-      return
-    }
-    this.#acks.set(seat, [entry])
-    queueMicrotask(() => {
-      const a = this.#acks.get(seat)
-      this.#acks.delete(seat)
-      if (a) seat.socket?.send({ t: 'ack', a })
-    })
   }
 
   async #lease(seat: Seat, { run, fence, cwd }: { run: string; fence: number; cwd: string }): Promise<void> {

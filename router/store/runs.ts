@@ -11,8 +11,18 @@ import { IDEMPOTENCY_TTL_MS, type Claim } from './idempotency.ts'
 
 export type RunRow = typeof runs.$inferSelect
 
-const { id, fence, tenant, session, pool, labels, bound, priority, queueUntil, createdAt } = runs
-const QUEUED = { id, fence, tenant, session, pool, labels, bound, priority, queueUntil, createdAt }
+const QUEUED = {
+  id: runs.id,
+  fence: runs.fence,
+  tenant: runs.tenant,
+  session: runs.session,
+  pool: runs.pool,
+  labels: runs.labels,
+  bound: runs.bound,
+  priority: runs.priority,
+  queueUntil: runs.queueUntil,
+  createdAt: runs.createdAt,
+}
 /** What the waiting line needs to know of a run. */
 export type QueuedRow = Pick<RunRow, keyof typeof QUEUED>
 
@@ -29,7 +39,8 @@ const sessionIsFree = (session: unknown) => sql`NOT EXISTS (
  * Writes the row: `offered` to `runner`, or `queued`. With a claim, only if its key is free, in the same commit.
  * False: the key is taken, or (when offered) the session has a turn in progress.
  */
-export async function insertRun({ db, batch }: Store, run: NewRun, runner: string | undefined, claim: Claim | undefined): Promise<boolean> {
+export async function insertRun(store: Store, run: NewRun, runner: string | undefined, claim: Claim | undefined): Promise<boolean> {
+  const { db } = store
   const { id, tenant, session } = run
   const state = runner === undefined ? 'queued' : 'offered'
   const mine = claim
@@ -48,7 +59,7 @@ export async function insertRun({ db, batch }: Store, run: NewRun, runner: strin
     INSERT INTO ${idempotency} (tenant, key, hash, run, expires_at)
     SELECT ${tenant}, ${claim.key}, ${claim.hash}, ${id}, ${run.createdAt + IDEMPOTENCY_TTL_MS} WHERE ${free}
     ON CONFLICT (tenant, key) DO NOTHING`)
-  const results = await batch([claimed, insert] as Statement[])
+  const results = await store.batch([claimed, insert] as Statement[])
   return (results[1] as unknown[]).length === 1
 }
 
@@ -81,10 +92,11 @@ export async function returnToQueue(db: Db, run: string, atFence: number, from: 
 }
 
 /** A run that was answered with a fault leaves nothing behind, and its key is free again. */
-export async function dropRefused({ db, batch }: Store, run: string, atFence: number): Promise<void> {
+export async function dropRefused(store: Store, run: string, atFence: number): Promise<void> {
+  const { db } = store
   const dropped = db.delete(runs).where(and(eq(runs.id, run), eq(runs.fence, atFence), inArray(runs.state, ['queued', 'offered'])))
   const freed = db.delete(idempotency).where(and(eq(idempotency.run, run), sql`NOT EXISTS (SELECT 1 FROM ${runs} WHERE ${runs.id} = ${run})`))
-  await batch([dropped, freed])
+  await store.batch([dropped, freed])
 }
 
 /** The waiting line as the database has it, after a restart. What was only offered has not started, so it waits again. */

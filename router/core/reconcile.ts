@@ -1,0 +1,36 @@
+/** What a runner brings back, held against what it should have: who goes on, who is lost, who is none of its business. */
+import type { HeldRun, Resume } from '../../shared/frames.ts'
+import { fellShort } from './effects.ts'
+import { isStarted, type LiveRun } from './live-run.ts'
+
+export type Reconciled = {
+  readonly resume: Resume[]
+  readonly kept: LiveRun[]
+  readonly lost: { run: LiveRun; why: string }[]
+  /** Offers that were cut off: without a lease nothing has started. */
+  readonly void: LiveRun[]
+}
+
+/** `held` lists every run of which the runner has anything, so one that is missing is gone with its disk. */
+export function reconcile(live: ReadonlyMap<string, LiveRun>, held: readonly HeldRun[]): Reconciled {
+  const result: Reconciled = { resume: [], kept: [], lost: [], void: [...live.values()].filter((r) => r.phase === 'offered') }
+  for (const theirs of held) {
+    const { run, fence } = theirs
+    const ours = live.get(run)
+    const known = ours?.fence === fence && ours.phase !== 'offered' ? ours : undefined
+    const short = known && isStarted(known) && fellShort(theirs, known.intake.durable)
+    if (known && !short) {
+      const { seq, part } = known.intake.durable
+      result.resume.push({ run, fence, ack: seq, part, do: 'continue' })
+      result.kept.push(known)
+    } else {
+      result.resume.push({ run, fence, ack: 0, part: 0, do: 'revoke' })
+      if (known) result.lost.push({ run: known, why: 'the runner lost events that it had sent already' })
+    }
+  }
+  const accounted = new Set([...result.kept, ...result.lost.map((l) => l.run)])
+  for (const run of live.values()) {
+    if (isStarted(run) && !accounted.has(run)) result.lost.push({ run, why: 'the runner came back without this run' })
+  }
+  return result
+}
