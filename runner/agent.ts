@@ -85,12 +85,13 @@ export class Agent {
       }
       const killed = await this.#o.sweep(spool.intent.marker)
       if (!spool.hasExit) {
-        if (spool.torn && spool.hasStarted) spool.mark({ kind: 'gap', reason: 'spool_lost', from: spool.last + 1, to: null })
+        // What the CLI printed and the earlier process could not keep, or had no time to read, only that process knew.
+        if (spool.hasStarted) spool.mark({ kind: 'gap', reason: 'spool_lost', from: spool.last + 1, to: null })
         const reason = spool.hasStarted ? 'runner_restarted' : 'not_started'
         spool.mark({ kind: 'exit', code: null, signal: null, reason, duration_ms: 0 })
         await spool.sync()
       }
-      this.#o.log('a run of an earlier process was taken up', { run: spool.intent.run, killed, started: spool.hasStarted })
+      this.#o.log('a run of an earlier process was taken up', { run: spool.intent.run, killed, started: spool.hasStarted, torn: spool.torn })
       this.#runs.set(key(spool.intent), this.#hold(spool))
     }
     this.#tickStop = this.#o.clock.after(TICK_MS, () => this.#tick())
