@@ -9,8 +9,7 @@ import type * as schema from '../drizzle/schema.ts'
 import type { LocalProvider } from '../shared/frames.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import type { Keys } from './guard/keys.ts'
-import type { Claim } from './store/idempotency.ts'
-import type { NewRun } from './store/runs.ts'
+import type { Candidate } from './core/placement.ts'
 
 export type Db = BaseSQLiteDatabase<'async', unknown, typeof schema>
 export type Statement = BatchItem<'sqlite'>
@@ -48,14 +47,8 @@ export interface EventChunk {
   readonly bytes: Uint8Array
 }
 
-/** A runner that is connected now. `slots` and `busy` are hints: only the runner itself admits. */
-export interface OnlineRunner {
-  readonly id: string
-  readonly pool: string
-  readonly labels: Readonly<Record<string, string>>
-  readonly slots: number
-  readonly busy: number
-  readonly draining: boolean
+/** A runner that is connected now. `slots` and `busy` are hints: only the runner's own core admits. */
+export interface OnlineRunner extends Candidate {
   readonly provider: LocalProvider | null
   readonly cliVersion: string | null
   readonly agentVersion: string
@@ -75,6 +68,21 @@ export interface RunnerHub {
   online(tenant: string): Promise<OnlineRunner[]>
   /** Over all tenants, for health checks: numbers only. */
   load(): Promise<{ runners: number; slots: number; busy: number; cliVersion: string | null }>
+}
+
+export type RunRow = typeof schema.runs.$inferSelect
+
+/** A run as it is submitted: everything that its row holds from the start. */
+export type NewRun = Pick<
+  RunRow,
+  'id' | 'tenant' | 'subject' | 'session' | 'pool' | 'labels' | 'bound' | 'priority' | 'queueUntil' | 'timeoutS' | 'onDisconnectMs' | 'model' | 'metadata' | 'createdAt'
+> & { readonly spec: RunSpec }
+
+/** An `Idempotency-Key` and what was asked with it. */
+export interface Claim {
+  readonly key: string
+  /** SHA-256 of the parsed body, in hex. */
+  readonly hash: string
 }
 
 /**

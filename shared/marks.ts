@@ -45,16 +45,7 @@ export const RunErrorCode = z.enum([
   'max_output_tokens',
   'structured_output',
   'cli_error',
-  'cancelled',
-  'timeout',
-  'crashed',
-  'spool_full',
-  'not_started',
-  'runner_restarted',
-  'runner_stopped',
-  'queue_timeout',
-  'rejected',
-  'lost',
+  ...ExitReason.exclude(['completed']).options,
 ])
 export type RunErrorCode = z.infer<typeof RunErrorCode>
 

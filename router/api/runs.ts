@@ -12,8 +12,8 @@ import { eventStream, untilEnded } from '../engine/stream.ts'
 import { submit } from '../engine/submit.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
-import type { AppEnv, RunRef } from '../ports.ts'
-import { findRun, listRuns, type RunRow } from '../store/runs.ts'
+import type { AppEnv, RunRef, RunRow } from '../ports.ts'
+import { findRun, listRuns } from '../store/runs.ts'
 import { ListQuery, notFound, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })

@@ -55,7 +55,7 @@ export class RunnerCore {
     return this.#live.has(run)
   }
 
-  /** LiveRun runs as the database has them: what a restarted router must expect its runner to bring back. */
+  /** Live runs as the database has them: what a restarted router must expect its runner to bring back. */
   restore(runs: readonly RestoredRun[], now: number): void {
     for (const r of runs) {
       if (!this.#live.has(r.run)) this.#live.set(r.run, restoredRun(r, now))

@@ -1,6 +1,6 @@
 /** The `Idempotency-Key` of a request and the hash of its body, so that a second attempt finds the first one's run. */
 import { Fault } from '../../shared/faults.ts'
-import type { Claim } from '../store/idempotency.ts'
+import type { Claim } from '../ports.ts'
 
 /** `body` is the parsed one: white space and the order of keys do not make another request. Undefined without a key. */
 export async function claimOf(key: string | undefined, body: unknown): Promise<Claim | undefined> {

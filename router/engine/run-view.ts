@@ -1,8 +1,7 @@
 /** A run as clients see it. The row of an ended run never changes, so neither does this. */
-import type { RunRow } from '../store/runs.ts'
+import type { Db, RunRow } from '../ports.ts'
 import { readEvent } from '../store/run-events.ts'
 import { publicStatus } from '../core/run-state.ts'
-import type { Db } from '../ports.ts'
 
 const decoder = new TextDecoder()
 const iso = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())

@@ -6,8 +6,8 @@
  */
 import { Fault } from '../../shared/faults.ts'
 import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
-import type { Deps, Principal, RunRef } from '../ports.ts'
-import { findClaim, type Claim } from '../store/idempotency.ts'
+import type { Claim, Deps, Principal, RunRef } from '../ports.ts'
+import { findClaim } from '../store/idempotency.ts'
 import { findRun, sessionHasTurn } from '../store/runs.ts'
 import { findSession, type SessionRow } from '../store/sessions.ts'
 

@@ -7,7 +7,7 @@
 import type { Context } from 'hono'
 import type { EventFrame } from '../../shared/event-frames.ts'
 import { Fault } from '../../shared/faults.ts'
-import type { Hello, ToRouter } from '../../shared/frames.ts'
+import type { Hello, ToRouter, ToRunner } from '../../shared/frames.ts'
 import { RunnerCore, type Append, type Effect, type RestoredRun } from '../core/runner-core.ts'
 import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
@@ -16,8 +16,14 @@ import { isLast } from '../engine/stream.ts'
 import { Acks } from './acks.ts'
 import type { Attendance } from './attendance.ts'
 import type { GroupCommitLog } from './event-log.ts'
-import type { RunnerSocket } from './runner-socket.ts'
 import { Wakeups } from './wakeups.ts'
+
+/** A connection as the hub uses it. */
+export interface RunnerSocket {
+  readonly conn: number
+  send(message: ToRunner): void
+  close(code: number, reason: string): void
+}
 
 const TICK_MS = 1_000
 /** What one subscriber holds in memory at a time. */

@@ -9,16 +9,10 @@ import type { WSContext } from 'hono/ws'
 import { decodeEventFrame } from '../../shared/event-frames.ts'
 import { CLOSE, decodeToRouter, type ToRunner } from '../../shared/frames.ts'
 import type { Log, RunnerIdentity } from '../ports.ts'
-import type { NodeHub } from './hub.ts'
+import type { NodeHub, RunnerSocket } from './hub.ts'
 
 /** Exchanges an in-band assertion for the next token, or throws. `connectUrl` is the address the runner dialled. */
 export type Refresh = (assertion: string, runner: string, connectUrl: string) => Promise<{ token: string; expiresInS: number }>
-
-export interface RunnerSocket {
-  readonly conn: number
-  send(message: ToRunner): void
-  close(code: number, reason: string): void
-}
 
 /** The socket underneath: what an inbox needs of it. */
 export interface Wire {

@@ -8,9 +8,8 @@ import { place, type Placed } from '../core/placement.ts'
 import { queueOrder } from '../core/queue-order.ts'
 import { endingOf } from '../core/run-state.ts'
 import type { Append } from '../core/runner-core.ts'
-import type { Log, OnlineRunner, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
-import type { Claim } from '../store/idempotency.ts'
-import { dropRefused, insertRun, isCancelWanted, returnToQueue, reviveQueue, takeFromQueue, type NewRun, type QueuedRow } from '../store/runs.ts'
+import type { Claim, Log, NewRun, OnlineRunner, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
+import { dropRefused, insertRun, isCancelWanted, returnToQueue, reviveQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
 import type { NodeHub } from './hub.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */

@@ -3,10 +3,10 @@
  * Each move is one compare-and-set on (state, fence); its result says who won.
  */
 import type { Position } from '../core/intake.ts'
-import type { EventChunk, RunRef, Store } from '../ports.ts'
+import type { EventChunk, RunRef, RunRow, Store } from '../ports.ts'
 import { logEnd, readChunks } from './run-events.ts'
 import { touchRunner } from './runners.ts'
-import { findRun, lease, liveRunsOf, returnToQueue, type QueuedRow, type RunRow } from './runs.ts'
+import { findRun, lease, liveRunsOf, returnToQueue, type QueuedRow } from './runs.ts'
 
 export interface HubStore {
   findRun(ref: RunRef): Promise<Pick<RunRow, 'id' | 'fence' | 'runner'> | undefined>

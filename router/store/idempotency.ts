@@ -5,12 +5,6 @@ import type { Db } from '../ports.ts'
 
 export const IDEMPOTENCY_TTL_MS = 24 * 3_600_000
 
-export interface Claim {
-  readonly key: string
-  /** SHA-256 of the parsed body, in hex. */
-  readonly hash: string
-}
-
 export async function findClaim(db: Db, tenant: string, key: string, now: number): Promise<{ run: string; hash: string } | undefined> {
   const [row] = await db
     .select({ run: idempotency.run, hash: idempotency.hash, expiresAt: idempotency.expiresAt })

@@ -6,10 +6,9 @@ import { idempotency, runs, sessions } from '../../drizzle/schema.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { PublicStatus } from '../core/run-state.ts'
 import { statesOf } from '../core/run-state.ts'
-import type { Db, Statement, Store } from '../ports.ts'
-import { IDEMPOTENCY_TTL_MS, type Claim } from './idempotency.ts'
+import type { Claim, Db, NewRun, RunRow, Statement, Store } from '../ports.ts'
+import { IDEMPOTENCY_TTL_MS } from './idempotency.ts'
 
-export type RunRow = typeof runs.$inferSelect
 
 const QUEUED = {
   id: runs.id,
@@ -25,11 +24,6 @@ const QUEUED = {
 }
 /** What the waiting line needs to know of a run. */
 export type QueuedRow = Pick<RunRow, keyof typeof QUEUED>
-
-export type NewRun = Pick<
-  RunRow,
-  'id' | 'tenant' | 'subject' | 'session' | 'pool' | 'labels' | 'bound' | 'priority' | 'queueUntil' | 'timeoutS' | 'onDisconnectMs' | 'model' | 'metadata' | 'createdAt'
-> & { readonly spec: RunSpec }
 
 /** A session has one turn at a time; a second one would fork its transcript. */
 const sessionIsFree = (session: unknown) => sql`NOT EXISTS (
