@@ -59,7 +59,7 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
   app.onError((error, c) => {
     const fault = asFault(error)
     // What went wrong stays here; the client gets the id to ask about.
-    if (fault.code === 'internal') c.get('deps').log.error({ err: error, request_id: c.get('requestId'), path: c.req.path }, 'a request failed')
+    if (fault.code === 'internal' || fault.code === 'storage') c.get('deps').log.error({ err: error, request_id: c.get('requestId'), path: c.req.path }, 'a request failed')
     return problem(c, fault)
   })
   return app

@@ -6,7 +6,8 @@ import type { AppEnv } from '../ports.ts'
 
 /** Whatever was thrown, as a fault. Only what is one already tells the client anything; the rest is `internal`, logged by the caller. */
 export function asFault(error: unknown): Fault {
-  if (error instanceof Fault) return error
+  // A database query wraps what went wrong below it.
+  for (let e = error; e instanceof Error; e = e.cause) if (e instanceof Fault) return e
   if (error instanceof HTTPException) {
     if (error.status === 400) return new Fault('bad_json')
     if (error.status === 413) return new Fault('too_large')

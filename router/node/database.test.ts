@@ -1,8 +1,8 @@
 import { stat } from 'node:fs/promises'
-import { createClient } from '@libsql/client'
 import { sql } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { migrations } from '../../drizzle/migrations.gen.ts'
+import { lockWrites } from '../../test/kit/lock.ts'
 import { openLog, type LogRig } from '../../test/kit/log.ts'
 import { openDatabase, proveCommit } from './database.ts'
 
@@ -22,11 +22,14 @@ describe('the embedded database', () => {
     expect((await stat(rig.path)).mode & 0o777).toBe(0o600)
   })
 
-  it('writes every commit through to the disk, also after it was healed', async () => {
-    for (const round of [1, 2]) {
-      expect([round, await pragma('synchronous'), await pragma('journal_mode')]).toEqual([round, 2, 'wal'])
-      await rig.database.heal()
-    }
+  it('writes every commit through to the disk, also after it met a lock', async () => {
+    expect([await pragma('synchronous'), await pragma('journal_mode')]).toEqual([2, 'wal'])
+    const release = await lockWrites(rig.path)
+    const met = proveCommit(rig.database, 1)
+    expect(await rig.row('nobody')).toBeUndefined()
+    await release()
+    await met
+    expect([await pragma('synchronous'), await pragma('journal_mode')]).toEqual([2, 'wal'])
   })
 
   it('applies each migration once', async () => {
@@ -41,12 +44,9 @@ describe('the embedded database', () => {
   it('proves that it commits, or throws', async () => {
     await proveCommit(rig.database, 1)
     await proveCommit(rig.database, 2)
-    const other = createClient({ url: `file:${rig.path}` })
-    const transaction = await other.transaction('write')
-    await expect(proveCommit(rig.database, 3)).rejects.toThrow(/locked|busy|failed/i)
-    await transaction.rollback()
-    other.close()
-    await rig.database.heal()
+    const release = await lockWrites(rig.path)
+    await expect(proveCommit(rig.database, 3)).rejects.toMatchObject({ code: 'storage' })
+    await release()
     await proveCommit(rig.database, 4)
     expect(await rig.database.db.all(sql`SELECT at FROM probes`)).toEqual([{ at: 4 }])
   })

@@ -11,8 +11,6 @@ import type { Database } from './database.ts'
 
 /** SQLite's limits are far away; this bounds how long one commit holds the event loop. */
 const MAX_GROUP = 256
-const BUSY_RETRIES = 20
-const BUSY_WAIT_MS = 25
 
 export type Outcome = 'durable' | 'fenced_out'
 type Waiting = { append: Append; resolve: (outcome: Outcome) => void; reject: (error: unknown) => void }
@@ -59,29 +57,16 @@ export class GroupCommitLog {
   }
 }
 
-/** The embedded database behind the log. A lock that somebody else holds is waited for; a connection that failed is replaced. */
+/** The embedded database behind the log. It waits for a lock that somebody else holds; what it then rejects with was not kept. */
 export function sqlCommit(database: Database, platform: Platform): Commit {
   return async (appends) => {
     const now = platform.now()
     const parts = appends.map((append) => appendStatements(database.db, append, now))
-    for (let attempt = 0; ; attempt++) {
-      try {
-        const results = await database.batch(parts.flat())
-        let at = 0
-        return parts.map((statements) => {
-          at += statements.length
-          return (results[at - 1] as unknown[]).length > 0 ? 'durable' : 'fenced_out'
-        })
-      } catch (error) {
-        await database.heal().catch(() => undefined)
-        if (attempt >= BUSY_RETRIES || !isBusy(error)) throw error
-        await new Promise((resolve) => setTimeout(resolve, BUSY_WAIT_MS))
-      }
-    }
+    const results = await database.batch(parts.flat())
+    let at = 0
+    return parts.map((statements) => {
+      at += statements.length
+      return (results[at - 1] as unknown[]).length > 0 ? 'durable' : 'fenced_out'
+    })
   }
-}
-
-function isBusy(error: unknown): boolean {
-  for (let e = error; e instanceof Error; e = e.cause) if (/SQLITE_(BUSY|LOCKED)|database is locked|statements in progress/i.test(e.message)) return true
-  return false
 }
