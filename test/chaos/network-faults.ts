@@ -57,11 +57,12 @@ const badNetwork: Fault = {
 
 const stalledReaders: Fault = {
   name: 'stalled-readers',
-  what: 'half of the subscribers do not read for 40 s while 12 MB a run are printed',
+  what: 'half of the subscribers do not read for 33 s while 8 MB a run are printed',
   seconds: 45,
-  leastSeconds: 45,
-  stallMs: 40_000,
-  plan: (random) => ({ lines: 700 + Math.floor(random() * 200), everyMs: 50, bytes: 16_000 }),
+  leastSeconds: 36,
+  // The router lets go of a client that has taken nothing for 30 s.
+  stallMs: 33_000,
+  plan: (random) => ({ lines: 500 + Math.floor(random() * 100), everyMs: 50, bytes: 16_000 }),
   async act(act) {
     const before = await residentMiB(act.stage.router.pid)
     act.inject()
