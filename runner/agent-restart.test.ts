@@ -1,4 +1,4 @@
-import { existsSync, mkdtempSync, rmSync, truncateSync } from 'node:fs'
+import { existsSync, mkdtempSync, rmSync, statSync, truncateSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -23,10 +23,10 @@ describe('a runner that was restarted', () => {
   const path = () => join(dir, `${RUN}.1.spool`)
 
   it.each([
-    ['not_started when it had not started', false, 2, 'not_started'],
+    ['not_started when it had not started', false, 'accepted', 2, 'not_started'],
     // The gap stands before the exit.
-    ['runner_restarted when it had', true, 3, 'runner_restarted'],
-  ])('ends a run as %s', async (_what, started, last, reason) => {
+    ['runner_restarted when it had', true, 'running', 3, 'runner_restarted'],
+  ])('ends a run as %s', async (_what, started, state, last, reason) => {
     const spool = Spool.create(path(), intent)
     if (started) await spool.starting()
     spool.line(line('{"n":1}'))
@@ -34,7 +34,7 @@ describe('a runner that was restarted', () => {
     await rig.agent.recover()
     expect(rig.swept).toEqual([intent.marker])
     rig.open()
-    expect(rig.hello().runs).toEqual([{ run: RUN, fence: 1, state: 'exited', last }])
+    expect(rig.hello().runs).toEqual([{ run: RUN, fence: 1, state, last: 1 }])
     rig.welcome([{ run: RUN, fence: 1, ack: 1, part: 0, do: 'continue' }])
     rig.ackAll()
     expect(rig.last('mark')).toMatchObject({ seq: last, mark: { kind: 'exit', reason } })
@@ -59,6 +59,22 @@ describe('a runner that was restarted', () => {
       { seq: 2, mark: { kind: 'gap', reason: 'spool_lost', from: 2, to: null } },
       { seq: 3, mark: { kind: 'exit', reason: 'runner_restarted' } },
     ])
+  })
+
+  it('writes no end before it knows what the router has: a seq must not be given twice', async () => {
+    const spool = Spool.create(path(), intent)
+    await spool.starting()
+    spool.line(line('{"n":1}'))
+    const { bytes } = spool
+    spool.close()
+    await rig.agent.recover()
+    rig.open()
+    expect(statSync(path()).size).toBe(bytes)
+    // The router had more than what the power cut left here.
+    rig.welcome([{ run: RUN, fence: 1, ack: 0, part: 0, do: 'revoke' }])
+    await rig.agent.close()
+    expect(existsSync(path())).toBe(false)
+    expect(rig.all('mark')).toEqual([])
   })
 
   it('sends an exit that it had already, and writes no second one', async () => {

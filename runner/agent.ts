@@ -84,13 +84,6 @@ export class Agent {
         continue
       }
       const killed = await this.#o.sweep(spool.intent.marker)
-      if (!spool.hasExit) {
-        // What the CLI printed and the earlier process could not keep, or had no time to read, only that process knew.
-        if (spool.hasStarted) spool.mark({ kind: 'gap', reason: 'spool_lost', from: spool.last + 1, to: null })
-        const reason = spool.hasStarted ? 'runner_restarted' : 'not_started'
-        spool.mark({ kind: 'exit', code: null, signal: null, reason, duration_ms: 0 })
-        await spool.sync()
-      }
       this.#o.log('a run of an earlier process was taken up', { run: spool.intent.run, killed, started: spool.hasStarted, torn: spool.torn })
       this.#runs.set(key(spool.intent), this.#hold(spool))
     }
@@ -187,7 +180,7 @@ export class Agent {
     for (const { run, fence, ack, part, do: what } of message.resume) {
       if (what === 'continue') {
         const held = this.#find({ run, fence })
-        held?.outbox.resume(ack, part)
+        held?.resume(ack, part)
         if (held?.held.state === 'running' || held?.held.state === 'starting') this.#send({ t: 'starting', run, fence })
       } else {
         void this.#drop({ run, fence }, what === 'revoke' ? 'kill' : undefined)

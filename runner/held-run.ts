@@ -66,6 +66,8 @@ export class HeldRun {
   #full = false
   /** Events were read that the spool did not take. */
   #missing = false
+  /** Its process died with an earlier runner, and its end is not written yet. */
+  #unfinished: boolean
 
   constructor(parts: { spool: Spool; clock: Clock; events: HeldRunEvents; prepared?: Prepared; timeoutMs?: number }) {
     this.#spool = parts.spool
@@ -79,10 +81,11 @@ export class HeldRun {
     this.outbox = new Outbox(parts.spool)
     this.#leasedAt = parts.clock.now()
     this.#state = parts.prepared ? 'accepted' : 'exited'
+    this.#unfinished = !parts.prepared && !parts.spool.hasExit
   }
 
   get held(): Held {
-    return { run: this.run, fence: this.fence, state: this.#state, last: this.#spool.last }
+    return { run: this.run, fence: this.fence, state: this.#unfinished ? this.#leftAs : this.#state, last: this.#spool.last }
   }
 
   get cwd(): string {
@@ -111,6 +114,21 @@ export class HeldRun {
     else this.#ended ??= this.#go()
   }
 
+  /**
+   * A new connection, and what the router has of this run. What an earlier process left without an end gets it only now:
+   * after a power cut the router may have more than this disk, and then an exit would take a seq that is known already.
+   */
+  resume(ack: number, part: number): void {
+    this.outbox.resume(ack, part)
+    if (!this.#unfinished) return
+    this.#unfinished = false
+    const started = this.#spool.hasStarted
+    this.#reason = started ? 'runner_restarted' : 'not_started'
+    // What the CLI printed and the earlier process could not keep, or had no time to read, only that process knew.
+    this.#missing = started
+    this.#ended = this.#exit({ code: null, signal: null, result: undefined })
+  }
+
   acked(seq: number, part: number, window: number): void {
     this.outbox.ack(seq, part, window)
     this.#backpressure()
@@ -118,7 +136,7 @@ export class HeldRun {
 
   /** Ends it for `reason`; the first reason given is the one that counts. Resolves when nothing of it is alive. */
   async end(reason: ExitReason, mode: CancelMode, message?: string): Promise<void> {
-    if (this.#state === 'exited') return
+    if (!this.active) return
     if (!this.#reason) {
       this.#reason = reason
       this.#message = message
@@ -135,6 +153,10 @@ export class HeldRun {
     if (forget) this.#spool.remove()
     else this.#spool.close()
     await this.#prepared?.dispose()
+  }
+
+  get #leftAs(): Held['state'] {
+    return this.#spool.hasStarted ? 'running' : 'accepted'
   }
 
   async sync(): Promise<void> {
