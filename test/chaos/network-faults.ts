@@ -6,8 +6,8 @@ function halfOpen(seconds: number): Fault {
   return {
     name: `half-open-${seconds}`,
     what: `nothing passes between a runner and the router for ${seconds} s, and nobody says so`,
-    seconds: seconds + 8,
-    leastSeconds: seconds + 8,
+    seconds: seconds + 4,
+    leastSeconds: seconds + 4,
     async act(act) {
       const [runner] = act.stage.runners
       do {

@@ -25,7 +25,7 @@ async function eventSource(url: string, token: string, received: (event: Receive
     })
     try {
       const headers = { authorization: `Bearer ${token}`, accept: 'text/event-stream', ...(lastEventId && { 'last-event-id': lastEventId }) }
-      const response = await fetch(url, { headers, cache: 'no-store' })
+      const response = await fetch(url, { headers })
       if (response.status === 204) return connections
       const decoder = new TextDecoder()
       for await (const chunk of response.body!) parser.feed(decoder.decode(chunk, { stream: true }))
