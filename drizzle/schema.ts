@@ -126,7 +126,7 @@ export const runs = sqliteTable(
     durationMs: integer('duration_ms'),
     /** Size of its events, once it has ended. */
     eventBytes: integer('event_bytes'),
-    /** Its events are no longer kept. */
+    /** Its events are no longer kept. They are being deleted for as long as `eventBytes` is not 0. */
     prunedAt: integer('pruned_at'),
   },
   (t) => [
@@ -137,7 +137,9 @@ export const runs = sqliteTable(
     // Only live rows: what a runner or a restarted router has to take up again.
     index('runs_live').on(t.runner).where(sql`ended_at IS NULL`),
     index('runs_queued').on(t.createdAt).where(sql`state = 'queued'`),
-    index('runs_kept').on(t.endedAt).where(sql`ended_at IS NOT NULL AND pruned_at IS NULL`),
+    // With the sizes, so that their sum does not have to look at the rows.
+    index('runs_kept').on(t.endedAt, t.eventBytes).where(sql`ended_at IS NOT NULL AND pruned_at IS NULL`),
+    index('runs_pruning').on(t.prunedAt).where(sql`pruned_at IS NOT NULL AND event_bytes > 0`),
   ],
 )
 

@@ -42,6 +42,10 @@ export class Attendance {
     }
   }
 
+  watched(run: string): boolean {
+    return this.#present.has(run)
+  }
+
   /** Nobody watches: after `ms` the run is given up, unless somebody has come. */
   unwatched(ref: RunRef, ms: number): void {
     if (this.#closed || this.#present.has(ref.run)) return

@@ -49,11 +49,9 @@ export class Connection implements Executor {
    * one keeps its snapshot: it refuses every later write (SQLITE_BUSY_SNAPSHOT) and reads what is out of date.
    */
   async renew(): Promise<void> {
-    // Synchronous up to here: whatever is asked next is asked of the new connection, after its PRAGMA.
-    const reconnected = this.#client.reconnect()
-    const ready = this.#setUp()
-    await reconnected
-    await ready
+    this.#client.reconnect()
+    // Without a turn in between: whatever is asked next is asked of the new connection, after its PRAGMA.
+    await this.#setUp()
   }
 
   close(): void {

@@ -37,6 +37,7 @@ export function appendStatements(db: Db, append: Append, now: number): Statement
           state: ending.state,
           endedAt: now,
           lastSeq: append.upTo.seq,
+          eventBytes: sql`(SELECT coalesce(sum(length(bytes)), 0) FROM ${runEvents} WHERE run = ${run})`,
           resultSeq: ending.result?.seq ?? null,
           isError: ending.state !== 'succeeded',
           errorCode: ending.error?.code ?? null,

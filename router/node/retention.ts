@@ -1,0 +1,116 @@
+/**
+ * The sweep that keeps the data directory bounded: what is older than its time goes, then, oldest first, what is too much.
+ *
+ * It runs beside the streams of this process, on the same connection, so it deletes in small pieces and comes back to the
+ * event loop after each. A run that somebody reads at the moment is left for the next sweep.
+ */
+import type { Log, Platform, Store } from '../ports.ts'
+import { deleteEvents, keptBytes, marked, markPruned, oldestKept, pruneSecrets, unmarkPruned, type KeptRun } from '../store/retention.ts'
+
+export interface Keep {
+  /** Events are kept this long after their run ended. */
+  readonly ageMs: number
+  /** And no more than this of all runs that have ended. */
+  readonly bytes: number
+}
+
+const EVERY_MS = 60_000
+/** Whoever waited for a run gets to read its result, however little is to be kept. */
+const LEAST_AGE_MS = 60_000
+/** About 3 ms of event loop; a run of 64 MiB takes 128 of these. */
+const PIECE_BYTES = 512 * 1024
+const PAGE = 100
+
+export class Retention {
+  readonly #store: Store
+  readonly #platform: Platform
+  readonly #log: Log
+  readonly #keep: Keep
+  readonly #watched: (run: string) => boolean
+  #timer: NodeJS.Timeout | undefined
+  #sweeping: Promise<void> | undefined
+  #closed = false
+
+  /** `watched` says whether anybody reads the events of a run just now. */
+  constructor(parts: { store: Store; platform: Platform; log: Log; keep: Keep; watched: (run: string) => boolean }) {
+    this.#store = parts.store
+    this.#platform = parts.platform
+    this.#log = parts.log
+    this.#keep = parts.keep
+    this.#watched = parts.watched
+  }
+
+  /** Sweeps now and every minute. */
+  start(): void {
+    const sweep = () => this.#platform.background(this.sweep())
+    sweep()
+    this.#timer = setInterval(sweep, EVERY_MS)
+    this.#timer.unref()
+  }
+
+  /** Resolves when nothing of it is under way. */
+  async close(): Promise<void> {
+    this.#closed = true
+    clearInterval(this.#timer)
+    await this.#sweeping?.catch(() => undefined)
+  }
+
+  /** Rejects when the database does not take writes; the next sweep goes on where this one stopped. */
+  sweep(): Promise<void> {
+    this.#sweeping ??= this.#sweep().finally(() => (this.#sweeping = undefined))
+    return this.#sweeping
+  }
+
+  async #sweep(): Promise<void> {
+    const { db } = this.#store
+    const now = this.#platform.now()
+    await pruneSecrets(db, now)
+    // What an earlier process had marked; nobody has been able to open it since.
+    await this.#finish(await marked(db, PAGE))
+    let tooMuch = (await keptBytes(db)) - this.#keep.bytes
+    let runs = 0
+    let bytes = 0
+    for (let page = await oldestKept(db, undefined, PAGE); page.length > 0; page = await oldestKept(db, page.at(-1), PAGE)) {
+      const chosen: KeptRun[] = []
+      let enough = false
+      for (const run of page) {
+        const age = now - run.endedAt
+        enough = age <= this.#keep.ageMs && (tooMuch <= 0 || age <= LEAST_AGE_MS)
+        if (enough) break
+        if (this.#watched(run.id)) continue
+        chosen.push(run)
+        tooMuch -= run.eventBytes
+      }
+      const gone = await this.#prune(chosen, now)
+      runs += gone.length
+      bytes += gone.reduce((sum, run) => sum + run.eventBytes, 0)
+      if (this.#closed || enough) break
+    }
+    if (runs > 0) this.#log.info({ runs, bytes }, 'events of old runs are no longer kept')
+  }
+
+  async #prune(chosen: readonly KeptRun[], now: number): Promise<KeptRun[]> {
+    const { db } = this.#store
+    const ours: KeptRun[] = []
+    for (const run of chosen) if (await markPruned(db, run.id, now)) ours.push(run)
+    // Who had looked at the row before it was marked has its stream open by the next turn.
+    await turn()
+    const free: KeptRun[] = []
+    for (const run of ours) {
+      if (this.#watched(run.id)) await unmarkPruned(db, run.id)
+      else free.push(run)
+    }
+    await this.#finish(free.map((run) => run.id))
+    return free
+  }
+
+  async #finish(ids: readonly string[]): Promise<void> {
+    for (const id of ids) {
+      while (!this.#closed && !(await deleteEvents(this.#store.db, id, PIECE_BYTES))) await turn()
+    }
+  }
+}
+
+function turn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve))
+}
