@@ -2,7 +2,10 @@ import { existsSync, mkdtempSync, rmSync, statSync, truncateSync } from 'node:fs
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import type { Mark } from '../shared/marks.ts'
 import { AgentRig, offer, RUN } from '../test/kit/agent.ts'
+import { until } from '../test/kit/wait.ts'
+import { HeldRun } from './held-run.ts'
 import { Spool } from './spool.ts'
 
 let dir = ''
@@ -75,6 +78,28 @@ describe('a runner that was restarted', () => {
     await rig.agent.close()
     expect(existsSync(path())).toBe(false)
     expect(rig.all('mark')).toEqual([])
+  })
+
+  it('is not over while its end cannot be written', async () => {
+    const spool = Spool.create(path(), intent)
+    await spool.starting()
+    spool.close()
+    let full = true
+    const left = Spool.open(path())!
+    const mark = left.mark.bind(left)
+    // A disk that is full for a second.
+    left.mark = (written: Mark) => {
+      if (full) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+      return mark(written)
+    }
+    const held = new HeldRun({ spool: left, clock: rig.clock, events: { changed: () => undefined, log: () => undefined } })
+    held.resume(0, 0)
+    expect(held.held).toMatchObject({ state: 'running', last: 0 })
+    full = false
+    rig.clock.advance(1_000)
+    await until('the end to be written', () => (held.held.state === 'exited' ? true : undefined))
+    expect(held.held.last).toBe(2)
+    await held.release(true)
   })
 
   it('sends an exit that it had already, and writes no second one', async () => {

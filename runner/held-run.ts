@@ -66,8 +66,6 @@ export class HeldRun {
   #full = false
   /** Events were read that the spool did not take. */
   #missing = false
-  /** Its process died with an earlier runner, and its end is not written yet. */
-  #unfinished: boolean
 
   constructor(parts: { spool: Spool; clock: Clock; events: HeldRunEvents; prepared?: Prepared; timeoutMs?: number }) {
     this.#spool = parts.spool
@@ -80,12 +78,11 @@ export class HeldRun {
     this.fence = parts.spool.intent.fence
     this.outbox = new Outbox(parts.spool)
     this.#leasedAt = parts.clock.now()
-    this.#state = parts.prepared ? 'accepted' : 'exited'
-    this.#unfinished = !parts.prepared && !parts.spool.hasExit
+    this.#state = parts.prepared ? 'accepted' : leftAs(parts.spool)
   }
 
   get held(): Held {
-    return { run: this.run, fence: this.fence, state: this.#unfinished ? this.#leftAs : this.#state, last: this.#spool.last }
+    return { run: this.run, fence: this.fence, state: this.#state, last: this.#spool.last }
   }
 
   get cwd(): string {
@@ -98,7 +95,7 @@ export class HeldRun {
 
   /** A process of it is alive, or may become so. */
   get active(): boolean {
-    return this.#state !== 'exited'
+    return this.#prepared !== undefined && this.#state !== 'exited'
   }
 
   get sinceLeaseMs(): number {
@@ -108,7 +105,7 @@ export class HeldRun {
   /** The first lease is *go*; every later one renews. `ageMs` is how old the lease may already be. */
   leased(ageMs: number, ttlMs: number): void {
     this.#leasedAt = this.#clock.now() - ageMs
-    if (this.#state !== 'accepted' || this.#reason) return
+    if (!this.#prepared || this.#state !== 'accepted' || this.#reason) return
     // Past half its life the router may be about to give the run up; then it must not start here.
     if (ageMs >= ttlMs / 2) void this.end('not_started', 'kill', 'the go came too late')
     else this.#ended ??= this.#go()
@@ -120,8 +117,7 @@ export class HeldRun {
    */
   resume(ack: number, part: number): void {
     this.outbox.resume(ack, part)
-    if (!this.#unfinished) return
-    this.#unfinished = false
+    if (this.#prepared || this.#state === 'exited' || this.#ended) return
     const started = this.#spool.hasStarted
     this.#reason = started ? 'runner_restarted' : 'not_started'
     // What the CLI printed and the earlier process could not keep, or had no time to read, only that process knew.
@@ -153,10 +149,6 @@ export class HeldRun {
     if (forget) this.#spool.remove()
     else this.#spool.close()
     await this.#prepared?.dispose()
-  }
-
-  get #leftAs(): Held['state'] {
-    return this.#spool.hasStarted ? 'running' : 'accepted'
   }
 
   async sync(): Promise<void> {
@@ -269,4 +261,10 @@ export class HeldRun {
       }
     }
   }
+}
+
+/** How an earlier process of the runner left it. */
+function leftAs(spool: Spool): Held['state'] {
+  if (spool.hasExit) return 'exited'
+  return spool.hasStarted ? 'running' : 'accepted'
 }
