@@ -19,6 +19,8 @@ export async function openClient(options: { dataDir: string; url?: string | unde
   const own = local?.url === url ? (options.admin ? local.admin_token : local.token) : undefined
   const token = process.env['RUNYARD_TOKEN'] ?? own
   if (!token) throw new CliError(EXIT.noPermission, `there is no token for ${url}`, 'set RUNYARD_TOKEN')
+  // The runtime's own complaint about a bad header would quote it.
+  if (!/^[\x21-\x7e]+$/.test(token)) throw new CliError(EXIT.usage, 'the token in RUNYARD_TOKEN has characters that no token has')
   return {
     url,
     async fetch(path, init = {}) {

@@ -5,6 +5,12 @@
 import pino from 'pino'
 import type { Log } from '../router/ports.ts'
 
+// `runyard run … | head -1` closes our stdout while we still write; that is no error of ours.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error
+  process.exit(0)
+})
+
 export function out(text: string): void {
   process.stdout.write(`${text}\n`)
 }

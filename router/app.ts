@@ -68,7 +68,7 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
 /** `curl -d` says it sends a form; a body that is skipped for that reason would be a puzzle. */
 const jsonBodies = createMiddleware<AppEnv>(async (c, next) => {
   const type = c.req.header('content-type')
-  const hasBody = c.req.raw.body !== null && c.req.header('content-length') !== '0'
+  const hasBody = c.req.header('transfer-encoding') !== undefined || Number(c.req.header('content-length') ?? 0) > 0
   if (hasBody && !/^application\/([\w.-]+\+)?json\b/i.test(type ?? '')) {
     throw new Fault('media_type', `the body must be JSON; send \`content-type: application/json\`${type ? `, not ${type.slice(0, 64)}` : ''}`)
   }

@@ -9,6 +9,7 @@ import { RunId } from './ids.ts'
 import { LINE_CAP, MAX_MESSAGE } from './limits.ts'
 
 const NEWLINE = 0x0a
+const CARRIAGE_RETURN = 0x0d
 /** Bytes of one part: a message less its header. */
 export const PART_BYTES = MAX_MESSAGE - 1024
 export const MAX_PARTS = Math.ceil(LINE_CAP / PART_BYTES)
@@ -57,6 +58,9 @@ export function decodeEventFrame(frame: Uint8Array): EventFrame | string {
   const header = EventHeader.safeParse(json)
   if (!header.success) return 'the header of an event frame is malformed'
   const body = frame.subarray(end + 1)
+  // In SSE a CR ends a line as well (WHATWG HTML §9.2.6), so one inside a payload could forge ids and endings.
+  if (body.includes(CARRIAGE_RETURN)) return 'an event frame holds a carriage return'
+  if (body.length > MAX_MESSAGE) return `an event frame holds more than ${MAX_MESSAGE} bytes`
   if (header.data.t === 'ev') {
     if (countNewlines(body) !== header.data.n || body.at(-1) !== NEWLINE) return `an event frame does not hold ${header.data.n} lines`
   } else {

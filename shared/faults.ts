@@ -41,10 +41,6 @@ export const FAULTS = {
 
 export type FaultCode = keyof typeof FAULTS
 
-export function isFaultCode(code: string): code is FaultCode {
-  return Object.hasOwn(FAULTS, code)
-}
-
 /** A "no" that the client must hear. `message` is shown to it: name the thing and its state, leak nothing. */
 export class Fault extends Error {
   readonly code: FaultCode

@@ -5,7 +5,7 @@
  * An unknown `t` is ignored, so that either end may be newer; a known `t` with a bad body closes the link (4400).
  */
 import { z } from 'zod'
-import { FAULTS, type FaultCode } from './faults.ts'
+import type { FaultCode } from './faults.ts'
 import { Name, RunId } from './ids.ts'
 import { Mark } from './marks.ts'
 import { RunSpec } from './run-spec.ts'
@@ -48,13 +48,27 @@ export type Hello = z.infer<typeof Hello>
 
 /** `cwd` is the real path that the session will live in: a later turn must use the same one. */
 export const Accept = z.object({ t: z.literal('accept'), re: MessageId, run: RunId, fence: Fence, cwd: z.string().min(1).max(4096) })
-const faultCodes = Object.keys(FAULTS) as [FaultCode, ...FaultCode[]]
+/** What a runner may refuse with; every other code is the router's own word. */
+const RunnerRefusal = z.enum([
+  'agent_not_found',
+  'busy',
+  'cli',
+  'cwd',
+  'disk',
+  'draining',
+  'internal',
+  'invalid_request',
+  'policy',
+  'session_not_found',
+  'start_by',
+  'unknown_provider',
+] satisfies FaultCode[])
 export const Reject = z.object({
   t: z.literal('reject'),
   re: MessageId,
   run: RunId,
   fence: Fence,
-  code: z.enum(faultCodes),
+  code: RunnerRefusal,
   message: z.string().max(2_048),
 })
 /** On the runner's disk before the prompt is written to the CLI. */

@@ -25,6 +25,18 @@ export const AgentName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_:.-]{0,127}$/,
 
 const text = (max: number) => z.string().max(max)
 
+/** Deeper than any schema or agent that means well, and far from where a recursive reader runs out of stack. */
+const MAX_DEPTH = 64
+const shallow = <S extends z.ZodType>(schema: S) => schema.refine((value) => depthOf(value) <= MAX_DEPTH, `is nested deeper than ${MAX_DEPTH} levels`)
+
+function depthOf(value: unknown): number {
+  let depth = 0
+  for (let level: unknown[] = [value]; level.length > 0 && depth <= MAX_DEPTH; depth++) {
+    level = level.flatMap((v) => (typeof v === 'object' && v !== null ? Object.values(v) : []))
+  }
+  return depth
+}
+
 /** The fields of a run that the CLI itself understands; the native API takes the same names. */
 export const CliOptions = z.object({
   model: ModelName.optional(),
@@ -36,9 +48,9 @@ export const CliOptions = z.object({
   disallowed_tools: z.array(ToolRule).max(256).optional(),
   permission_mode: PermissionMode.optional(),
   agent: AgentName.optional(),
-  agents: z.record(AgentName, z.record(z.string(), z.unknown())).optional(),
-  mcp_config: z.record(z.string(), z.unknown()).optional(),
-  json_schema: z.record(z.string(), z.unknown()).optional(),
+  agents: shallow(z.record(AgentName, z.record(z.string(), z.unknown()))).optional(),
+  mcp_config: shallow(z.record(z.string(), z.unknown())).optional(),
+  json_schema: shallow(z.record(z.string(), z.unknown())).optional(),
   effort: Effort.optional(),
   max_turns: z.int().min(1).max(10_000).optional(),
   max_budget_usd: z.number().positive().max(100_000).optional(),

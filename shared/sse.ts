@@ -1,7 +1,7 @@
 /**
  * Server-sent events in the native framing (WHATWG HTML §9.2): CLI lines untouched as `message`, marks by their kind.
  *
- * Lines come in as bytes and go out as bytes; a JSON line holds no CR or LF, so one `data:` field carries it whole.
+ * Lines come in as bytes and go out as bytes. decodeEventFrame lets no CR through, so one `data:` field carries a line whole.
  */
 const encoder = new TextEncoder()
 const NEWLINE = 0x0a

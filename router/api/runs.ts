@@ -111,8 +111,11 @@ runs.openapi(start, async (c) => {
   )
   // From here on a second attempt could start a second run.
   c.header('x-should-retry', 'false')
-  const accept = c.req.header('accept') ?? ''
-  if (!async && accept.includes('text/event-stream')) return eventStream(deps, ref, 0)
+  if (!async && wantsStream(c.req.header('accept'))) {
+    // An old key may lead to a run whose events are gone.
+    mustBeKept(await mustFind(c, ref))
+    return eventStream(deps, ref, 0)
+  }
   c.header('x-run-id', ref.run)
   if (async) {
     c.header('location', `/v1/runs/${ref.run}`)
@@ -120,7 +123,12 @@ runs.openapi(start, async (c) => {
     return c.json(runSummary(await mustFind(c, ref), deps.line.position(ref.run)), 202)
   }
   await untilEnded(deps, ref, c.req.raw.signal)
-  return c.json(await runView(deps.store.db, await mustFind(c, ref)), 200)
+  const row = await mustFind(c, ref)
+  if (!isTerminal(row.state)) {
+    c.header('location', `/v1/runs/${ref.run}`)
+    throw new Fault('draining', `the router is stopping; run ${ref.run} goes on and can be asked for again`, { retryAfterS: 2 })
+  }
+  return c.json(await runView(deps.store.db, row), 200)
 })
 
 runs.openapi(get, async (c) => {
@@ -144,6 +152,13 @@ runs.openapi(cancel, async (c) => {
   return c.json(runSummary(row), isTerminal(row.state) ? 200 : 202)
 })
 
+function wantsStream(accept = ''): boolean {
+  return accept
+    .toLowerCase()
+    .split(',')
+    .some((range) => /^\s*text\/event-stream\s*(;|$)/.test(range) && !/;\s*q=0(\.0*)?\s*(;|$)/.test(range))
+}
+
 /** Interactive callers do not wait longer than this for a slot unless they say so. */
 const QUEUE_TIMEOUT_S = 30
 
@@ -163,6 +178,11 @@ function bypassField({ permission_mode, agents }: CliOptions): string | undefine
 export function refOf(c: Context<AppEnv>, id: string): RunRef {
   if (!RunId.safeParse(id).success) throw new Fault('run_not_found', `no run ${id.slice(0, 64)}`)
   return { run: id, tenant: c.get('principal').tenant }
+}
+
+/** The events of a run go as a whole, and its row stays. */
+export function mustBeKept(row: RunRow): void {
+  if (row.prunedAt !== null) throw new Fault('pruned', `the events of ${row.id} are no longer kept`, { extra: { oldest: null } })
 }
 
 export async function mustFind(c: Context<AppEnv>, ref: RunRef): Promise<RunRow> {

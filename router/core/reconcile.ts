@@ -1,4 +1,7 @@
-/** What a runner brings back, held against what it should have: who goes on, who is lost, who is none of its business. */
+/**
+ * What a runner brings back, held against what it should have: who goes on, who is lost, who is none of its business.
+ * Offers do not outlive a connection, so none is here.
+ */
 import type { HeldRun, Resume } from '../../shared/frames.ts'
 import { fellShort } from './effects.ts'
 import { isStarted, type LiveRun } from './live-run.ts'
@@ -7,13 +10,11 @@ export type Reconciled = {
   readonly resume: Resume[]
   readonly kept: LiveRun[]
   readonly lost: { run: LiveRun; why: string }[]
-  /** Offers that were cut off: without a lease nothing has started. */
-  readonly void: LiveRun[]
 }
 
 /** `held` lists every run of which the runner has anything, so one that is missing is gone with its disk. */
 export function reconcile(live: ReadonlyMap<string, LiveRun>, held: readonly HeldRun[]): Reconciled {
-  const result: Reconciled = { resume: [], kept: [], lost: [], void: [...live.values()].filter((r) => r.phase === 'offered') }
+  const result: Reconciled = { resume: [], kept: [], lost: [] }
   for (const theirs of held) {
     const { run, fence } = theirs
     const ours = live.get(run)

@@ -8,7 +8,6 @@ export type RunState = 'queued' | 'offered' | 'leased' | 'running' | 'succeeded'
 export type PublicStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'lost'
 export type Terminal = 'succeeded' | 'failed' | 'cancelled' | 'lost'
 
-export const LIVE_STATES = ['offered', 'leased', 'running'] as const
 export const PUBLIC_STATUSES = ['queued', 'running', 'succeeded', 'failed', 'cancelled', 'lost'] as const
 
 export function publicStatus(state: RunState): PublicStatus {

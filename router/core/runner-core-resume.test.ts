@@ -178,7 +178,7 @@ describe('a runner that comes back', () => {
     rig.cut(1)
     rig.connect(2, [held('accepted', 0)])
     expect(rig.last('welcome').resume).toMatchObject([{ do: 'revoke' }])
-    expect(rig.refused).toMatchObject([{ code: 'start_by' }])
+    expect(rig.refused).toMatchObject([{ code: 'no_runner' }])
     expect(rig.core.busy).toBe(0)
   })
 

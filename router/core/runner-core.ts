@@ -65,13 +65,13 @@ export class RunnerCore {
   /** A new authenticated socket. The newest connection of an identity wins. */
   opened(conn: number, now: number): Effect[] {
     const effects: Effect[] = this.#link ? [{ do: 'close', conn: this.#link.conn, code: CLOSE.superseded, reason: 'a newer connection took over' }] : []
-    this.#dropLink(now)
+    effects.push(...this.#dropLink(now))
     this.#link = { conn, openedAt: now, heardAt: now, hello: undefined, draining: false }
     return effects
   }
 
-  closed(conn: number, now: number): void {
-    if (this.#link?.conn === conn) this.#dropLink(now)
+  closed(conn: number, now: number): Effect[] {
+    return this.#link?.conn === conn ? this.#dropLink(now) : []
   }
 
   heard(conn: number, now: number): void {
@@ -90,7 +90,7 @@ export class RunnerCore {
     if (oldest > PROTO_MAX || newest < PROTO_MIN) return [{ do: 'close', conn, code: CLOSE.version, reason: `protocol ${PROTO_MIN} to ${PROTO_MAX} is supported` }]
     link.hello = hello
     link.heardAt = now
-    const { resume, kept, lost, void: cutOff } = reconcile(this.#live, hello.runs)
+    const { resume, kept, lost } = reconcile(this.#live, hello.runs)
     this.#epoch++
     const effects: Effect[] = [welcome(Math.min(PROTO_MAX, newest), this.#epoch, resume)]
     for (const run of kept) {
@@ -101,7 +101,6 @@ export class RunnerCore {
       else if (run.overdueSince !== undefined) effects.push(this.#cancelMessage(run, 'kill'))
     }
     for (const { run, why } of lost) effects.push(...this.#lose(run, why))
-    for (const run of cutOff) effects.push(...this.#refuse(run, 'start_by', 'the runner lost its connection before it answered the offer'))
     return effects
   }
 
@@ -213,8 +212,8 @@ export class RunnerCore {
       // The ending was not kept, so the run has not ended; its exit mark comes again.
       if (run.phase === 'ending') run.phase = 'running'
     }
-    this.#dropLink(now)
-    return conn === undefined ? [] : [{ do: 'close', conn, code: CLOSE.overload, reason: 'the database does not take writes' }]
+    const cutOff = this.#dropLink(now)
+    return conn === undefined ? [] : [{ do: 'close', conn, code: CLOSE.overload, reason: 'the database does not take writes' }, ...cutOff]
   }
 
   /** The wish is durable already; it is told to the runner now, or when it comes back. */
@@ -231,10 +230,10 @@ export class RunnerCore {
     const link = this.#link
     if (link && !link.hello && now - link.openedAt >= HELLO_MS) {
       effects.push({ do: 'close', conn: link.conn, code: CLOSE.malformed, reason: 'no hello' })
-      this.#dropLink(now)
+      effects.push(...this.#dropLink(now))
     } else if (link && now - link.heardAt >= DEAD_MS) {
       effects.push({ do: 'close', conn: link.conn, code: CLOSE.liveness, reason: 'silent for too long' })
-      this.#dropLink(now)
+      effects.push(...this.#dropLink(now))
     }
     const offlineSince = this.#link?.hello ? undefined : this.#offlineSince
     for (const run of this.#live.values()) {
@@ -335,10 +334,12 @@ export class RunnerCore {
     return { do: 'close', conn, code: CLOSE.malformed, reason: reason.slice(0, 120) }
   }
 
-  #dropLink(now: number): void {
-    if (!this.#link) return
+  /** Without a lease nothing has started, so an offer that is cut off is void at once. */
+  #dropLink(now: number): Effect[] {
+    if (!this.#link) return []
     this.#link = undefined
     this.#offlineSince = now
-    // What arrived but is not durable may still be committed; the next hello is answered only after that is known.
+    const offers = [...this.#live.values()].filter((run) => run.phase === 'offered')
+    return offers.flatMap((run) => this.#refuse(run, 'no_runner', 'the runner lost its connection before it answered the offer'))
   }
 }

@@ -36,12 +36,21 @@ export async function runView(db: Db, row: RunRow, queuePosition?: number) {
 }
 
 async function resultText(db: Db, row: RunRow): Promise<unknown> {
-  if (row.resultSeq === null) return null
+  if (row.resultSeq === null || row.prunedAt !== null) return null
   const line = await readEvent(db, row.id, row.resultSeq)
   if (!line) return null
-  const parsed: unknown = JSON.parse(decoder.decode(line))
+  const parsed = parse(line)
   if (typeof parsed !== 'object' || parsed === null) return null
   // A structured answer is there beside its text when the run asked for one.
   if ('structured_output' in parsed && parsed.structured_output !== null && parsed.structured_output !== undefined) return parsed.structured_output
   return 'result' in parsed ? parsed.result : null
+}
+
+/** A runner may name any line as its result; one that is no JSON has no text. */
+function parse(line: Uint8Array): unknown {
+  try {
+    return JSON.parse(decoder.decode(line))
+  } catch {
+    return undefined
+  }
 }

@@ -30,6 +30,8 @@ export function eventStream(deps: Deps, ref: RunRef, afterSeq: number): Response
   const end = () => {
     clearTimeout(blocked)
     stop.abort()
+    // A generator that waits at its yield hears of no signal.
+    void chunks.return?.()
     leave()
   }
   const nextPage = async (): Promise<Uint8Array[] | 'end'> => {
@@ -67,7 +69,7 @@ export function eventStream(deps: Deps, ref: RunRef, afterSeq: number): Response
         blocked = setTimeout(() => {
           end()
           out.error(new Error('the client does not read'))
-        }, BLOCKED_MS)
+        }, deps.settings.blockedMs ?? BLOCKED_MS)
       },
       cancel: end,
     },

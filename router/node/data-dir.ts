@@ -3,7 +3,7 @@
  * The directory is 0700 and every secret 0600, created so that there is no moment when it is not.
  */
 import { randomUUID } from 'node:crypto'
-import { chmod, link, mkdir, readFile, rename, unlink, writeFile } from 'node:fs/promises'
+import { link, mkdir, readFile, rename, rmdir, stat, unlink, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
@@ -14,9 +14,11 @@ export function defaultDataDir(env: NodeJS.ProcessEnv = process.env): string {
   return join(env['XDG_STATE_HOME'] ?? join(env['HOME'] ?? homedir(), '.local', 'state'), 'runyard')
 }
 
+/** Makes it 0700. One that is there already is left as it is, and refused when others could put files into it. */
 export async function makePrivateDir(path: string): Promise<void> {
-  await mkdir(path, { recursive: true, mode: 0o700 })
-  await chmod(path, 0o700)
+  if ((await mkdir(path, { recursive: true, mode: 0o700 })) !== undefined) return
+  const { mode } = await stat(path)
+  if ((mode & 0o022) !== 0) throw new Error(`${path} can be written by other users (mode ${(mode & 0o7777).toString(8)}); name a directory of your own, or \`chmod 700\` it`)
 }
 
 const KeyFile = z.object({ issuer: z.string().startsWith('urn:uuid:'), jwk: z.record(z.string(), z.unknown()) })
@@ -25,7 +27,7 @@ const KeyFile = z.object({ issuer: z.string().startsWith('urn:uuid:'), jwk: z.re
 export async function loadKeys(dataDir: string): Promise<Keys> {
   const path = join(dataDir, 'signing-key.json')
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    if (isMissing(error)) return undefined
+    if (hasCode(error, 'ENOENT')) return undefined
     throw error
   })
   if (text !== undefined) return parseKeys(path, text)
@@ -68,11 +70,15 @@ async function writeSecret(path: string, text: string, existing: 'keep' | 'repla
   try {
     await link(temporary, path)
   } catch (error) {
-    if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
+    if (!hasCode(error, 'EEXIST')) throw error
   } finally {
     await unlink(temporary)
   }
 }
+
+const LOCK_TRIES = 100
+const LOCK_WAIT_MS = 50
+const TAKEOVER_STALE_MS = 5_000
 
 /**
  * One router per data directory: two would each believe that they hold the runners. Throws a sentence that names the
@@ -84,17 +90,15 @@ export async function lockDir(dataDir: string, name: string): Promise<() => Prom
   const mine = `${path}.${randomUUID()}`
   await writeFile(mine, `${process.pid} ${(await startOf(process.pid)) ?? ''}`, { mode: 0o600, flag: 'wx' })
   try {
-    for (let attempt = 0; attempt < 3; attempt++) {
+    for (let attempt = 0; attempt < LOCK_TRIES; attempt++) {
       try {
         await link(mine, path)
         return () => unlink(path).catch(() => undefined)
       } catch (error) {
-        if (!(error instanceof Error && 'code' in error && error.code === 'EEXIST')) throw error
-        const [pid = 0, start] = (await readFile(path, 'utf8').catch(() => '')).split(' ').map(Number)
-        // After a reboot the number may belong to anybody; the start time tells.
-        const same = isAlive(pid) && (!start || (await startOf(pid)) === start)
-        if (same && pid !== process.pid) throw new Error(`${dataDir} is in use by process ${pid}; stop it, or name another --data-dir`, { cause: error })
-        await unlink(path).catch(() => undefined)
+        if (!hasCode(error, 'EEXIST')) throw error
+        const pid = await lockHolder(dataDir, name)
+        if (pid !== undefined && pid !== process.pid) throw new Error(`${dataDir} is in use by process ${pid}; stop it, or name another --data-dir`, { cause: error })
+        await takeOver(dataDir, name)
       }
     }
   } finally {
@@ -103,11 +107,39 @@ export async function lockDir(dataDir: string, name: string): Promise<() => Prom
   throw new Error(`${path} cannot be taken`)
 }
 
+/** Removes a lock whose owner is gone. One at a time: two that both saw the dead one would remove each other's new lock. */
+async function takeOver(dataDir: string, name: string): Promise<void> {
+  const turn = join(dataDir, `${name}.lock.takeover`)
+  try {
+    await mkdir(turn)
+  } catch (error) {
+    if (!hasCode(error, 'EEXIST')) throw error
+    const age = Date.now() - ((await stat(turn).catch(() => undefined))?.mtimeMs ?? Date.now())
+    // Held for microseconds; an old one is of somebody who died in them.
+    if (age > TAKEOVER_STALE_MS) await rmdir(turn).catch(() => undefined)
+    else await new Promise((resolve) => setTimeout(resolve, LOCK_WAIT_MS))
+    return
+  }
+  try {
+    const pid = await lockHolder(dataDir, name)
+    if (pid === undefined || pid === process.pid) await unlink(join(dataDir, `${name}.lock`)).catch(() => undefined)
+  } finally {
+    await rmdir(turn).catch(() => undefined)
+  }
+}
+
+/** The living process that holds the lock of `lockDir`. */
+export async function lockHolder(dataDir: string, name: string): Promise<number | undefined> {
+  const [pid = 0, start] = (await readFile(join(dataDir, `${name}.lock`), 'utf8').catch(() => '')).split(' ').map(Number)
+  // After a reboot the number may belong to anybody; the start time tells.
+  return isAlive(pid) && (!start || (await startOf(pid)) === start) ? pid : undefined
+}
+
 /** When a process started, in ticks since boot (proc(5), field 22); undefined where there is no /proc. */
 async function startOf(pid: number): Promise<number | undefined> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
+  const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined)
   // The command name is in parentheses and may hold anything, so count from its end.
-  return stat === undefined ? undefined : Number(stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19])
+  return line === undefined ? undefined : Number(line.slice(line.lastIndexOf(')') + 2).split(' ')[19])
 }
 
 function isAlive(pid: number): boolean {
@@ -116,10 +148,10 @@ function isAlive(pid: number): boolean {
     process.kill(pid, 0)
     return true
   } catch (error) {
-    return error instanceof Error && 'code' in error && error.code === 'EPERM'
+    return hasCode(error, 'EPERM')
   }
 }
 
-function isMissing(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT'
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code
 }

@@ -198,7 +198,7 @@ export class NodeHub implements RunnerHub {
   closed(who: RunnerIdentity, conn: number): void {
     const seat = this.#seats.get(who.runner)
     if (!seat) return
-    seat.core.closed(conn, now())
+    this.#perform(seat, seat.core.closed(conn, now()))
     if (seat.socket?.conn === conn) seat.socket = undefined
     if (seat.core.idle) this.#seats.delete(who.runner)
     this.#log.info({ runner: who.runner, conn }, 'runner disconnected')

@@ -1,16 +1,12 @@
 /**
  * The router as a Node process: one port for HTTP and the runners' sockets, everything else from the data directory.
  */
-import { createAdaptorServer, type ServerType } from '@hono/node-server'
 import { isIP, type AddressInfo } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { uuidv7 } from 'uuidv7'
-import { WebSocketServer } from 'ws'
 import { CLOSE } from '../../shared/frames.ts'
-import { ROUTER_MAX_PAYLOAD } from '../../shared/limits.ts'
 import { RUNNER_TOKEN_TTL_S } from '../../shared/runner-auth.ts'
-import { SUBPROTOCOL } from '../../shared/version.ts'
 import { createApp } from '../app.ts'
 import { assertionAudiences, exchangeAssertion } from '../guard/assertion.ts'
 import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
@@ -23,6 +19,8 @@ import { Attendance } from './attendance.ts'
 import { openDatabase } from './database.ts'
 import { GroupCommitLog, sqlCommit } from './event-log.ts'
 import { NodeHub } from './hub.ts'
+import { listen } from './listen.ts'
+import { Retention, type Keep } from './retention.ts'
 import { NodeWaitingLine } from './waiting-line.ts'
 import { acceptRunner, type Refresh } from './runner-socket.ts'
 
@@ -30,8 +28,7 @@ import { acceptRunner, type Refresh } from './runner-socket.ts'
 const GOAWAY_SPREAD_MS: [number, number] = [0, 1_000]
 /** After a restart, subscribers have this long to come back before `on_disconnect` takes them for gone. */
 const RETURN_MS = 30_000
-/** Streams are ended at once, so this only bounds a client that does not read. */
-const CLOSE_MS = 2_000
+const KEEP: Keep = { ageMs: 30 * 86_400_000, bytes: 10 * 1024 ** 3 }
 
 export interface RouterOptions {
   readonly dataDir: string
@@ -42,6 +39,10 @@ export interface RouterOptions {
   readonly allowedHosts: readonly string[]
   readonly corsOrigins: readonly string[]
   readonly timeoutS: number
+  /** What is kept of runs that have ended; 30 days and 10 GiB unless told otherwise. */
+  readonly keep?: Keep | undefined
+  /** A subscriber that takes nothing for so long is let go. */
+  readonly blockedMs?: number | undefined
   readonly log: Log
 }
 
@@ -65,6 +66,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       allowedHosts: [...options.allowedHosts.map((h) => h.toLowerCase()), ...ownNames(host)],
       corsOrigins: options.corsOrigins,
       timeoutS: options.timeoutS,
+      blockedMs: options.blockedMs,
     }
     const refresh: Refresh = async (assertion, runner, connectUrl) => {
       const exchanged = await exchangeAssertion(deps, assertion, assertionAudiences(settings, connectUrl))
@@ -82,6 +84,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     })
     const hub = new NodeHub({ store: hubStore(database), eventLog, platform, log, attendance, accept: acceptRunner(refresh, RUNNER_TOKEN_TTL_S * 1_000, log) })
     const line = new NodeWaitingLine({ store: database, hub, platform, log })
+    const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run) })
     const deps: Deps = { store: database, hub, line, platform, keys, settings, log }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
@@ -92,15 +95,10 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     for (const { id, tenant } of await unwatchedRuns(database.db)) attendance.unwatched({ run: id, tenant }, RETURN_MS)
 
     const app = createApp(() => deps)
-    const sockets = new WebSocketServer({
-      noServer: true,
-      maxPayload: ROUTER_MAX_PAYLOAD,
-      perMessageDeflate: false,
-      handleProtocols: (offered) => (offered.has(SUBPROTOCOL) ? SUBPROTOCOL : false),
-    })
-    const server = createAdaptorServer({ fetch: app.fetch, websocket: { server: sockets } })
-    const address = await listen(server, port, host)
+    const listening = await listen(app.fetch, port, host)
     await line.revive()
+    retention.start()
+    const { address } = listening
     const url = `http://${urlHost(host, address)}:${address.port}`
 
     return {
@@ -114,8 +112,9 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
         line.close()
         attendance.close()
         hub.close()
-        await stopListening(server)
+        await listening.close()
         await eventLog.settled()
+        await retention.close()
         database.close()
         await unlock()
       },
@@ -154,25 +153,4 @@ function urlHost(host: string, address: AddressInfo): string {
   if (host === '0.0.0.0') return '127.0.0.1'
   if (host === '::') return '[::1]'
   return isIP(host) === 0 ? host : address.family === 'IPv6' ? `[${address.address}]` : address.address
-}
-
-function listen(server: ServerType, port: number, host: string): Promise<AddressInfo> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject)
-    server.listen(port, host, () => {
-      server.removeListener('error', reject)
-      resolve(server.address() as AddressInfo)
-    })
-  })
-}
-
-function stopListening(server: ServerType): Promise<void> {
-  return new Promise((resolve) => {
-    const force = setTimeout(() => 'closeAllConnections' in server && server.closeAllConnections(), CLOSE_MS)
-    server.close(() => {
-      clearTimeout(force)
-      resolve()
-    })
-    if ('closeIdleConnections' in server) server.closeIdleConnections()
-  })
 }

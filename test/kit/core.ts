@@ -63,7 +63,7 @@ export class CoreRig {
   }
 
   cut(conn: number): void {
-    this.core.closed(conn, this.now)
+    this.do(this.core.closed(conn, this.now))
   }
 
   receive(conn: number, message: Exclude<ToRouter, { t: 'hello' } | { t: 'refresh' }>): void {
