@@ -16,6 +16,7 @@ export interface RouterCommand {
   readonly allowedHosts: readonly string[]
   readonly corsOrigins: readonly string[]
   readonly timeoutS: number
+  readonly keep: { readonly ageMs: number; readonly bytes: number }
   readonly json: boolean
 }
 

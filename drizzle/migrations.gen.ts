@@ -4,8 +4,8 @@ export type Migration = { tag: string; when: number; hash: string; statements: s
 export const migrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795230839668,
-    "hash": "7a7f7e7d3067f2858daea920b20762e8f3ba726773fa600e3541c8af48449e20",
+    "when": 1795231156599,
+    "hash": "215befd7c74b43218da0a1afcf18551156a08bb5f938568b118dda3d77a3dc84",
     "statements": [
       "CREATE TABLE `assertions` (\n\t`jti` text PRIMARY KEY NOT NULL,\n\t`expires_at` integer NOT NULL\n);",
       "CREATE TABLE `enrolments` (\n\t`hash` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`expires_at` integer NOT NULL,\n\t`used_at` integer\n);",
@@ -22,7 +22,7 @@ export const migrations: Migration[] = [
       "CREATE INDEX `runs_session` ON `runs` (`session`,`id`);",
       "CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;",
       "CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';",
-      "CREATE INDEX `runs_kept` ON `runs` (`ended_at`,`event_bytes`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;",
+      "CREATE INDEX `runs_kept` ON `runs` (`ended_at`,`event_bytes`,`pruned_at`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;",
       "CREATE INDEX `runs_pruning` ON `runs` (`pruned_at`) WHERE pruned_at IS NOT NULL AND event_bytes > 0;",
       "CREATE TABLE `sessions` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`runner` text NOT NULL,\n\t`cwd` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`last_run_at` integer NOT NULL\n);",
       "CREATE INDEX `sessions_tenant` ON `sessions` (`tenant`,`last_run_at`);",

@@ -137,8 +137,8 @@ export const runs = sqliteTable(
     // Only live rows: what a runner or a restarted router has to take up again.
     index('runs_live').on(t.runner).where(sql`ended_at IS NULL`),
     index('runs_queued').on(t.createdAt).where(sql`state = 'queued'`),
-    // With the sizes, so that their sum does not have to look at the rows.
-    index('runs_kept').on(t.endedAt, t.eventBytes).where(sql`ended_at IS NOT NULL AND pruned_at IS NULL`),
+    // With all that their sum asks for, so that it does not have to look at the rows.
+    index('runs_kept').on(t.endedAt, t.eventBytes, t.prunedAt).where(sql`ended_at IS NOT NULL AND pruned_at IS NULL`),
     index('runs_pruning').on(t.prunedAt).where(sql`pruned_at IS NOT NULL AND event_bytes > 0`),
   ],
 )

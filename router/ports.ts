@@ -130,6 +130,8 @@ export interface RouterSettings {
   readonly corsOrigins: readonly string[]
   /** Default wall time of a run. */
   readonly timeoutS: number
+  /** A subscriber that takes nothing for so long is let go; 30 s unless told otherwise. */
+  readonly blockedMs?: number | undefined
 }
 
 export interface Deps {

@@ -94,7 +94,7 @@ CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('o
 CREATE INDEX `runs_session` ON `runs` (`session`,`id`);--> statement-breakpoint
 CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';--> statement-breakpoint
-CREATE INDEX `runs_kept` ON `runs` (`ended_at`,`event_bytes`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;--> statement-breakpoint
+CREATE INDEX `runs_kept` ON `runs` (`ended_at`,`event_bytes`,`pruned_at`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;--> statement-breakpoint
 CREATE INDEX `runs_pruning` ON `runs` (`pruned_at`) WHERE pruned_at IS NOT NULL AND event_bytes > 0;--> statement-breakpoint
 CREATE TABLE `sessions` (
 	`id` text PRIMARY KEY NOT NULL,

@@ -7,7 +7,7 @@ import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
 import { logEnd } from '../store/run-events.ts'
 import { notFound, problems } from './run-schemas.ts'
-import { mustFind, refOf } from './runs.ts'
+import { mustBeKept, mustFind, refOf } from './runs.ts'
 
 const route = createRoute({
   method: 'get',
@@ -24,6 +24,7 @@ const route = createRoute({
   responses: {
     200: { description: 'The stream.', content: { 'text/event-stream': { schema: z.string() } } },
     204: { description: 'The run has ended and there is nothing after this id.' },
+    410: { description: 'The events are no longer kept; `oldest` is the first that is, null when there is none.' },
     ...problems,
     ...notFound,
   },
@@ -39,6 +40,7 @@ runEvents.openapi(route, async (c) => {
   if (!/^\d{1,15}$/.test(given)) throw new Fault('event_id', `${JSON.stringify(given)} is not an event id`)
   const after = Number(given)
   const row = await mustFind(c, ref)
+  mustBeKept(row)
   const last = isTerminal(row.state) ? row.lastSeq : (await logEnd(deps.store.db, ref.run)).seq
   if (after > last) throw new Fault('event_id', `event ${after} has not happened; the newest is ${last}`, { extra: { newest: last } })
   if (isTerminal(row.state) && after === last) return c.body(null, 204)
