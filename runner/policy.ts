@@ -11,6 +11,7 @@ import { z } from 'zod'
 import { Fault } from '../shared/faults.ts'
 import { Name } from '../shared/ids.ts'
 import { PermissionMode, type RunSpec } from '../shared/run-spec.ts'
+import { SANDBOXES } from './sandbox.ts'
 
 const MODES = PermissionMode.exclude(['bypassPermissions'])
 
@@ -37,6 +38,8 @@ export const Policy = z.strictObject({
   system_prompts: z.boolean().default(true),
   /** Names of the runner's environment that the CLI and all its tools get to see. */
   env_allow: z.array(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable')).default([]),
+  /** What stands between a run and the machine. `auto`: a PID namespace where one can be made. */
+  sandbox: z.enum(SANDBOXES).default('auto'),
   max_budget_usd: z.number().positive().optional(),
   max_timeout_s: z.int().min(1).max(86_400).optional(),
   max_turns: z.int().min(1).max(10_000).optional(),

@@ -3,18 +3,20 @@
  * environment. Whatever is wrong is a `Fault` here, before anything was promised to anybody.
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
-import { join } from 'node:path'
+import { isAbsolute, join } from 'node:path'
 import type { LocalProvider, Offer } from '../shared/frames.ts'
 import { claudeEnv } from './claude/env.ts'
-import { ClaudeProcess } from './claude/process.ts'
+import { ClaudeProcess, type Launch } from './claude/process.ts'
 import type { Prepared } from './held-run.ts'
 import { linkLogin, prepareConfigDir, type LocalLogin } from './login.ts'
 import { guardMentions } from './mentions.ts'
 import { checkPolicy, withLimits, type Policy } from './policy.ts'
+import { visibleWorkspace, type Sandbox } from './sandbox.ts'
+import { SpawnQueue } from './spawns.ts'
 import { discard, resolveCwd } from './workspace.ts'
 
 export interface Machine {
-  readonly claude: string
+  readonly sandbox: Sandbox
   readonly policy: Policy
   /** Absolute and real. */
   readonly roots: readonly string[]
@@ -25,10 +27,12 @@ export interface Machine {
   readonly provider: LocalProvider
   readonly login: LocalLogin
   readonly env: NodeJS.ProcessEnv
+  readonly home: string
   log(message: string, fields: Record<string, unknown>): void
 }
 
 export function preparer(machine: Machine) {
+  const spawns = new SpawnQueue()
   return async ({ run, spec: wanted }: Offer, marker: string, signal: AbortSignal): Promise<Prepared> => {
     const spec = withLimits(machine.policy, wanted)
     checkPolicy(machine.policy, spec)
@@ -41,29 +45,42 @@ export function preparer(machine: Machine) {
     try {
       await mkdir(machine.privateRoot, { recursive: true, mode: 0o700 })
       privateDir = await mkdtemp(join(machine.privateRoot, `${run}-`))
-      await prepareConfigDir(configDir)
       const { login } = machine
-      if (login.kind !== 'none' && login.credentialsFile !== undefined) await linkLogin(login.credentialsFile, configDir)
-      const process = await ClaudeProcess.prepare(
-        {
-          claude: machine.claude,
-          spec,
-          prompt: await guardMentions(spec.prompt, workspace.cwd, machine.roots),
-          cwd: workspace.cwd,
-          configDir,
-          privateDir,
-          env: claudeEnv({
-            runner: machine.env,
-            configDir,
-            ...(login.kind === 'env' ? { provider: login.env } : {}),
-            allow: machine.policy.env_allow,
-            marker,
-          }),
-          marker,
-          log: (message, fields) => machine.log(message, { ...fields, run }),
-        },
-        signal,
-      )
+      const credentialsFile = login.kind === 'none' ? undefined : login.credentialsFile
+      const env = claudeEnv({
+        runner: machine.env,
+        configDir,
+        ...(login.kind === 'env' ? { provider: login.env } : {}),
+        allow: machine.policy.env_allow,
+        marker,
+      })
+      const prefix = machine.sandbox.prefix({
+        cwd: workspace.cwd,
+        workspace: visibleWorkspace(machine.roots, workspace.cwd),
+        configDir,
+        privateDir,
+        home: machine.home,
+        reads: [env['NODE_EXTRA_CA_CERTS'] ?? ''].filter((path) => isAbsolute(path)),
+        writes: credentialsFile === undefined ? [] : [credentialsFile],
+      })
+      const launch: Launch = {
+        claude: machine.sandbox.program,
+        ...(prefix.length > 0 ? { prefix } : {}),
+        spec,
+        prompt: await guardMentions(spec.prompt, workspace.cwd, machine.roots),
+        cwd: workspace.cwd,
+        configDir,
+        privateDir,
+        env,
+        marker,
+        log: (message, fields) => machine.log(message, { ...fields, run }),
+      }
+      const start = async () => {
+        await prepareConfigDir(configDir)
+        if (credentialsFile !== undefined) await linkLogin(credentialsFile, configDir)
+        return ClaudeProcess.prepare(launch, signal)
+      }
+      const process = await spawns.run(start, signal)
       return { process, cwd: workspace.cwd, provider: machine.provider, dispose }
     } catch (error) {
       await dispose()

@@ -9,6 +9,7 @@ import { statfsSync } from 'node:fs'
 import { loadavg, platform, release } from 'node:os'
 import { join } from 'node:path'
 import type { LocalProvider } from '../shared/frames.ts'
+import { GRACE_MS } from '../shared/limits.ts'
 import { Agent } from './agent.ts'
 import { claudeVersion } from './claude-binary.ts'
 import { sweep } from './claude/sweep.ts'
@@ -19,6 +20,7 @@ import { Link, type LinkEvents } from './link.ts'
 import { localLogin, type LocalLogin } from './login.ts'
 import type { Policy } from './policy.ts'
 import { preparer } from './prepare.ts'
+import { detect, type Sandbox } from './sandbox.ts'
 
 /** SIGTERM must be over in 10 s: this, 4 s of the ladder from SIGTERM on with its sweep, and the delivery. */
 const DRAIN_MS = 2_000
@@ -33,6 +35,8 @@ export interface RunnerOptions {
   readonly workspaces: readonly string[]
   /** Answer from the scripted model when the machine has no login of its own. */
   readonly demo: boolean
+  /** Folders that no workspace opens to a sandboxed run, besides `stateDir`. */
+  readonly hidden?: readonly string[]
   readonly env: NodeJS.ProcessEnv
   readonly home: string
   readonly log: LinkEvents['log']
@@ -40,20 +44,25 @@ export interface RunnerOptions {
 
 export interface RunningRunner {
   readonly provider: LocalProvider | null
+  readonly sandbox: Sandbox
   /** Resolves when the link has ended: undefined after `stop`, or why dialling on has no point. */
   readonly ended: Promise<string | undefined>
+  /** Takes no new runs. Resolves when those that are running have ended and the router has all of them, or has given them up. */
+  drain(): Promise<void>
   stop(): Promise<void>
 }
 
 export async function startRunner(options: RunnerOptions): Promise<RunningRunner> {
-  const { stateDir, policy, log } = options
+  const { stateDir, policy, log, env } = options
   const spoolDir = join(stateDir, 'spool')
   const privateRoot = join(stateDir, 'runs')
   for (const dir of [spoolDir, join(stateDir, 'config'), ...options.workspaces]) await mkdir(dir, { recursive: true, mode: 0o700 })
   const roots = await Promise.all(options.workspaces.map((dir) => realpath(dir)))
   const warn = (message: string, fields: Record<string, unknown>) => log('warn', message, fields)
 
-  let login: LocalLogin = await localLogin({ env: options.env, home: options.home })
+  const hidden = [stateDir, ...(options.hidden ?? [])]
+  const sandbox = await detect(policy.sandbox, { env, claude: options.claude, hidden })
+  let login: LocalLogin = await localLogin({ env, home: options.home })
   let provider: LocalProvider | null = login.kind === 'none' ? null : 'local'
   let closeDemo: () => Promise<void> = () => Promise.resolve()
   if (login.kind === 'none' && options.demo) {
@@ -72,14 +81,15 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     cliVersion: (await claudeVersion(options.claude)) ?? null,
     os: `${platform()} ${release()}`,
     prepare: preparer({
-      claude: options.claude,
+      sandbox,
       policy,
       roots,
       configRoot: join(stateDir, 'config'),
       privateRoot,
       provider: provider ?? 'local',
       login,
-      env: options.env,
+      env,
+      home: options.home,
       log: warn,
     }),
     sweep,
@@ -94,9 +104,17 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   // Settings, MCP servers and temporary files of the runs of a process that was killed; nobody else takes them away.
   await rm(privateRoot, { recursive: true, force: true })
   const link = new Link(options.identity, agent, { log })
-  const ended = link.run()
+  let over = false
+  const ended = link.run().finally(() => (over = true))
 
+  const drain = async () => {
+    agent.drain()
+    await until(() => agent.active === 0 || over, Infinity)
+    // By then a router that did not come back has given them up.
+    await until(() => agent.idle || over, GRACE_MS)
+  }
   const stop = async () => {
+    over = true
     agent.drain()
     await until(() => agent.active === 0, DRAIN_MS)
     await agent.stop()
@@ -111,7 +129,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     await closeDemo()
   }
   let stopping: Promise<void> | undefined
-  return { provider, ended, stop: () => (stopping ??= stop()) }
+  return { provider, sandbox, ended, drain, stop: () => (stopping ??= stop()) }
 }
 
 async function until(done: () => boolean, withinMs: number): Promise<void> {

@@ -11,7 +11,7 @@ import { Fault } from '../../shared/faults.ts'
 import { LineSplitter, type Line } from '../../shared/lines.ts'
 import type { StderrMark } from '../../shared/marks.ts'
 import { StderrHead } from './stderr.ts'
-import { familyOf, sweep, type ProcessRef } from './sweep.ts'
+import { familyOf, sweep, type Relative } from './sweep.ts'
 
 export type Exit = { code: number | null; signal: NodeJS.Signals | null }
 
@@ -19,6 +19,8 @@ export type ChildOptions = {
   cwd: string
   env: Readonly<Record<string, string>>
   marker: string
+  /** The command is a wrapper of what is meant: a gentle signal is not for it. */
+  wrapped?: boolean
   /** Called for each line of stdout. If it throws the process is killed. */
   line: (line: Line) => void
   log: (message: string, fields: Record<string, unknown>) => void
@@ -37,7 +39,7 @@ export class Child {
   readonly #splitter = new LineSplitter()
   readonly #stderr: StderrHead
   readonly #closed: Promise<void>
-  #family: ProcessRef[] = []
+  #family: Relative[] = []
   #paused = false
   #bytesRead = 0
   #broken = false
@@ -89,13 +91,14 @@ export class Child {
     this.#family.push(...(await familyOf(this.pid)))
   }
 
-  /** To its process group; what runs in sessions of its own is left to the sweep. */
+  /**
+   * To its process group; what runs in sessions of its own is left to the sweep. A wrapper is spared a SIGTERM: bwrap
+   * would die of it at once, and take the CLI along before that could end in order. `noteFamily` tells who is meant.
+   */
   signal(name: 'SIGTERM' | 'SIGKILL'): void {
-    try {
-      process.kill(-this.pid, name)
-    } catch {
-      // Nothing of the group is left.
-    }
+    if (name === 'SIGKILL' || this.#options.wrapped !== true) return send(-this.pid, name)
+    const meant = new Set(this.#family.filter(({ pid, group }) => group === this.pid && pid !== this.pid).map(({ pid }) => pid))
+    for (const pid of meant) send(pid, name)
   }
 
   pause(): void {
@@ -151,6 +154,14 @@ export class Child {
       this.#child.stderr.destroy()
       return
     }
+  }
+}
+
+function send(to: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(to, name)
+  } catch {
+    // Nothing of it is left.
   }
 }
 

@@ -24,6 +24,8 @@ import { claudeSettings } from './settings.ts'
 export type Launch = {
   /** Path of the CLI. */
   claude: string
+  /** The command line of its sandbox, to which the CLI and its arguments are added. */
+  prefix?: readonly string[]
   /** Its `prompt` is not read. */
   spec: RunSpec
   /** The prompt with its `@file` mentions guarded. */
@@ -58,6 +60,8 @@ export class ClaudeProcess implements CliProcess {
   readonly #turnOver: Promise<void>
   #endTurn: () => void = () => undefined
   #version = 'unknown'
+  /** The CLI's own idea of its pid, which is another one inside a PID namespace. */
+  #pidInside: number | undefined
   #sink: TurnSink | undefined
   #signs: Signs = {}
   #result: TurnResult | undefined
@@ -79,7 +83,8 @@ export class ClaudeProcess implements CliProcess {
     const line = (read: Line): void => {
       if (made) made.#read(read)
     }
-    const child = await Child.spawn(launch.claude, claudeArgv(launch.spec, files), { cwd, env, marker, line, log })
+    const [command, ...argv] = [...(launch.prefix ?? []), launch.claude, ...claudeArgv(launch.spec, files)]
+    const child = await Child.spawn(command ?? launch.claude, argv, { cwd, env, marker, wrapped: launch.prefix !== undefined, line, log })
     made = new ClaudeProcess(launch, child)
     try {
       await made.#initialize(signal)
@@ -140,7 +145,7 @@ export class ClaudeProcess implements CliProcess {
     await this.#ladder.climb(mode === 'interrupt' && !this.#sink ? RUNG.close : RUNG[mode])
     await this.#child.gone
     // A killed CLI leaves its entry among the live sessions, where a later process may get its pid.
-    await rm(join(this.#launch.configDir, 'sessions', `${this.pid}.json`), { force: true })
+    await rm(join(this.#launch.configDir, 'sessions', `${this.#pidInside ?? this.pid}.json`), { force: true })
   }
 
   /** Stops reading; the CLI stops when its pipe is full. Lines that were already read still arrive. */
@@ -163,6 +168,8 @@ export class ClaudeProcess implements CliProcess {
     if (refusal) throw refusal
     const told = version.response['version']
     if (typeof told === 'string') this.#version = told
+    const { pid } = initialized.response
+    if (typeof pid === 'number') this.#pidInside = pid
     this.#child.pause()
   }
 

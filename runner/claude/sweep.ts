@@ -12,7 +12,10 @@ import { MARKER_NAME } from './env.ts'
 /** A pid alone may have been given to a stranger since; with the start time it names one process. */
 export type ProcessRef = { pid: number; startedAt: string }
 
-type Row = ProcessRef & { parent: number; marked: boolean }
+/** With its process group. */
+export type Relative = ProcessRef & { group: number }
+
+type Row = Relative & { parent: number; marked: boolean }
 
 /** A SIGKILL takes effect within milliseconds unless the process hangs in the kernel; then no waiting helps. */
 const GIVE_UP_MS = 5_000
@@ -34,7 +37,7 @@ export async function sweep(marker: string, family: readonly ProcessRef[] = []):
 }
 
 /** The process and everything below it, as it is now. */
-export async function familyOf(pid: number): Promise<ProcessRef[]> {
+export async function familyOf(pid: number): Promise<Relative[]> {
   const rows = await processTable()
   return below(rows, rows.filter((row) => row.pid === pid))
 }
@@ -68,10 +71,10 @@ async function readRow(name: string, marker: string | undefined): Promise<Row | 
   try {
     const stat = await readFile(`/proc/${name}/stat`, 'utf8')
     // The second field is the command in brackets and may hold blanks and brackets itself (proc_pid_stat(5)).
-    const [state, parent, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
+    const [state, parent, group, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     // A zombie is dead; only its parent can take it away.
     if (state === 'Z' || state === 'X') return undefined
-    return { pid: Number(name), parent: Number(parent), startedAt: rest[17] ?? '', marked: await isMarked(name, marker) }
+    return { pid: Number(name), parent: Number(parent), group: Number(group), startedAt: rest[16] ?? '', marked: await isMarked(name, marker) }
   } catch {
     // It ended while it was read.
     return undefined
