@@ -1,6 +1,5 @@
 /** `runyard doctor`: is everything in place on this machine, and if not, what to do. Each line stands for itself. */
 import { access, constants, mkdir, stat } from 'node:fs/promises'
-import { spawnSync } from 'node:child_process'
 import { connect } from 'node:net'
 import { join } from 'node:path'
 import { loadKeys, readClientFile } from '../router/node/data-dir.ts'
@@ -9,6 +8,7 @@ import { claudeVersion, findClaude, INSTALL_HINT } from '../runner/claude-binary
 import { loadIdentity } from '../runner/identity.ts'
 import { localLogin } from '../runner/login.ts'
 import { loadPolicy } from '../runner/policy.ts'
+import { detect, SandboxError, type Sandbox, type Wanted } from '../runner/sandbox.ts'
 import { EXIT } from './exit.ts'
 import { bold, out } from './output.ts'
 import { defaultPolicyFile, defaultWorkspace, home, runnerStateDir } from './runner.ts'
@@ -20,6 +20,7 @@ export interface DoctorCommand {
   readonly claude?: string | undefined
   readonly workspaces: readonly string[]
   readonly config?: string | undefined
+  readonly sandbox?: Wanted | undefined
   readonly json: boolean
   readonly only?: 'runner'
 }
@@ -94,6 +95,7 @@ async function runnerChecks(command: DoctorCommand): Promise<Check[]> {
       : { part, name: 'login', status: 'ok', detail: login.kind === 'env' ? `from ${Object.keys(login.env).join(', ')}` : login.credentialsFile },
   )
   let roots = [...command.workspaces]
+  let wanted = command.sandbox ?? 'auto'
   checks.push(
     await check(
       part,
@@ -102,6 +104,7 @@ async function runnerChecks(command: DoctorCommand): Promise<Check[]> {
         const file = command.config ?? defaultPolicyFile(dataDir)
         const policy = await loadPolicy(file, { required: command.config !== undefined })
         roots = [...roots, ...policy.workspaces]
+        wanted = command.sandbox ?? policy.sandbox
         return `${policy.slots} slots, bypass ${policy.bypass ? 'allowed' : 'refused'}`
       },
       'mend the file; the message names the key',
@@ -110,7 +113,7 @@ async function runnerChecks(command: DoctorCommand): Promise<Check[]> {
   for (const root of roots.length > 0 ? roots : [defaultWorkspace(dataDir)]) checks.push(await writableDir(part, 'workspace', root))
   // The CLI says nothing when it cannot keep a session, so a later turn would find none.
   checks.push(await writableDir(part, 'config dir', join(runnerStateDir(dataDir), 'config')))
-  checks.push(sandbox())
+  checks.push(await sandbox(wanted, claude))
   const identity = await loadIdentity(runnerStateDir(dataDir)).catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))))
   if (identity instanceof Error) checks.push({ part, name: 'identity', status: 'fail', detail: identity.message, fix: 'enrol anew with `runyard runner enroll --force`' })
   else if (!identity) checks.push({ part, name: 'identity', status: 'warn', detail: 'not enrolled', fix: '`runyard up` does it, or `runyard runner enroll --url … --token …`' })
@@ -124,12 +127,18 @@ async function runnerChecks(command: DoctorCommand): Promise<Check[]> {
   return checks
 }
 
-/** What isolates a run from this machine today, said plainly. */
-function sandbox(): Check {
-  const have = ['bwrap', 'unshare'].filter((tool) => spawnSync('/bin/sh', ['-c', `command -v ${tool}`], { stdio: 'ignore' }).status === 0)
-  const base = { part: 'runner', name: 'sandbox', status: 'warn' } as const
-  const root = process.getuid?.() === 0 ? 'runs as root; ' : ''
-  return { ...base, detail: `none: ${root}a run has the rights of this user (found for later: ${have.join(', ') || 'neither bwrap nor unshare'})`, fix: 'use a user of its own for the runner' }
+/** What isolates a run from this machine, said plainly. */
+async function sandbox(wanted: Wanted, claude: string | undefined): Promise<Check> {
+  const line = { part: 'runner', name: 'sandbox' } as const
+  // Only whether it works is asked, so without a CLI any program will do.
+  const found = await detect(wanted, { env: process.env, claude: claude ?? process.execPath }).catch((error: unknown) => error)
+  if (found instanceof SandboxError) return { ...line, status: 'fail', detail: found.message, fix: found.hint }
+  if (found instanceof Error) return { ...line, status: 'fail', detail: found.message }
+  const { mode, means } = found as Sandbox
+  const root = process.getuid?.() === 0 ? ', which is root' : ''
+  const detail = `${mode}${wanted === 'auto' ? ' (auto)' : ''}: ${means.replace('of this user', `of this user${root}`)}`
+  if (mode === 'bwrap') return { ...line, status: 'ok', detail }
+  return { ...line, status: 'warn', detail, fix: 'use a user of its own for the runner, or `sandbox = "bwrap"`, which shows a run nothing but its workspace' }
 }
 
 async function writableDir(part: Check['part'], name: string, path: string): Promise<Check> {

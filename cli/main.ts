@@ -1,8 +1,10 @@
 #!/usr/bin/env node
 /** The `runyard` command: flags in, one function per command, exit code out. */
 import { Command, CommanderError, Option } from 'commander'
+import type { Wanted } from '../runner/sandbox.ts'
 import { VERSION } from '../shared/version.ts'
 import { doctorCommand } from './doctor.ts'
+import { drainCommand } from './drain.ts'
 import { CliError, EXIT } from './exit.ts'
 import * as o from './options.ts'
 import { bold, out, say } from './output.ts'
@@ -48,9 +50,10 @@ routerFlags(program.command('up').description('router and runner on this machine
   .addOption(o.claude())
   .addOption(o.workspace())
   .addOption(o.policyFile())
+  .addOption(o.sandbox())
   .addOption(new Option('--no-demo', 'refuse to start without a login for Claude'))
-  .action(async (flags: RouterFlags & { claude?: string; workspace: string[]; config?: string; demo: boolean }) =>
-    done(await upCommand({ ...routerOptions(flags), claude: flags.claude, workspaces: flags.workspace, config: flags.config, demo: flags.demo })),
+  .action(async (flags: RouterFlags & { claude?: string; workspace: string[]; config?: string; sandbox?: Wanted; demo: boolean }) =>
+    done(await upCommand({ ...routerOptions(flags), claude: flags.claude, workspaces: flags.workspace, config: flags.config, sandbox: flags.sandbox, demo: flags.demo })),
   )
 
 routerFlags(program.command('router').description('the router alone')).action(async (flags: RouterFlags) => done(await routerCommand(routerOptions(flags))))
@@ -78,17 +81,25 @@ runner
   .addOption(o.claude())
   .addOption(o.workspace())
   .addOption(o.policyFile())
+  .addOption(o.sandbox())
   .addOption(o.dataDir())
   .addOption(new Option('--demo', 'answer with the scripted model if there is no login').default(false))
   .addOption(new Option('--with-parent', 'stop when stdin ends').default(false).hideHelp())
   .addOption(o.json())
-  .action(async ({ workspace, ...flags }: { url?: string; claude?: string; workspace: string[]; config?: string; dataDir: string; demo: boolean; withParent: boolean; json: boolean }) =>
+  .action(async ({ workspace, ...flags }: { url?: string; claude?: string; workspace: string[]; config?: string; sandbox?: Wanted; dataDir: string; demo: boolean; withParent: boolean; json: boolean }) =>
     done(await startCommand({ ...flags, workspaces: workspace })),
   )
 
-type DoctorFlags = { dataDir: string; host: string; port: number; claude?: string; workspace: string[]; config?: string; json: boolean }
+runner
+  .command('drain')
+  .description('let the runner of this data directory finish what it runs, take nothing new, and end')
+  .addOption(o.dataDir())
+  .addOption(o.json())
+  .action(async (flags: { dataDir: string; json: boolean }) => done(await drainCommand(flags)))
+
+type DoctorFlags = { dataDir: string; host: string; port: number; claude?: string; workspace: string[]; config?: string; sandbox?: Wanted; json: boolean }
 function doctorFlags(command: Command): Command {
-  return command.addOption(o.dataDir()).addOption(o.host()).addOption(o.port()).addOption(o.claude()).addOption(o.workspace()).addOption(o.policyFile()).addOption(o.json())
+  return command.addOption(o.dataDir()).addOption(o.host()).addOption(o.port()).addOption(o.claude()).addOption(o.workspace()).addOption(o.policyFile()).addOption(o.sandbox()).addOption(o.json())
 }
 doctorFlags(program.command('doctor').description('is everything in place, and if not, what to do')).action(async ({ workspace, ...flags }: DoctorFlags) =>
   done(await doctorCommand({ ...flags, workspaces: workspace })),

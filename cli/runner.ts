@@ -7,10 +7,14 @@ import { enroll } from '../runner/enroll.ts'
 import { IdentityError, loadIdentity } from '../runner/identity.ts'
 import { localLogin } from '../runner/login.ts'
 import { loadPolicy, PolicyError } from '../runner/policy.ts'
+import { SandboxError, type Wanted } from '../runner/sandbox.ts'
 import { startRunner } from '../runner/start.ts'
 import { CliError, EXIT } from './exit.ts'
 import { createLog, out, say } from './output.ts'
-import { untilSignal } from './signals.ts'
+import { onceAsked, untilSignal } from './signals.ts'
+
+/** Tells a runner to take no new runs, and to end when those that are running have ended. */
+export const DRAIN_SIGNAL = 'SIGUSR2'
 
 /** Where a runner of this data directory keeps its identity, spools and config directories. */
 export const runnerStateDir = (dataDir: string) => join(dataDir, 'runner')
@@ -58,6 +62,8 @@ export interface StartCommand {
   readonly claude?: string | undefined
   readonly workspaces: readonly string[]
   readonly config?: string | undefined
+  /** Instead of what the policy says. */
+  readonly sandbox?: Wanted | undefined
   /** Where the router is now, if not where it was at enrolment. */
   readonly url?: string | undefined
   readonly demo: boolean
@@ -81,6 +87,8 @@ export async function startCommand(command: StartCommand): Promise<number> {
   if (!command.demo && (await localLogin({ env: process.env, home: home() })).kind === 'none') {
     throw new CliError(EXIT.config, 'this machine has no login for Claude', 'run `claude` once and log in, or set ANTHROPIC_API_KEY; --demo answers with the scripted model')
   }
+  // Before the lock, whose holder is who a `runner drain` signals: without a handler the signal would end it.
+  const drainAsked = onceAsked(DRAIN_SIGNAL)
   const unlock = await lockDir(stateDir, 'runner').catch((error: unknown) => {
     throw new CliError(EXIT.unavailable, error instanceof Error ? error.message : String(error))
   })
@@ -91,18 +99,26 @@ export async function startCommand(command: StartCommand): Promise<number> {
       stateDir,
       identity,
       claude,
-      policy,
+      policy: { ...policy, sandbox: command.sandbox ?? policy.sandbox },
       workspaces: workspaces.length > 0 ? workspaces : [defaultWorkspace(dataDir)],
       demo: command.demo,
+      hidden: [dataDir],
       env: process.env,
       home: home(),
       log: (level, message, fields) => log[level](fields, message),
+    }).catch((error: unknown) => {
+      throw error instanceof SandboxError ? new CliError(EXIT.config, error.message, error.hint) : error
     })
+    log.info({ sandbox: runner.sandbox.mode }, runner.sandbox.means)
     if (!command.withParent) {
       if (command.json) out(JSON.stringify({ event: 'ready', runner_id: identity.runnerId, url: identity.url, provider: runner.provider }))
       else say(`runner ${identity.runnerId} serves ${identity.url}${runner.provider === 'demo' ? ' with the DEMO model' : ''}; Ctrl-C stops`)
     }
-    const hopeless = await Promise.race([untilSignal(), parentGone(command.withParent), runner.ended])
+    const drained = drainAsked.then(() => {
+      say('draining: no new runs; ends when those that are running have ended')
+      return runner.drain()
+    })
+    const hopeless = await Promise.race([untilSignal(), parentGone(command.withParent), runner.ended, drained])
     await runner.stop()
     const why = await runner.ended
     if (why !== undefined && hopeless === why) throw new CliError(EXIT.noPermission, why, 'was this runner revoked? enrol it anew with `runyard runner enroll --force`')

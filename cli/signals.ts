@@ -14,3 +14,8 @@ export function untilSignal(onForce: () => void = () => undefined): Promise<Node
     process.on('SIGINT', handler)
   })
 }
+
+/** The first time that this process is sent the signal. From the call on the signal does not end it. */
+export function onceAsked(signal: NodeJS.Signals): Promise<void> {
+  return new Promise((resolve) => process.on(signal, () => resolve()))
+}

@@ -8,6 +8,7 @@ import { findRunner } from '../router/store/runners.ts'
 import { enroll } from '../runner/enroll.ts'
 import { loadIdentity } from '../runner/identity.ts'
 import { localLogin } from '../runner/login.ts'
+import type { Wanted } from '../runner/sandbox.ts'
 import type { RunningRouter } from '../router/node/server.ts'
 import { CliError, EXIT } from './exit.ts'
 import { bold, createLog, dim, out, say } from './output.ts'
@@ -19,6 +20,7 @@ export interface UpCommand extends RouterCommand {
   readonly claude?: string | undefined
   readonly workspaces: readonly string[]
   readonly config?: string | undefined
+  readonly sandbox?: Wanted | undefined
   readonly demo: boolean
 }
 
@@ -84,6 +86,7 @@ function superviseRunner(command: UpCommand, url: string, claude: string): Runne
     `--claude=${claude}`,
     ...command.workspaces.map((dir) => `--workspace=${dir}`),
     ...(command.config === undefined ? [] : [`--config=${command.config}`]),
+    ...(command.sandbox === undefined ? [] : [`--sandbox=${command.sandbox}`]),
     ...(command.demo ? ['--demo'] : []),
     ...(command.json ? ['--json'] : []),
     '--with-parent',
@@ -99,6 +102,7 @@ function superviseRunner(command: UpCommand, url: string, claude: string): Runne
     child.once('exit', (code, signal) => {
       if (stopping) return
       if (code === EXIT.config || code === EXIT.noPermission || code === EXIT.usage) return fail(new CliError(code, 'the runner could not start; see above'))
+      if (code === EXIT.ok) return say('the runner was told to end; the router goes on without it')
       say(`the runner ended (${signal ?? code}); starting it again`)
       setTimeout(() => !stopping && start(), RESTART_MS)
     })
