@@ -5,21 +5,16 @@
  * their processes go on in between. A run that it knows is never started a second time.
  */
 import { randomUUID } from 'node:crypto'
-import { readdirSync } from 'node:fs'
+import { readdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '../shared/faults.ts'
-import type { Hello, LocalProvider, Offer, ToRouter, ToRunner, Welcome } from '../shared/frames.ts'
-import { CONNECTION_WINDOW, GRACE_MS, HEARTBEAT_MS, LEASE_MS } from '../shared/limits.ts'
+import { RunnerRefusal, type Hello, type LocalProvider, type Offer, type ToRouter, type ToRunner, type Welcome } from '../shared/frames.ts'
+import { GRACE_MS, HEARTBEAT_MS, LEASE_MS } from '../shared/limits.ts'
 import { PROTO_MAX, PROTO_MIN, VERSION } from '../shared/version.ts'
 import type { Clock } from './clock.ts'
 import { HeldRun, type Prepared } from './held-run.ts'
+import { Sender, type Transport } from './sender.ts'
 import { Spool } from './spool.ts'
-
-/** A connection as the agent uses it. Frames are sent in order; `buffered` counts what the socket still holds. */
-export interface Transport {
-  send(data: string | Uint8Array<ArrayBuffer>): void
-  readonly buffered: number
-}
 
 export interface AgentOptions {
   readonly clock: Clock
@@ -38,9 +33,6 @@ export interface AgentOptions {
   log(message: string, fields: Record<string, unknown>): void
 }
 
-/** Never more than this in the socket's own buffer: it neither pushes back nor forgets. */
-const MAX_BUFFERED = 1024 * 1024
-const FULL_BUFFER_RETRY_MS = 10
 const TICK_MS = 1_000
 
 type SentAt = { now: number; wall: number }
@@ -53,7 +45,9 @@ export class Agent {
   readonly #preparing = new Map<string, AbortController>()
   /** When each message that a lease may answer was sent. */
   readonly #sentAt = new Map<string, SentAt>()
-  readonly #timers = new Map<HeldRun, () => void>()
+  readonly #sender: Sender
+  /** Runs whose files are on their way out. */
+  readonly #leaving = new Set<Promise<void>>()
   #transport: Transport | undefined
   #welcomed = false
   #conns = 0
@@ -64,6 +58,7 @@ export class Agent {
 
   constructor(options: AgentOptions) {
     this.#o = options
+    this.#sender = new Sender(options.clock)
   }
 
   get active(): number {
@@ -72,7 +67,7 @@ export class Agent {
 
   /** Nothing is running and everything is durable at the router. */
   get idle(): boolean {
-    return this.#runs.size === 0 && this.#preparing.size === 0
+    return this.#runs.size === 0 && this.#preparing.size === 0 && this.#leaving.size === 0
   }
 
   /** Takes up what an earlier process of this runner left behind, before the first connection: I6, I11. */
@@ -80,7 +75,9 @@ export class Agent {
     for (const name of readdirSync(this.#o.spoolDir).filter((n) => n.endsWith('.spool'))) {
       const spool = Spool.open(join(this.#o.spoolDir, name))
       if (!spool) {
-        this.#o.log('a spool without an intent is ignored', { name })
+        // Not even its intent was whole, so nobody was promised anything.
+        this.#o.log('a spool without an intent is removed', { name })
+        unlinkSync(join(this.#o.spoolDir, name))
         continue
       }
       const killed = await this.#o.sweep(spool.intent.marker)
@@ -115,8 +112,7 @@ export class Agent {
   disconnected(): void {
     this.#transport = undefined
     this.#welcomed = false
-    for (const stop of this.#timers.values()) stop()
-    this.#timers.clear()
+    this.#sender.shut()
     // Without a lease nothing of them has started, and the router has given them up.
     for (const abort of this.#preparing.values()) abort.abort()
   }
@@ -126,11 +122,11 @@ export class Agent {
       case 'welcome':
         return this.#welcome(message)
       case 'offer':
-        void this.#offer(message)
+        this.#offer(message).catch((error: unknown) => this.#o.log('an offer could not be answered', { run: message.run, err: error }))
         return
       case 'ack':
         for (const [run, fence, seq, part, window] of message.a) this.#find({ run, fence })?.acked(seq, part, window)
-        return this.#pumpAll()
+        return this.#sender.pumpAll()
       case 'lease': {
         const ageMs = this.#ageOf(message.re)
         for (const [run, fence, ttlMs] of message.l) this.#find({ run, fence })?.leased(ageMs, ttlMs)
@@ -139,16 +135,14 @@ export class Agent {
       case 'cancel': {
         const held = this.#find(message)
         this.#preparing.get(key(message))?.abort()
-        if (held) void held.end('cancelled', message.mode)
+        if (held) this.#end(held, 'cancelled', message.mode)
         return
       }
       case 'revoke':
         this.#preparing.get(key(message))?.abort()
-        void this.#drop(message, 'kill')
-        return
+        return this.#drop(message, 'kill')
       case 'forget':
-        void this.#drop(message, undefined)
-        return
+        return this.#drop(message, undefined)
       case 'err':
         return this.#o.log('the router reports an error', { code: message.code, detail: message.message })
     }
@@ -171,6 +165,8 @@ export class Agent {
     if (this.#welcomed) this.#send({ t: 'bye' })
     this.#tickStop?.()
     this.disconnected()
+    await Promise.all([...this.#leaving])
+    for (const held of this.#runs.values()) this.#sender.remove(held.outbox)
     await Promise.all([...this.#runs.values()].map((r) => r.release(false)))
     this.#runs.clear()
   }
@@ -183,11 +179,11 @@ export class Agent {
         held?.resume(ack, part)
         if (held?.held.state === 'running' || held?.held.state === 'starting') this.#send({ t: 'starting', run, fence })
       } else {
-        void this.#drop({ run, fence }, what === 'revoke' ? 'kill' : undefined)
+        this.#drop({ run, fence }, what === 'revoke' ? 'kill' : undefined)
       }
     }
     if (this.#draining) this.#send({ t: 'drain' })
-    this.#pumpAll()
+    if (this.#transport) this.#sender.open(this.#transport)
   }
 
   async #offer(offer: Offer): Promise<void> {
@@ -228,7 +224,8 @@ export class Agent {
   }
 
   #reject({ id, run, fence }: Offer, fault: Fault): void {
-    this.#send({ t: 'reject', re: id, run, fence, code: fault.code, message: fault.message.slice(0, 2_048) })
+    const code = RunnerRefusal.safeParse(fault.code)
+    this.#send({ t: 'reject', re: id, run, fence, code: code.success ? code.data : 'internal', message: fault.message.slice(0, 2_048) })
   }
 
   #asFault(error: unknown): Fault {
@@ -242,11 +239,13 @@ export class Agent {
     const events = {
       changed: (held: HeldRun) => {
         if (held.held.state === 'running' && held.held.last === 1 && this.#welcomed) this.#send({ t: 'starting', run: held.run, fence: held.fence })
-        this.#pump(held)
+        this.#sender.pump(held.outbox)
       },
       log: (message: string, fields: Record<string, unknown>) => this.#o.log(message, fields),
     }
-    return new HeldRun({ spool, clock: this.#o.clock, events, timeoutMs, ...(prepared ? { prepared } : {}) })
+    const held = new HeldRun({ spool, clock: this.#o.clock, events, timeoutMs, ...(prepared ? { prepared } : {}) })
+    this.#sender.add(held.outbox)
+    return held
   }
 
   /** How long ago the message was sent that a lease answers. After a sleep of the machine no age can be trusted. */
@@ -260,56 +259,33 @@ export class Agent {
     return Math.abs(wallAge - age) > LEASE_MS / 2 ? LEASE_MS : age
   }
 
-  async #drop(ref: { run: string; fence: number }, kill: 'kill' | undefined): Promise<void> {
+  #drop(ref: { run: string; fence: number }, kill: 'kill' | undefined): void {
     const held = this.#find(ref)
     if (!held) return
-    if (kill) await held.end('cancelled', 'kill')
-    this.#runs.delete(key(ref))
-    this.#timers.get(held)?.()
-    this.#timers.delete(held)
-    await held.release(true)
+    const leaving = (async () => {
+      if (kill) await held.end('cancelled', 'kill')
+      this.#runs.delete(key(ref))
+      this.#sender.remove(held.outbox)
+      await held.release(true)
+    })()
+      .catch((error: unknown) => this.#o.log('what a run left could not be removed', { run: ref.run, err: error }))
+      .finally(() => this.#leaving.delete(leaving))
+    this.#leaving.add(leaving)
+  }
+
+  #end(held: HeldRun, ...how: Parameters<HeldRun['end']>): void {
+    held.end(...how).catch((error: unknown) => this.#o.log('a run could not be ended', { run: held.run, err: error }))
   }
 
   #find(ref: { run: string; fence: number }): HeldRun | undefined {
     return this.#runs.get(key(ref))
   }
 
-  #pumpAll(): void {
-    for (const held of this.#runs.values()) this.#pump(held)
-  }
-
-  #pump(held: HeldRun): void {
-    const transport = this.#transport
-    if (!transport || !this.#welcomed) return
-    this.#timers.get(held)?.()
-    this.#timers.delete(held)
-    for (;;) {
-      if (transport.buffered > MAX_BUFFERED) return this.#pumpIn(held, FULL_BUFFER_RETRY_MS)
-      const next = held.outbox.next(this.#o.clock.now(), this.#credit())
-      if (next.do === 'nothing') return
-      if (next.do === 'later') return this.#pumpIn(held, next.inMs)
-      transport.send(next.message.data)
-    }
-  }
-
-  #pumpIn(held: HeldRun, ms: number): void {
-    this.#timers.set(
-      held,
-      this.#o.clock.after(ms, () => this.#pump(held)),
-    )
-  }
-
-  #credit(): number {
-    let used = 0
-    for (const held of this.#runs.values()) used += held.outbox.unacked
-    return CONNECTION_WINDOW - used
-  }
-
   #tick(): void {
     this.#tickStop = this.#o.clock.after(TICK_MS, () => this.#tick())
     for (const held of this.#runs.values()) {
       held.sync().catch((error: unknown) => this.#o.log('a spool could not be synced', { run: held.run, err: error }))
-      if (held.active && held.sinceLeaseMs > LEASE_MS + GRACE_MS) void held.end('runner_stopped', 'interrupt', 'no router for too long')
+      if (held.active && held.sinceLeaseMs > LEASE_MS + GRACE_MS) this.#end(held, 'runner_stopped', 'interrupt', 'no router for too long')
     }
     const now = this.#o.clock.now()
     if (this.#welcomed && this.#runs.size > 0 && now - this.#lastBeat >= HEARTBEAT_MS) this.#beat(now)

@@ -7,7 +7,7 @@ import { WebSocket, type ClientOptions } from 'ws'
 import { CLOSE, decodeToRunner, type ToRunner } from '../shared/frames.ts'
 import { PING_MS, RUNNER_MAX_PAYLOAD } from '../shared/limits.ts'
 import { SUBPROTOCOL } from '../shared/version.ts'
-import type { Transport } from './agent.ts'
+import type { Transport } from './sender.ts'
 
 const HANDSHAKE_MS = 10_000
 const MISSED_PONGS = 2

@@ -5,10 +5,11 @@
 import { HOPELESS_CODES, isHopeless, reconnectDelayMs, STABLE_MS } from '../shared/backoff.ts'
 import { CLOSE, type ToRunner } from '../shared/frames.ts'
 import { TOKEN_PATH } from '../shared/runner-auth.ts'
-import type { Agent, Transport } from './agent.ts'
+import type { Agent } from './agent.ts'
 import { connect, type Connection, type Ended } from './connection.ts'
 import { fetchAccessToken } from './enroll.ts'
 import { IdentityError, signAssertion, type Identity } from './identity.ts'
+import type { Transport } from './sender.ts'
 
 /** A token is renewed when this share of its life is over. */
 const REFRESH_AT = 0.8

@@ -49,7 +49,7 @@ export type Hello = z.infer<typeof Hello>
 /** `cwd` is the real path that the session will live in: a later turn must use the same one. */
 export const Accept = z.object({ t: z.literal('accept'), re: MessageId, run: RunId, fence: Fence, cwd: z.string().min(1).max(4096) })
 /** What a runner may refuse with; every other code is the router's own word. */
-const RunnerRefusal = z.enum([
+export const RunnerRefusal = z.enum([
   'agent_not_found',
   'busy',
   'cli',

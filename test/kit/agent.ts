@@ -1,5 +1,6 @@
 /** An agent whose router, clock and CLI are in the hands of a test. Frames are read as the router would read them. */
-import { Agent, type Transport } from '../../runner/agent.ts'
+import { Agent } from '../../runner/agent.ts'
+import type { Transport } from '../../runner/sender.ts'
 import type { Prepared, TurnSink } from '../../runner/held-run.ts'
 import { decodeEventFrame } from '../../shared/event-frames.ts'
 import { decodeToRouter, type Hello, type Offer, type Resume, type ToRouter, type ToRunner } from '../../shared/frames.ts'
