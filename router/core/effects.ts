@@ -4,7 +4,7 @@
  * The host carries effects out in their order; what was appended is reported back only once it is durable.
  */
 import type { FaultCode } from '../../shared/faults.ts'
-import type { AckEntry, HeldRun, Resume, ToRunner } from '../../shared/frames.ts'
+import { CLOSE, type AckEntry, type HeldRun, type Resume, type ToRunner } from '../../shared/frames.ts'
 import { CONNECTION_WINDOW, DEAD_MS, GRACE_MS, LEASE_MS, MAX_MESSAGE, PING_MS } from '../../shared/limits.ts'
 import type { ExitMark, GapMark } from '../../shared/marks.ts'
 import type { LogRow, Position } from './intake.ts'
@@ -60,6 +60,10 @@ export function welcome(proto: number, epoch: number, resume: Resume[]): Effect 
       resume,
     },
   }
+}
+
+export function malformed(conn: number, reason: string): Effect {
+  return { do: 'close', conn, code: CLOSE.malformed, reason: reason.slice(0, 120) }
 }
 
 export function leaseOf(runs: readonly Ref[], re: string): Effect {

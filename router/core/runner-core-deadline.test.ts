@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { CoreRig, RUN, SPEC } from '../../test/kit/core.ts'
+import { CLOSE } from '../../shared/frames.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import { BACKSTOP_MS } from './live-run.ts'
 import { CANCEL_CONFIRM_MS } from './live-run.ts'
@@ -82,5 +83,25 @@ describe('a run that had the go and was not started', () => {
     rig.start()
     rig.mark(1, 2, NOT_STARTED)
     expect(rig.pending.at(-1)?.ending).toMatchObject({ state: 'failed', error: { code: 'not_started' } })
+  })
+})
+
+describe('a runner that ignores its credit', () => {
+  it('is sent away before it fills the memory of the router, and what is confirmed frees room again', () => {
+    const rig = connected()
+    rig.start()
+    const line = `{"pad":"${'x'.repeat(500_000)}"}`
+    let seq = 2
+    for (; rig.closed.length === 0 && seq < 100; seq++) rig.lines(1, seq, [line])
+    expect(rig.closed).toMatchObject([{ code: CLOSE.rate }])
+    expect(rig.pending.reduce((sum, a) => sum + (a.rows[0]?.bytes.length ?? 0), 0)).toBeLessThan(6_000_000)
+
+    const patient = connected()
+    patient.start()
+    for (seq = 2; seq < 100; seq++) {
+      patient.lines(1, seq, [line])
+      patient.commit()
+    }
+    expect(patient.closed).toEqual([])
   })
 })

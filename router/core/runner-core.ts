@@ -8,11 +8,11 @@
 import type { EventFrame } from '../../shared/event-frames.ts'
 import type { FaultCode } from '../../shared/faults.ts'
 import { CLOSE, type Hello, type ToRouter } from '../../shared/frames.ts'
-import { DEAD_MS, HELLO_MS, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'
+import { CONNECTION_WINDOW, DEAD_MS, HELLO_MS, MAX_MESSAGE, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'
 import type { Mark } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
-import { leaseOf, loss, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
+import { leaseOf, loss, malformed, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
 import { isStarted, offeredRun, restoredRun, whatIsDue, type LiveRun } from './live-run.ts'
 import { reconcile } from './reconcile.ts'
 import { endingOf } from './run-state.ts'
@@ -29,6 +29,8 @@ export class RunnerCore {
   #epoch = 0
   #ids = 0
   #offlineSince: number
+  /** Bytes of events that the log has not confirmed; a runner that ignores its credit must not fill our memory. */
+  #uncommitted = 0
 
   constructor(now: number) {
     this.#offlineSince = now
@@ -66,6 +68,7 @@ export class RunnerCore {
   opened(conn: number, now: number): Effect[] {
     const effects: Effect[] = this.#link ? [{ do: 'close', conn: this.#link.conn, code: CLOSE.superseded, reason: 'a newer connection took over' }] : []
     effects.push(...this.#dropLink(now))
+    this.#uncommitted = 0
     this.#link = { conn, openedAt: now, heardAt: now, hello: undefined, draining: false }
     return effects
   }
@@ -85,7 +88,7 @@ export class RunnerCore {
   greeted(conn: number, hello: Hello, now: number): Effect[] {
     const link = this.#link
     if (link?.conn !== conn) return []
-    if (link.hello) return [this.#malformed(conn, 'a second hello')]
+    if (link.hello) return [malformed(conn, 'a second hello')]
     const [oldest, newest] = hello.proto
     if (oldest > PROTO_MAX || newest < PROTO_MIN) return [{ do: 'close', conn, code: CLOSE.version, reason: `protocol ${PROTO_MIN} to ${PROTO_MAX} is supported` }]
     link.hello = hello
@@ -108,7 +111,7 @@ export class RunnerCore {
     const link = this.#link
     if (link?.conn !== conn) return []
     link.heardAt = now
-    if (!link.hello) return [this.#malformed(conn, `${message.t} before hello`)]
+    if (!link.hello) return [malformed(conn, `${message.t} before hello`)]
     switch (message.t) {
       case 'accept':
         return this.#accept(message)
@@ -141,13 +144,17 @@ export class RunnerCore {
     const link = this.#link
     if (link?.conn !== conn) return []
     link.heardAt = now
-    if (!link.hello) return [this.#malformed(conn, 'events before hello')]
+    if (!link.hello) return [malformed(conn, 'events before hello')]
     const run = this.#find(header)
     if (!run) return [revoke(header)]
     if (!isStarted(run)) return this.#outsideLife(conn, run)
     const taken = run.intake.frame(header, body)
-    if (!taken.ok) return taken.why === 'seen' ? [] : [this.#malformed(conn, `events of ${run.run} are not contiguous`)]
+    if (!taken.ok) return taken.why === 'seen' ? [] : [malformed(conn, `events of ${run.run} are not contiguous`)]
     run.progressAt = now
+    this.#uncommitted += body.length
+    if (this.#uncommitted > CONNECTION_WINDOW + this.#live.size * MAX_MESSAGE) {
+      return [{ do: 'close', conn, code: CLOSE.rate, reason: 'more was sent than the credit allows' }]
+    }
     return [{ do: 'append', append: { run: run.run, fence: run.fence, rows: [taken.row], upTo: run.intake.taken } }]
   }
 
@@ -181,6 +188,7 @@ export class RunnerCore {
 
   /** These rows are durable: now they may be acknowledged and shown. */
   committed(done: Append): Effect[] {
+    for (const row of done.rows) if (row.kind !== 'mark') this.#uncommitted -= row.bytes.length
     const run = this.#find(done)
     if (!run) return done.ending ? [{ do: 'wake', run: done.run }] : []
     run.intake.committed(done.upTo, done.rows.at(-1)?.parts ?? 0)
@@ -207,6 +215,7 @@ export class RunnerCore {
   /** The log could not write: nothing is acknowledged, and the runner sends it all again on its next connection. */
   storageFailed(now: number): Effect[] {
     const conn = this.#link?.conn
+    this.#uncommitted = 0
     for (const run of this.#live.values()) {
       run.intake.rewind()
       // The ending was not kept, so the run has not ended; its exit mark comes again.
@@ -261,7 +270,7 @@ export class RunnerCore {
     if (!run) return [revoke(message)]
     if (!isStarted(run)) return this.#outsideLife(conn, run)
     const taken = run.intake.mark(message.seq, encoder.encode(JSON.stringify(message.mark)))
-    if (!taken.ok) return taken.why === 'seen' ? [] : [this.#malformed(conn, `marks of ${run.run} are not contiguous`)]
+    if (!taken.ok) return taken.why === 'seen' ? [] : [malformed(conn, `marks of ${run.run} are not contiguous`)]
     run.progressAt = now
     const append: Append = { run: run.run, fence: run.fence, rows: [taken.row], upTo: run.intake.taken }
     if (message.mark.kind === 'started') return [{ do: 'append', append: { ...append, started: { provider: message.mark.provider } } }]
@@ -297,7 +306,7 @@ export class RunnerCore {
 
   /** Behind an ending that is being written there is nothing more to keep; before the lease there can be nothing. */
   #outsideLife(conn: number, run: LiveRun): Effect[] {
-    return run.phase === 'ending' ? [] : [this.#malformed(conn, `events of ${run.run} before its lease`)]
+    return run.phase === 'ending' ? [] : [malformed(conn, `events of ${run.run} before its lease`)]
   }
 
   #letGo(ref: { run: string; fence: number }, t: 'forget' | 'revoke'): Effect[] {
@@ -328,10 +337,6 @@ export class RunnerCore {
   #find(ref: { run: string; fence: number }): LiveRun | undefined {
     const run = this.#live.get(ref.run)
     return run?.fence === ref.fence ? run : undefined
-  }
-
-  #malformed(conn: number, reason: string): Effect {
-    return { do: 'close', conn, code: CLOSE.malformed, reason: reason.slice(0, 120) }
   }
 
   /** Without a lease nothing has started, so an offer that is cut off is void at once. */
