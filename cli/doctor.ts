@@ -1,7 +1,7 @@
 /** `runyard doctor`: is everything in place on this machine, and if not, what to do. Each line stands for itself. */
-import { access, constants, mkdir, stat } from 'node:fs/promises'
+import { access, constants, stat } from 'node:fs/promises'
 import { connect } from 'node:net'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { loadKeys, readClientFile } from '../router/node/data-dir.ts'
 import { openDatabase, proveCommit } from '../router/node/database.ts'
 import { claudeVersion, findClaude, INSTALL_HINT } from '../runner/claude-binary.ts'
@@ -9,6 +9,7 @@ import { loadIdentity } from '../runner/identity.ts'
 import { localLogin } from '../runner/login.ts'
 import { loadPolicy } from '../runner/policy.ts'
 import { detect, SandboxError, type Sandbox, type Wanted } from '../runner/sandbox.ts'
+import { isLoopback } from '../router/guard/host.ts'
 import { EXIT } from './exit.ts'
 import { bold, out } from './output.ts'
 import { defaultPolicyFile, defaultWorkspace, home, runnerStateDir } from './runner.ts'
@@ -45,6 +46,7 @@ async function routerChecks({ dataDir, host, port }: DoctorCommand): Promise<Che
   const part = 'router'
   const client = await readClientFile(dataDir)
   const running = client ? await answers(client.url) : false
+  if (!(await exists(dataDir))) return [{ part, name: 'data dir', status: 'warn', detail: `${dataDir} is not there yet`, fix: '`runyard up` or `runyard router` makes it' }]
   const checks: Check[] = [await writableDir(part, 'data dir', dataDir)]
   checks.push(await check(part, 'keys', async () => `signing key ${(await loadKeys(dataDir)).kid}`, `see the message; the key is in ${dataDir}`))
   if (client && running) {
@@ -118,8 +120,9 @@ async function runnerChecks(command: DoctorCommand): Promise<Check[]> {
   if (identity instanceof Error) checks.push({ part, name: 'identity', status: 'fail', detail: identity.message, fix: 'enrol anew with `runyard runner enroll --force`' })
   else if (!identity) checks.push({ part, name: 'identity', status: 'warn', detail: 'not enrolled', fix: '`runyard up` does it, or `runyard runner enroll --url … --token …`' })
   else {
-    // `up` may have moved the router of this data directory to another port.
-    const url = (await readClientFile(dataDir))?.url ?? identity.url
+    // `up` may have moved the router of this data directory to another port; one elsewhere stays where it was.
+    const own = isLoopback(new URL(identity.url).hostname) ? (await readClientFile(dataDir))?.url : undefined
+    const url = own ?? identity.url
     const reached = await answers(url)
     checks.push({ part, name: 'identity', status: 'ok', detail: `${identity.runnerId} in pool ${identity.pool}` })
     checks.push({ part, name: 'router', status: reached ? 'ok' : 'warn', detail: `${url} ${reached ? 'answers' : 'does not answer'}`, fix: 'start it with `runyard up` or `runyard router`, or check the network' })
@@ -141,15 +144,27 @@ async function sandbox(wanted: Wanted, claude: string | undefined): Promise<Chec
   return { ...line, status: 'warn', detail, fix: 'use a user of its own for the runner, or `sandbox = "bwrap"`, which shows a run nothing but its workspace' }
 }
 
+async function exists(path: string): Promise<boolean> {
+  return access(path).then(
+    () => true,
+    () => false,
+  )
+}
+
+/** The path itself, or the first folder above it that exists: a question should not make what it asks for. */
+async function nearest(path: string): Promise<string> {
+  return (await exists(path)) || dirname(path) === path ? path : nearest(dirname(path))
+}
+
 async function writableDir(part: Check['part'], name: string, path: string): Promise<Check> {
   return check(
     part,
     name,
     async () => {
-      await mkdir(path, { recursive: true, mode: 0o700 })
-      if (!(await stat(path)).isDirectory()) throw new Error(`${path} is not a directory`)
-      await access(path, constants.W_OK | constants.X_OK)
-      return path
+      const there = await nearest(path)
+      if (!(await stat(there)).isDirectory()) throw new Error(`${there} is not a directory`)
+      await access(there, constants.W_OK | constants.X_OK)
+      return there === path ? path : `${path} will be made`
     },
     `make ${path} writable for this user`,
   )

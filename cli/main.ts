@@ -28,7 +28,7 @@ function routerFlags(command: Command): Command {
     .addOption(o.host())
     .addOption(o.port())
     .addOption(o.dataDir())
-    .addOption(new Option('--public-url <url>', 'where clients reach the router, if not where it listens'))
+    .addOption(new Option('--public-url <url>', 'where clients reach the router, if not where it listens').argParser(o.webUrl))
     .addOption(new Option('--allow-host <name>', 'further host name to answer to (repeatable)').default([]).argParser(o.list))
     .addOption(new Option('--cors-origin <origin>', 'web origin that may call (repeatable)').default([]).argParser(o.list))
     .addOption(new Option('--timeout <duration>', 'default wall time of a run').default(3_600, '1h').argParser(o.duration))

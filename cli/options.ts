@@ -15,6 +15,14 @@ export const sandbox = () => new Option('--sandbox <mode>', 'what runs are kept 
 export const url = () => new Option('--url <url>', 'the router').env('RUNYARD_URL')
 export const label = () => new Option('--label <k=v>', 'label to be chosen by (repeatable)').default({}).argParser(pair)
 
+export function webUrl(text: string): string {
+  const parsed = URL.canParse(text) ? new URL(text) : undefined
+  if (!parsed || !/^https?:$/.test(parsed.protocol) || parsed.username || parsed.search || parsed.hash) {
+    throw new InvalidArgumentError('must look like https://runs.example.com')
+  }
+  return text
+}
+
 export function integer(min: number, max: number) {
   return (text: string): number => {
     const n = Number(text)

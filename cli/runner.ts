@@ -118,7 +118,7 @@ export async function startCommand(command: StartCommand): Promise<number> {
       say('draining: no new runs; ends when those that are running have ended')
       return runner.drain()
     })
-    const hopeless = await Promise.race([untilSignal(), parentGone(command.withParent), runner.ended, drained])
+    const hopeless = await Promise.race([untilSignal(() => runner.killNow()), parentGone(command.withParent), runner.ended, drained])
     await runner.stop()
     const why = await runner.ended
     if (why !== undefined && hopeless === why) throw new CliError(EXIT.noPermission, why, 'was this runner revoked? enrol it anew with `runyard runner enroll --force`')

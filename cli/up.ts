@@ -4,6 +4,7 @@
  */
 import { spawn, type ChildProcess } from 'node:child_process'
 import { z } from 'zod'
+import { readClientFile } from '../router/node/data-dir.ts'
 import { findRunner } from '../router/store/runners.ts'
 import { enroll } from '../runner/enroll.ts'
 import { loadIdentity } from '../runner/identity.ts'
@@ -37,11 +38,12 @@ export async function upCommand(command: UpCommand): Promise<number> {
   if (demo && !command.demo) {
     throw new CliError(EXIT.config, 'this machine has no login for Claude', 'run `claude` once and log in, or set ANTHROPIC_API_KEY; without --no-demo the scripted demo model answers')
   }
+  const before = await readClientFile(command.dataDir)
   const { router, client } = await openRouter(command, log)
   let child: Runner | undefined
   try {
     const stateDir = runnerStateDir(command.dataDir)
-    const id = await enrolHere(router, client.admin_token, stateDir)
+    const id = await enrolHere(router, client.admin_token, stateDir, before?.url)
     child = superviseRunner(command, client.url, claude)
     await child.connected(async () => (await router.deps.hub.load()).runners > 0)
     if (command.json) printReady(client, command.dataDir)
@@ -57,11 +59,15 @@ export async function upCommand(command: UpCommand): Promise<number> {
 }
 
 /** Enrols the runner of this data directory if the router does not know it yet. */
-async function enrolHere(router: RunningRouter, adminToken: string, stateDir: string): Promise<string> {
+async function enrolHere(router: RunningRouter, adminToken: string, stateDir: string, formerUrl: string | undefined): Promise<string> {
   const known = await loadIdentity(stateDir).catch(() => undefined)
   if (known) {
     const row = await findRunner(router.deps.store.db, known.runnerId)
     if (row && row.revokedAt === null) return known.runnerId
+    // Its keys cannot be had back, so only an identity of this very router is made anew.
+    if (!row && known.url !== formerUrl && known.url !== router.url) {
+      throw new CliError(EXIT.config, `${stateDir} holds the identity of a runner of ${known.url}`, 'name another --data-dir for `up`, or remove that folder to give the identity up')
+    }
   }
   const response = await fetch(`${router.url}/admin/v1/enrolment-tokens`, {
     method: 'POST',
@@ -125,7 +131,8 @@ function superviseRunner(command: UpCommand, url: string, claude: string): Runne
       await gone()
       clearTimeout(force)
     },
-    kill: () => void child.kill('SIGKILL'),
+    // Its second signal: it takes its processes with it, which a SIGKILL would leave behind where there is no PID namespace.
+    kill: () => void child.kill('SIGTERM'),
   }
 }
 

@@ -43,6 +43,8 @@ export class Agent {
   readonly #runs = new Map<string, HeldRun>()
   /** Offers that are being prepared: an equal one is the same offer. */
   readonly #preparing = new Map<string, AbortController>()
+  /** Of processes that are being prepared. */
+  readonly #markers = new Set<string>()
   /** When each message that a lease may answer was sent. */
   readonly #sentAt = new Map<string, SentAt>()
   readonly #sender: Sender
@@ -160,12 +162,17 @@ export class Agent {
     await Promise.all([...this.#runs.values()].map((r) => r.end('runner_stopped', 'term')))
   }
 
+  /** Markers of whatever may be alive. */
+  get markers(): string[] {
+    return [...this.#markers, ...[...this.#runs.values()].filter((r) => r.active).map((r) => r.marker)]
+  }
+
   /** Lets go of every file and timer. The spools stay for the next process. */
   async close(): Promise<void> {
     if (this.#welcomed) this.#send({ t: 'bye' })
     this.#tickStop?.()
     this.disconnected()
-    await Promise.all([...this.#leaving])
+    await Promise.all(this.#leaving)
     for (const held of this.#runs.values()) this.#sender.remove(held.outbox)
     await Promise.all([...this.#runs.values()].map((r) => r.release(false)))
     this.#runs.clear()
@@ -197,10 +204,11 @@ export class Agent {
     const abort = new AbortController()
     this.#preparing.set(k, abort)
     const stopTimer = this.#o.clock.after(offer.start_by_ms, () => abort.abort())
+    const marker = randomUUID()
     let spool: Spool | undefined
     let prepared: Prepared | undefined
     try {
-      const marker = randomUUID()
+      this.#markers.add(marker)
       const { run, fence, spec } = offer
       spool = Spool.create(join(this.#o.spoolDir, `${k}.spool`), { run, fence, tenant: spec.tenant, session: spec.session.id, marker })
       prepared = await this.#o.prepare(offer, marker, abort.signal)
@@ -215,6 +223,7 @@ export class Agent {
       this.#reject(offer, this.#asFault(error))
     } finally {
       stopTimer()
+      this.#markers.delete(marker)
       this.#preparing.delete(k)
     }
   }

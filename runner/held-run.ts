@@ -85,6 +85,11 @@ export class HeldRun {
     return { run: this.run, fence: this.fence, state: this.#state, last: this.#spool.last }
   }
 
+  /** In the environment of every process of this run. */
+  get marker(): string {
+    return this.#spool.intent.marker
+  }
+
   get cwd(): string {
     return this.#prepared?.cwd ?? ''
   }

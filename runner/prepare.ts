@@ -4,6 +4,7 @@
  */
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
+import { Fault } from '../shared/faults.ts'
 import type { LocalProvider, Offer } from '../shared/frames.ts'
 import { claudeEnv } from './claude/env.ts'
 import { ClaudeProcess, type Launch } from './claude/process.ts'
@@ -81,6 +82,10 @@ export function preparer(machine: Machine) {
         return ClaudeProcess.prepare(launch, signal)
       }
       const process = await spawns.run(start, signal)
+      if (signal.aborted) {
+        await process.cancel('kill')
+        throw new Fault('start_by', 'the offer was withdrawn')
+      }
       return { process, cwd: workspace.cwd, provider: machine.provider, dispose }
     } catch (error) {
       await dispose()

@@ -13,6 +13,7 @@ import { GRACE_MS } from '../shared/limits.ts'
 import { Agent } from './agent.ts'
 import { claudeVersion } from './claude-binary.ts'
 import { sweep } from './claude/sweep.ts'
+import { sweepNow } from './claude/sweep-now.ts'
 import { systemClock } from './clock.ts'
 import { startDemoModel } from './demo/model.ts'
 import type { Identity } from './identity.ts'
@@ -50,6 +51,8 @@ export interface RunningRunner {
   /** Takes no new runs. Resolves when those that are running have ended and the router has all of them, or has given them up. */
   drain(): Promise<void>
   stop(): Promise<void>
+  /** For a process that exits at once: kills what it can without waiting. */
+  killNow(): void
 }
 
 export async function startRunner(options: RunnerOptions): Promise<RunningRunner> {
@@ -129,7 +132,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     await closeDemo()
   }
   let stopping: Promise<void> | undefined
-  return { provider, sandbox, ended, drain, stop: () => (stopping ??= stop()) }
+  return { killNow: () => sweepNow(agent.markers), provider, sandbox, ended, drain, stop: () => (stopping ??= stop()) }
 }
 
 async function until(done: () => boolean, withinMs: number): Promise<void> {

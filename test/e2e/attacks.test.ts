@@ -103,10 +103,13 @@ describe('attacks on a running machine', () => {
     for (const file of ['hooked', 'helped', 'mcp']) await expect(readFile(join(machine.home, file))).rejects.toThrow('ENOENT')
   })
 
-  it('keeps the machine\'s key out of what the run shows', async () => {
-    model.script((request) => (request.raw.includes('"tool_result"') ? text('done') : toolUse('Bash', { command: 'cat /proc/self/cmdline', description: 'x' })))
-    const { text: shown } = await run({ prompt: 'show', allowed_tools: ['Bash'] })
+  it('keeps prompt and key out of the command line of the CLI, which any user of the machine can read', async () => {
+    model.script((request) => (request.raw.includes('"tool_result"') ? text('done') : toolUse('Bash', { command: "tr '\\0' ' ' < /proc/$PPID/cmdline", description: 'x' })))
+    const { text: shown } = await run({ prompt: 'a prompt that nobody else should see', allowed_tools: ['Bash'], system_prompt: 'a system prompt as well' })
+    expect(shown).toContain('--input-format=stream-json')
     expect(shown).not.toContain('sk-canary-9f8e7d6c5b4a')
+    expect(shown).not.toContain('nobody else should see')
+    expect(shown).not.toContain('a system prompt as well')
   })
 
   it.each([

@@ -99,7 +99,26 @@ describe('runyard up without a login', () => {
     expect(performance.now() - asked).toBeLessThan(10_000)
     expect(await processesWith(`--data-dir=${machine.dataDir}`)).toEqual([])
     up = machine.start(['up', '--json', ...flags])
-    expect(await up.event('ready')).toMatchObject({ token: ready['token'], admin_token: ready['admin_token'] })
+    const again = await up.event('ready')
+    expect(again).toMatchObject({ token: ready['token'], admin_token: ready['admin_token'] })
+    ready = again
+  })
+
+  it('leaves nothing behind when a second signal ends it at once', async () => {
+    const started = await fetch(`${ready['url']}/v1/runs`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${ready['token']}`, 'content-type': 'application/json', prefer: 'respond-async' },
+      body: JSON.stringify({ prompt: 'wait', timeout_s: 60 }),
+    })
+    expect(started.status).toBe(202)
+    up.child.kill('SIGTERM')
+    up.child.kill('SIGTERM')
+    const asked = performance.now()
+    expect((await up.ended).code).toBe(143)
+    expect(performance.now() - asked).toBeLessThan(2_000)
+    expect(await until('everything to be gone', async () => (await processesWith(machine.home)).length === 0, 5_000)).toBe(true)
+    up = machine.start(['up', '--json', ...flags])
+    ready = await up.event('ready')
   })
 
   it('takes its runner with it when it is killed', async () => {
