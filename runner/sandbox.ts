@@ -55,15 +55,16 @@ export async function detect(wanted: Wanted, around: Surroundings): Promise<Sand
   if (wanted === 'bwrap') return bubblewrap(around)
   if (wanted === 'unshare') return namespaces(around)
   return namespaces(around).catch((error: unknown) => {
-    if (error instanceof SandboxError) return without(around)
+    if (error instanceof SandboxError) return without(around, error.message)
     throw error
   })
 }
 
 const SAME_RIGHTS = 'a run has the rights of this user'
 
-function without({ claude }: Surroundings): Sandbox {
-  const means = `${SAME_RIGHTS}, and what it leaves running is found by its marker`
+/** `why` nothing better could be had, if something was tried. */
+function without({ claude }: Surroundings, why?: string): Sandbox {
+  const means = `${SAME_RIGHTS}, and what it leaves running is found by its marker${why === undefined ? '' : ` (${why})`}`
   return { mode: 'none', means, program: claude, prefix: () => [] }
 }
 

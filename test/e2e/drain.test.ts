@@ -1,7 +1,7 @@
 /** `runyard runner drain` as an owner uses it who wants to restart a machine without hurting a run. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { enlist, type Enlisted } from '../kit/enlist.ts'
-import { newMachine, type Command, type Machine } from '../kit/processes.ts'
+import { CLAUDE, newMachine, type Command, type Machine } from '../kit/processes.ts'
 import { readSse } from '../kit/sse.ts'
 import { until } from '../kit/wait.ts'
 import { startModel, text, type Model } from '../model/scripted.ts'
@@ -78,5 +78,22 @@ describe('runyard runner drain', () => {
     const gone = await drain().ended
     expect(gone.code).toBe(69)
     expect(gone.stderr).toContain('no runner of this data directory is running')
+  })
+})
+
+describe('runyard runner drain beside `up`', () => {
+  it('leaves a router of `up` going, which then starts no other runner', async () => {
+    const other = await newMachine()
+    const up = other.start(['up', '--json', '--port=0', `--data-dir=${other.dataDir}`, `--claude=${CLAUDE}`])
+    try {
+      const { url, token } = await up.event('ready')
+      expect(await other.runyard(['runner', 'drain', `--data-dir=${other.dataDir}`])).toMatchObject({ code: 0 })
+      await until('it to be told', () => up.stderr.some((line) => line.includes('goes on without it')))
+      const runners = (await (await fetch(`${url}/v1/runners`, { headers: { 'x-api-key': token! } })).json()) as { data: unknown[] }
+      expect(runners.data).toEqual([expect.objectContaining({ status: 'offline' })])
+      expect((await up.stop()).code).toBe(0)
+    } finally {
+      await other.close()
+    }
   })
 })
