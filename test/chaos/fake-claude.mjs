@@ -8,7 +8,7 @@
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { appendFileSync, writeSync } from 'node:fs'
+import { openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 
@@ -30,7 +30,7 @@ let turnOver = false
 /** An orphan goes on when its runner is gone, as a tool does that nobody told. */
 let orphan = false
 
-const note = (record) => diary && appendFileSync(diary, `${record}\n`)
+const note = (record) => diary !== undefined && writeSync(diary, `${record}\n`)
 
 function write(text) {
   const bytes = Buffer.from(text)
@@ -72,7 +72,7 @@ function result(more) {
 }
 
 function turn({ key, lines, everyMs, bytes, big, orphan: leavesOrphan }) {
-  diary = join(process.env.CHAOS_LOG ?? '/tmp', `${key}.log`)
+  diary = openSync(join(process.env.CHAOS_LOG ?? '.', `${key}.log`), 'a')
   note(`start ${process.pid}`)
   if (leavesOrphan) {
     orphan = true
@@ -102,7 +102,7 @@ input.on('line', (line) => {
   const { request_id: id, request } = message
   if (request.subtype === 'get_binary_version') return answer(id, { version: VERSION })
   answer(id, request.subtype === 'initialize' ? { commands: [], agents: [], models: [] } : {})
-  if (request.subtype === 'interrupt' && diary) result({ subtype: 'error_during_execution', is_error: true, terminal_reason: 'aborted_streaming', errors: [] })
+  if (request.subtype === 'interrupt' && diary !== undefined) result({ subtype: 'error_during_execution', is_error: true, terminal_reason: 'aborted_streaming', errors: [] })
 })
 input.on('close', () => {
   if (!orphan || turnOver) process.exit(0)

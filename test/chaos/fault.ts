@@ -28,7 +28,7 @@ export interface Fault {
   readonly mayFail?: readonly string[]
   /** What the runner had not read yet may be missing. */
   readonly killsRunner?: boolean
-  /** The second subscriber of each run does not read for so long. */
+  /** The second subscriber of each run does not read for so long; each client has one run only then. */
   readonly stallMs?: number
   readonly plan?: (random: () => number) => Plan
   /** More environment for a runner. */

@@ -36,7 +36,7 @@ const smallSpool: Fault = {
   what: `the spool on a disk of ${SMALL_MB} MB, and no way to the router until it is full`,
   seconds: 25,
   mayFail: ['spool_full'],
-  plan: (random) => ({ lines: 150 + Math.floor(random() * 100), everyMs: 40, bytes: 6_000 }),
+  plan: (random) => ({ lines: 150 + Math.floor(random() * 100), everyMs: 40, bytes: 16_000 }),
   skip: () => (mountingIsPossible() ? undefined : 'mounting is not possible'),
   async before(stage) {
     const [runner] = stage.runners

@@ -23,18 +23,19 @@ export type LoadOptions = {
   /** Error codes that the fault excuses. */
   mayFail: readonly string[]
   killsRunner: boolean
-  /** The second subscriber of each run does not read for so long. */
+  /** The second subscriber of each run does not read for so long; each client has one run only then. */
   stallMs?: number
 }
 
 const CANCELLED_SHARE = 0.08
 const RUN_TIMEOUT_S = 900
 
-export const ordinaryPlan = (random: () => number): Plan => {
+/** Runs of up to `longestMs`, and of a third of it at least. */
+export const ordinaryPlan = (longestMs: number) => (random: () => number): Plan => {
   const everyMs = 60 + Math.floor(random() * 90)
   return {
     everyMs,
-    lines: Math.ceil((4_000 + random() * 8_000) / everyMs),
+    lines: Math.ceil((longestMs * (1 + 2 * random())) / 3 / everyMs),
     bytes: 100 + Math.floor(random() * 2_000),
     ...(random() < 0.1 ? { big: 400_000 + Math.floor(random() * 1_000_000) } : {}),
     ...(random() < 0.2 ? { orphan: true } : {}),
@@ -91,6 +92,7 @@ export class Load {
       const run = await this.#submit(key, plan)
       if (run === undefined) this.#unanswered.add(key)
       else await this.#observe(key, run, plan)
+      if (this.#o.stallMs !== undefined) return
     }
   }
 

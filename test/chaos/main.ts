@@ -14,6 +14,7 @@ import { table, type Row } from './table.ts'
 /** What the default times of the faults add up to, with three stages at a time. */
 const DEFAULT_MINUTES = 5
 const CI_SCALE = 0.4
+const LONGEST_RUN_MS = { ordinary: 12_000, ci: 5_000 }
 /** In the short form what takes longer is left out. */
 const CI_LONGEST_S = 50
 
@@ -41,9 +42,9 @@ const unknown = values.fault?.filter((name) => !FAULTS.some((fault) => fault.nam
 if (unknown.length > 0) usage(`no fault ${unknown.join(', ')}; --list shows them`)
 
 // One fault alone gets the machine; several wait for each other most of the time.
-const stages = Math.min(chosen.length, values.ci ? 4 : 3)
+const stages = Math.min(chosen.length, values.ci ? 5 : 3)
 /** A core prints, spools, relays and reads about so many streams without being itself the fault. */
-const streams = positive('streams', values.streams) ?? Math.min(values.ci ? 24 : 64, 32 * availableParallelism())
+const streams = positive('streams', values.streams) ?? Math.min(values.ci ? 30 : 64, 32 * availableParallelism())
 const scale = values.ci ? CI_SCALE : stages === 1 && minutes !== undefined ? undefined : (minutes ?? DEFAULT_MINUTES) / DEFAULT_MINUTES
 
 const stop = new AbortController()
@@ -64,7 +65,9 @@ await Promise.all(
       const least = fault.leastSeconds ?? 0
       const seconds = Math.max(least, scale === undefined ? (minutes ?? 1) * 60 : fault.seconds * scale)
       const left = values.ci && seconds > CI_LONGEST_S ? `it takes ${seconds} s, too long for the short form` : fault.skip?.()
-      const row = left === undefined ? await runFault(fault, { seconds, streams: Math.max(1, Math.floor(streams / stages)), signal: stop.signal, say }) : skipped(fault.name, left)
+      const longestRunMs = values.ci ? LONGEST_RUN_MS.ci : LONGEST_RUN_MS.ordinary
+      const run = () => runFault(fault, { seconds, streams: Math.max(1, Math.floor(streams / stages)), longestRunMs, signal: stop.signal, say })
+      const row = left === undefined ? await run() : skipped(fault.name, left)
       rows.set(fault.name, row)
     }
   }),
