@@ -44,5 +44,7 @@ runEvents.openapi(route, async (c) => {
   const last = isTerminal(row.state) ? row.lastSeq : (await logEnd(deps.store.db, ref.run)).seq
   if (after > last) throw new Fault('event_id', `event ${after} has not happened; the newest is ${last}`, { extra: { newest: last } })
   if (isTerminal(row.state) && after === last) return c.body(null, 204)
+  // The body of an answer to HEAD is dropped unread, and a stream that nobody reads or cancels would stay.
+  if (c.req.raw.method === 'HEAD') return c.body(null, 200, { 'content-type': 'text/event-stream; charset=utf-8' })
   return eventStream(deps, ref, after)
 })

@@ -64,10 +64,12 @@ export function eventStream(deps: Deps, ref: RunRef, afterSeq: number): Response
           for (const bytes of page) out.enqueue(bytes)
         } catch (error) {
           end()
+          deps.log.error({ err: error, run: ref.run }, 'a stream was cut')
           throw error
         }
         blocked = setTimeout(() => {
           end()
+          deps.log.info({ run: ref.run }, 'a subscriber that does not read was let go')
           out.error(new Error('the client does not read'))
         }, deps.settings.blockedMs ?? BLOCKED_MS)
       },

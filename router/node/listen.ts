@@ -2,11 +2,12 @@
  * The port: HTTP and the runners' WebSockets, and the way to stop listening in bounded time whatever the other end does.
  */
 import { createAdaptorServer } from '@hono/node-server'
-import type { IncomingMessage, Server } from 'node:http'
+import type { IncomingMessage, Server, ServerResponse } from 'node:http'
 import type { AddressInfo, Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
 import { ROUTER_MAX_PAYLOAD } from '../../shared/limits.ts'
 import { SUBPROTOCOL } from '../../shared/version.ts'
+import { sendStream } from './send-stream.ts'
 
 /** Streams are ended by their owner at once, so this only bounds peers that do not read or do not close. */
 const CLOSE_MS = 2_000
@@ -30,8 +31,9 @@ export async function listen(fetch: Fetch, port: number, host: string): Promise<
     fetch: async (request, env) => {
       const response = await fetch(request, env as Parameters<Fetch>[1])
       // An upgrade has no response object; the adapter would send the status of a refusal and leave its reason out.
-      if (env.outgoing === undefined && !response.ok) await refuseUpgrade(env.incoming.socket as Socket, response)
-      return response
+      if (env.outgoing === undefined && !response.ok) await refuseUpgrade(env.incoming.socket, response)
+      const streams = response.headers.get('content-type')?.startsWith('text/event-stream')
+      return streams && env.outgoing !== undefined ? sendStream(response, env.outgoing as ServerResponse) : response
     },
     websocket: { server: sockets },
   }) as Server

@@ -6,7 +6,7 @@ import { mkdtemp, rm, mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { mintToken } from '../../router/guard/mint.ts'
-import { startRouter, type RunningRouter } from '../../router/node/server.ts'
+import { startRouter, type RouterOptions, type RunningRouter } from '../../router/node/server.ts'
 import type { Log } from '../../router/ports.ts'
 import type { Offer } from '../../shared/frames.ts'
 import { Agent, type AgentOptions } from '../../runner/agent.ts'
@@ -37,10 +37,10 @@ export type Turn = (sink: TurnSink, offer: Offer, stopped: Promise<string>) => P
 export type RunnerSetup = { turn: Turn; via?: number; slots?: number; name?: string; prepare?: AgentOptions['prepare'] }
 export type TestRunner = { readonly agent: Agent; readonly id: string; readonly stateDir: string; stop(): Promise<void> }
 
-export async function startFleet(log: Log = quiet): Promise<Fleet> {
+export async function startFleet(log: Log = quiet, more: Partial<RouterOptions> = {}): Promise<Fleet> {
   const dir = await mkdtemp(join(tmpdir(), 'runyard-fleet-'))
   const start = (port: number) =>
-    startRouter({ dataDir: join(dir, 'data'), host: '127.0.0.1', port, allowedHosts: [], corsOrigins: [], timeoutS: 600, log })
+    startRouter({ dataDir: join(dir, 'data'), host: '127.0.0.1', allowedHosts: [], corsOrigins: [], timeoutS: 600, log, ...more, port })
   const router = await start(0)
   const { token } = await mintToken(router.deps, { kind: 'app', tenant: 'default', subject: 'test' })
   const { token: adminToken } = await mintToken(router.deps, { kind: 'admin', tenant: 'default', subject: 'test-admin' })
