@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { CLAUDE, newMachine, processesWith, type Command, type Machine } from '../kit/processes.ts'
 import { until } from '../kit/wait.ts'
+import { startModel, toolUse } from '../model/scripted.ts'
 
 const mode = async (path: string) => ((await stat(path)).mode & 0o777).toString(8)
 
@@ -104,27 +105,34 @@ describe('runyard up without a login', () => {
     ready = again
   })
 
-  it('leaves nothing behind when a second signal ends it at once', async () => {
-    const started = await fetch(`${ready['url']}/v1/runs`, {
-      method: 'POST',
-      headers: { authorization: `Bearer ${ready['token']}`, 'content-type': 'application/json', prefer: 'respond-async' },
-      body: JSON.stringify({ prompt: 'wait', timeout_s: 60 }),
-    })
-    expect(started.status).toBe(202)
-    up.child.kill('SIGTERM')
-    up.child.kill('SIGTERM')
-    const asked = performance.now()
-    expect((await up.ended).code).toBe(143)
-    expect(performance.now() - asked).toBeLessThan(2_000)
-    expect(await until('everything to be gone', async () => (await processesWith(machine.home)).length === 0, 5_000)).toBe(true)
-    up = machine.start(['up', '--json', ...flags])
-    ready = await up.event('ready')
-  })
-
   it('takes its runner with it when it is killed', async () => {
     up.child.kill('SIGKILL')
     await up.ended
     expect(await until('the runner to end', async () => (await processesWith(`--data-dir=${machine.dataDir}`)).length === 0, 15_000)).toBe(true)
+  })
+})
+
+describe('runyard up in the middle of a run', () => {
+  it.each(['auto', 'none'])('leaves nothing behind when a second signal ends it at once (sandbox %s)', async (sandbox) => {
+    const machine = await newMachine()
+    const model = await startModel(() => toolUse('Bash', { command: 'sleep 600', description: 'sleep' }))
+    try {
+      const login = { ANTHROPIC_BASE_URL: model.url, ANTHROPIC_API_KEY: 'sk-test-not-a-key-000' }
+      const up = machine.start(['up', '--json', '--port=0', `--data-dir=${machine.dataDir}`, `--claude=${CLAUDE}`, `--sandbox=${sandbox}`], login)
+      const ready = await up.event('ready')
+      const headers = { authorization: `Bearer ${ready['token']}`, 'content-type': 'application/json', prefer: 'respond-async' }
+      const body = JSON.stringify({ prompt: 'sleep', allowed_tools: ['Bash'] })
+      expect((await fetch(`${ready['url']}/v1/runs`, { method: 'POST', headers, body })).status).toBe(202)
+      await until('the tool to run', async () => (await processesWith('sleep\x00600')).length > 0, 20_000)
+      up.child.kill('SIGTERM')
+      await until('the first signal to be heard', () => up.stderr.some((line) => line.startsWith('stopping')))
+      up.child.kill('SIGTERM')
+      expect((await up.ended).code).toBe(143)
+      expect(await until('everything to be gone', async () => (await processesWith(machine.home)).length === 0, 5_000)).toBe(true)
+    } finally {
+      await machine.close()
+      await model.close()
+    }
   })
 })
 
