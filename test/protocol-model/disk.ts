@@ -1,0 +1,83 @@
+/**
+ * The disk under the spools: real files, and a sync that a schedule can hold back. It knows what was synced of each, so
+ * that a power cut can take the rest, and closes what a killed process left open.
+ */
+import type * as NodeFs from 'node:fs'
+
+type Fs = typeof NodeFs
+type Waiting = { fd: number; size: number; done: (error: null) => void }
+
+let fs: Fs
+const paths = new Map<number, string>()
+const synced = new Map<string, number>()
+let waiting: Waiting[] = []
+
+export const disk = {
+  held: false,
+  /** Writes to spools in these folders fail. */
+  full: new Set<string>(),
+  /** Ends the syncs that wait; true if there were any. */
+  release(): boolean {
+    if (disk.held || waiting.length === 0) return false
+    const all = waiting
+    waiting = []
+    for (const { fd, size, done } of all) {
+      const path = paths.get(fd)
+      if (path !== undefined) synced.set(path, Math.max(size, synced.get(path) ?? 0))
+      done(null)
+    }
+    return true
+  },
+  /** The process that had `dir` is gone. With `kept`, the machine lost power: of what was not synced, that share stays. */
+  crash(dir: string, kept: number | undefined): void {
+    for (const [fd, path] of paths) {
+      if (!path.startsWith(dir)) continue
+      waiting = waiting.filter((w) => w.fd !== fd)
+      if (kept !== undefined && fs.existsSync(path)) {
+        const { size } = fs.fstatSync(fd)
+        const safe = synced.get(path) ?? 0
+        if (size > safe) fs.truncateSync(path, safe + Math.floor((size - safe) * kept))
+      }
+      fs.closeSync(fd)
+      paths.delete(fd)
+    }
+  },
+  reset(): void {
+    disk.held = false
+    disk.full.clear()
+    waiting = []
+    for (const fd of paths.keys()) fs.closeSync(fd)
+    paths.clear()
+    synced.clear()
+  },
+}
+
+/** node:fs with these few functions in place of its own. A sync to a temporary file system is nothing, so none is made. */
+export function overlay(real: Fs): Fs {
+  fs = real
+  const over = {
+    ...real,
+    openSync(path: string, flags: string, mode?: number) {
+      const fd = real.openSync(path, flags, mode)
+      if (path.endsWith('.spool')) paths.set(fd, path)
+      return fd
+    },
+    closeSync(fd: number) {
+      paths.delete(fd)
+      real.closeSync(fd)
+    },
+    fsyncSync(fd: number) {
+      const path = paths.get(fd)
+      if (path !== undefined) synced.set(path, real.fstatSync(fd).size)
+    },
+    fdatasync(fd: number, done: (error: null) => void) {
+      waiting.push({ fd, size: real.fstatSync(fd).size, done })
+    },
+    writevSync(fd: number, buffers: NodeJS.ArrayBufferView[]) {
+      const path = paths.get(fd) ?? ''
+      for (const dir of disk.full) if (path.startsWith(dir)) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+      return real.writevSync(fd, buffers)
+    },
+  }
+  return { ...over, default: over } as unknown as Fs
+}

@@ -1,0 +1,40 @@
+/**
+ * The protocol under schedules that no network produces on demand: the real hub, log, inbox and cores against the real
+ * agent, runs, outboxes and spools, with frames, commits, syncs and time in the hands of the schedule. The invariants
+ * are those of docs/protocol.md. `MODEL_RUNS` says how many schedules.
+ */
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import * as fc from 'fast-check'
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { play, schedule } from './schedule.ts'
+import { installTime, type Time } from './time.ts'
+
+vi.mock('node:fs', async (original) => (await import('./disk.ts')).overlay(await original()))
+vi.mock('../../shared/limits.ts', async (original) => ({ ...(await original<object>()), ...(await import('./scaled.ts')).scaledSizes }))
+
+const RUNS = Number(process.env['MODEL_RUNS'] ?? 10_000)
+
+describe('the protocol, whatever happens', () => {
+  let dir = ''
+  let time: Time | undefined
+  let restore: () => void = () => undefined
+  beforeAll(() => {
+    dir = mkdtempSync(join(tmpdir(), 'runyard-protocol-'))
+    restore = installTime(() => time!)
+  })
+  afterAll(() => {
+    restore()
+    rmSync(dir, { recursive: true, force: true })
+  })
+
+  it(`keeps its invariants through ${RUNS} schedules`, { timeout: 600_000 }, async () => {
+    const details = await fc.check(
+      fc.asyncProperty(schedule, (steps) => play(steps, dir, { install: (world) => (time = world.time) })),
+      { numRuns: RUNS },
+    )
+    // With the seed and the shortest schedule that was found.
+    expect(details.failed, fc.defaultReportMessage(details)).toBe(false)
+  })
+})
