@@ -43,7 +43,7 @@ export function list(text: string, all: string[]): string[] {
 
 /** `500000`, `500MB` or `10GiB`, in bytes. */
 export function size(text: string): number {
-  const match = /^(\d+)(?:([kmgt])(i?)b|b)?$/i.exec(text)
+  const match = /^(\d{1,15})(?:([kmgt])(i?)b|b)?$/i.exec(text)
   if (!match) throw new InvalidArgumentError('must look like 500MB or 10GiB')
   const power = match[2] ? 'kmgt'.indexOf(match[2].toLowerCase()) + 1 : 0
   return Number(match[1]) * (match[3] ? 1_024 : 1_000) ** power

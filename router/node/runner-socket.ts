@@ -8,6 +8,7 @@ import type { Context } from 'hono'
 import type { WSContext } from 'hono/ws'
 import { decodeEventFrame } from '../../shared/event-frames.ts'
 import { CLOSE, decodeToRouter, type ToRunner } from '../../shared/frames.ts'
+import { asFault } from '../guard/problem.ts'
 import type { Log, RunnerIdentity } from '../ports.ts'
 import type { NodeHub, RunnerSocket } from './hub.ts'
 
@@ -143,8 +144,10 @@ export class Inbox implements RunnerSocket {
       const { token, expiresInS } = await this.#refresh(assertion)
       this.#validFor(expiresInS * 1_000)
       this.send({ t: 'token', token, expires_in_s: expiresInS })
-    } catch {
-      this.#refuse(CLOSE.auth, 'the assertion is not valid')
+    } catch (error) {
+      // Trouble of the database is no word on who it is.
+      if (asFault(error).code === 'storage') this.#refuse(CLOSE.overload, 'the database does not take writes')
+      else this.#refuse(CLOSE.auth, 'the assertion is not valid')
     }
   }
 

@@ -34,7 +34,7 @@ export interface Fleet {
 
 /** What the scripted CLI does with one turn. */
 export type Turn = (sink: TurnSink, offer: Offer, stopped: Promise<string>) => Promise<Partial<TurnEnd> | void>
-export type RunnerSetup = { turn: Turn; via?: number; slots?: number; name?: string; prepare?: AgentOptions['prepare'] }
+export type RunnerSetup = { turn: Turn; via?: number; slots?: number; name?: string; prepare?: AgentOptions['prepare']; spoolDir?: string }
 export type TestRunner = { readonly agent: Agent; readonly id: string; readonly stateDir: string; stop(): Promise<void> }
 
 export async function startFleet(log: Log = quiet, more: Partial<RouterOptions> = {}): Promise<Fleet> {
@@ -76,7 +76,7 @@ export async function startFleet(log: Log = quiet, more: Partial<RouterOptions> 
   return fleet
 }
 
-async function startRunner(fleet: Fleet, { turn, via, slots = 4, name = 'test', prepare }: RunnerSetup): Promise<TestRunner> {
+async function startRunner(fleet: Fleet, { turn, via, slots = 4, name = 'test', prepare, ...setup }: RunnerSetup): Promise<TestRunner> {
   const made = await fleet.call('/admin/v1/enrolment-tokens', { method: 'POST', token: fleet.adminToken, body: '{}' })
   const { token } = (await made.json()) as { token: string }
   const url = via === undefined ? fleet.router.url : `http://127.0.0.1:${via}`
@@ -84,8 +84,8 @@ async function startRunner(fleet: Fleet, { turn, via, slots = 4, name = 'test', 
   await enroll({ url, token, name, labels: {}, stateDir })
   const identity = await loadIdentity(stateDir)
   if (!identity) throw new Error('not enrolled')
-  const spoolDir = join(stateDir, 'spool')
-  await mkdir(spoolDir)
+  const spoolDir = setup.spoolDir ?? join(stateDir, 'spool')
+  await mkdir(spoolDir, { recursive: true })
   const agent = new Agent({
     clock: systemClock,
     spoolDir,
