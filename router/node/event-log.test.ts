@@ -73,6 +73,18 @@ describe('the event log', () => {
     expect(await log.append(line(run, 1))).toBe('durable')
   })
 
+  it('is settled although more is appended during every commit', async () => {
+    let commits = 0
+    const busy = new GroupCommitLog(async (appends) => {
+      if (++commits < 100) void busy.append(line('run', commits))
+      await new Promise((resolve) => setImmediate(resolve))
+      return appends.map(() => 'durable')
+    })
+    void busy.append(line('run', 0))
+    await busy.settled()
+    expect(commits).toBeLessThan(3)
+  })
+
   it('is settled when everything that was appended is durable', async () => {
     const run = await rig.run()
     await log.settled()

@@ -21,7 +21,8 @@ export type Commit = (appends: readonly Append[]) => Promise<Outcome[]>
 export class GroupCommitLog {
   readonly #commit: Commit
   #waiting: Waiting[] = []
-  #flushing: Promise<void> | undefined
+  #flushing = false
+  #last: Promise<unknown> = Promise.resolve()
 
   constructor(commit: Commit) {
     this.#commit = commit
@@ -29,18 +30,21 @@ export class GroupCommitLog {
 
   /** Resolves in the order of the calls, when the rows are on disk or were refused by their fence. */
   append(append: Append): Promise<Outcome> {
-    return new Promise((resolve, reject) => {
+    const outcome = new Promise<Outcome>((resolve, reject) => {
       this.#waiting.push({ append, resolve, reject })
-      this.#flushing ??= this.#flush()
+      if (!this.#flushing) void this.#flush()
     })
+    this.#last = outcome.catch(() => undefined)
+    return outcome
   }
 
-  /** Everything appended so far is durable or has failed. */
+  /** Everything appended so far is durable or has failed. What is appended later is not waited for: under load that has no end. */
   async settled(): Promise<void> {
-    await this.#flushing
+    await this.#last
   }
 
   async #flush(): Promise<void> {
+    this.#flushing = true
     // One turn of the event loop collects what arrived together.
     await new Promise((resolve) => setImmediate(resolve))
     while (this.#waiting.length > 0) {
@@ -53,7 +57,7 @@ export class GroupCommitLog {
         for (const waiting of [...group, ...this.#waiting.splice(0)]) waiting.reject(error)
       }
     }
-    this.#flushing = undefined
+    this.#flushing = false
   }
 }
 
