@@ -74,11 +74,23 @@ export class Intake {
     this.#durableParts = parts
   }
 
+  /** What the log has, read from it anew: a commit that failed may have been kept all the same. */
+  restart(durable: Position, parts: number): void {
+    this.#durable = durable
+    this.#durableParts = parts
+    this.rewind()
+  }
+
   /** What was handed over but never confirmed will be sent again. */
   rewind(): void {
     this.#taken = this.#durable
     this.#parts = this.#durableParts
   }
+}
+
+/** What of these rows a runner needs credit for. */
+export function eventBytes(rows: readonly LogRow[]): number {
+  return rows.reduce((sum, { kind, bytes }) => (kind === 'mark' ? sum : sum + bytes.length), 0)
 }
 
 export function isBefore(a: Position, b: Position): boolean {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { CoreRig, RUN, SPEC } from '../../test/kit/core.ts'
+import { CoreRig, held, RUN, SPEC } from '../../test/kit/core.ts'
 import { CLOSE } from '../../shared/frames.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import { BACKSTOP_MS } from './live-run.ts'
@@ -9,9 +9,9 @@ const DEADLINE_MS = SPEC.timeout_s * 1_000 + BACKSTOP_MS
 const CANCELLED: ExitMark = { kind: 'exit', code: null, signal: 'SIGKILL', reason: 'cancelled', duration_ms: 1 }
 const NOT_STARTED: ExitMark = { kind: 'exit', code: null, signal: null, reason: 'not_started', duration_ms: 0 }
 
-function connected(): CoreRig {
+function connected(slots = 2): CoreRig {
   const rig = new CoreRig()
-  rig.connect(1)
+  rig.connect(1, [], { slots })
   return rig
 }
 
@@ -103,5 +103,33 @@ describe('a runner that ignores its credit', () => {
       patient.commit()
     }
     expect(patient.closed).toEqual([])
+  })
+
+  it('has not lost what was refused: it comes again on the next connection', () => {
+    const rig = connected()
+    rig.start()
+    const line = `{"pad":"${'x'.repeat(500_000)}"}`
+    let seq = 2
+    for (; rig.closed.length === 0; seq++) rig.lines(1, seq, [line])
+    rig.commit()
+    rig.cut(1)
+    rig.connect(2, [held('running', seq)])
+    const refused = seq - 1
+    expect(rig.last('welcome').resume).toMatchObject([{ ack: refused - 1 }])
+    rig.lines(2, refused, [line])
+    rig.commit()
+    expect(rig.log().map(([at]) => at)).toEqual(Array.from({ length: refused }, (_, i) => i + 1))
+  })
+
+  it('is not mistaken for one whose events the log refused', () => {
+    const rig = connected(64)
+    const line = `{"pad":"${'x'.repeat(500_000)}"}`
+    for (let n = 0; n < 40; n++) {
+      const run = `run_${String(n).padStart(32, '0')}`
+      rig.start(1, run)
+      rig.lines(1, 2, [line], run)
+      for (const append of rig.pending.splice(0)) rig.do(rig.core.fencedOut(append))
+    }
+    expect(rig.closed).toEqual([])
   })
 })

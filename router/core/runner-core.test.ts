@@ -126,7 +126,7 @@ describe('what a runner says of a run that is not its own', () => {
     const rig = running()
     rig.lines(1, 2, ['{}'])
     rig.pending.pop()
-    rig.do(rig.core.fencedOut(RUN, 1))
+    rig.do(rig.core.fencedOut({ run: RUN, fence: 1 }))
     expect(rig.last('revoke')).toEqual({ t: 'revoke', run: RUN, fence: 1 })
     expect(rig.woken.at(-1)).toBe(RUN)
     expect(rig.core.knows(RUN)).toBe(false)

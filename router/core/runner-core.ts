@@ -13,6 +13,7 @@ import type { Mark } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
 import { leaseOf, loss, malformed, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
+import { eventBytes, type LogRow } from './intake.ts'
 import { isStarted, offeredRun, restoredRun, whatIsDue, type LiveRun } from './live-run.ts'
 import { reconcile } from './reconcile.ts'
 import { endingOf } from './run-state.ts'
@@ -60,7 +61,9 @@ export class RunnerCore {
   /** Live runs as the database has them: what a restarted router must expect its runner to bring back. */
   restore(runs: readonly RestoredRun[], now: number): void {
     for (const r of runs) {
-      if (!this.#live.has(r.run)) this.#live.set(r.run, restoredRun(r, now))
+      const known = this.#find(r)
+      if (known) known.intake.restart(r.durable, r.parts)
+      else if (!this.#live.has(r.run)) this.#live.set(r.run, restoredRun(r, now))
     }
   }
 
@@ -68,7 +71,6 @@ export class RunnerCore {
   opened(conn: number, now: number): Effect[] {
     const effects: Effect[] = this.#link ? [{ do: 'close', conn: this.#link.conn, code: CLOSE.superseded, reason: 'a newer connection took over' }] : []
     effects.push(...this.#dropLink(now))
-    this.#uncommitted = 0
     this.#link = { conn, openedAt: now, heardAt: now, hello: undefined, draining: false }
     return effects
   }
@@ -98,6 +100,8 @@ export class RunnerCore {
     const effects: Effect[] = [welcome(Math.min(PROTO_MAX, newest), this.#epoch, resume)]
     for (const run of kept) {
       run.heardAt = now
+      // Nothing is pending any more: what was taken and never appended comes again.
+      run.intake.rewind()
       if (!isStarted(run)) continue
       effects.push(leaseOf([run], `hello-${this.#epoch}`))
       if (run.cancel) effects.push(this.#sendCancel(run, now))
@@ -188,7 +192,7 @@ export class RunnerCore {
 
   /** These rows are durable: now they may be acknowledged and shown. */
   committed(done: Append): Effect[] {
-    for (const row of done.rows) if (row.kind !== 'mark') this.#uncommitted -= row.bytes.length
+    this.#uncommitted -= eventBytes(done.rows)
     const run = this.#find(done)
     if (!run) return done.ending ? [{ do: 'wake', run: done.run }] : []
     run.intake.committed(done.upTo, done.rows.at(-1)?.parts ?? 0)
@@ -208,7 +212,8 @@ export class RunnerCore {
   }
 
   /** The row was not ours any more: another writer holds a higher fence, or the run has ended. */
-  fencedOut(run: string, fence: number): Effect[] {
+  fencedOut({ run, fence, rows = [] }: { run: string; fence: number; rows?: readonly LogRow[] }): Effect[] {
+    this.#uncommitted -= eventBytes(rows)
     return this.#letGo({ run, fence }, 'revoke')
   }
 

@@ -8,7 +8,7 @@ import type { Context } from 'hono'
 import type { EventFrame } from '../../shared/event-frames.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Hello, ToRouter, ToRunner } from '../../shared/frames.ts'
-import { RunnerCore, type Append, type Effect, type RestoredRun } from '../core/runner-core.ts'
+import { RunnerCore, type Append, type Effect } from '../core/runner-core.ts'
 import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import type { QueuedRow } from '../store/runs.ts'
@@ -120,9 +120,12 @@ export class NodeHub implements RunnerHub {
 
   /** Ends a run that no runner holds. False: somebody else has moved it. */
   async end(append: Append): Promise<boolean> {
-    const outcome = await this.#eventLog.append(append)
-    this.#wakeups.wake(append.run)
-    return outcome === 'durable'
+    try {
+      return (await this.#eventLog.append(append)) === 'durable'
+    } finally {
+      // Whatever became of it: who watches looks for himself.
+      this.#wakeups.wake(append.run)
+    }
   }
 
   attend(ref: RunRef): () => void {
@@ -176,9 +179,9 @@ export class NodeHub implements RunnerHub {
   /** The first message of a connection; the socket holds back the next one until this is done. */
   async greeted(who: RunnerIdentity, conn: number, hello: Hello): Promise<void> {
     const seat = this.#seat(who)
-    await this.#restore(seat)
     // What the old connection delivered must be durable or refused before the runner is told where to go on.
     await this.#eventLog.settled()
+    await this.#restore(seat)
     this.#perform(seat, seat.core.greeted(conn, hello, now()))
     this.#log.info({ runner: who.runner, conn, runs: hello.runs.length }, 'runner connected')
     this.#seen(who)
@@ -234,16 +237,11 @@ export class NodeHub implements RunnerHub {
 
   #restore(seat: Seat): Promise<void> {
     seat.restored ??= (async () => {
-      const rows = await this.#store.liveRunsOf(seat.who.runner)
-      const runs = await Promise.all(
-        rows.map(async (row): Promise<RestoredRun> => {
-          const { seq, part, parts } = await this.#store.logEnd(row.id)
-          const state = row.state === 'running' ? 'running' : 'leased'
-          return { run: row.id, fence: row.fence, state, durable: { seq, part }, parts, cancelRequested: row.cancelRequestedAt !== null, timeoutMs: row.timeoutS * 1_000 }
-        }),
-      )
-      seat.core.restore(runs, now())
-    })()
+      seat.core.restore(await this.#store.liveRunsOf(seat.who.runner), now())
+    })().catch((error: unknown) => {
+      seat.restored = undefined
+      throw error
+    })
     return seat.restored
   }
 
@@ -289,12 +287,12 @@ export class NodeHub implements RunnerHub {
   #append(seat: Seat, append: Append): void {
     this.#eventLog.append(append).then(
       (outcome) => {
-        this.#perform(seat, outcome === 'durable' ? seat.core.committed(append) : seat.core.fencedOut(append.run, append.fence))
+        this.#perform(seat, outcome === 'durable' ? seat.core.committed(append) : seat.core.fencedOut(append))
         if (append.ending) this.onCapacity()
       },
       (error: unknown) => {
         this.#log.error({ err: error, run: append.run }, 'the event log could not write')
-        this.#perform(seat, seat.core.storageFailed(now()))
+        this.#storageFailed(seat)
       },
     )
   }
@@ -309,19 +307,26 @@ export class NodeHub implements RunnerHub {
       this.#log.error({ err: error, run }, 'a lease could not be written')
     }
     this.#perform(seat, seat.core.leased(run, fence, ok, now()))
+    if (fault.code === 'storage') this.#storageFailed(seat)
     this.#settle(run, fence, ok ? undefined : fault)
   }
 
   async #requeue(seat: Seat, { run, fence }: { run: string; fence: number }): Promise<void> {
     try {
       const row = await this.#store.returnToQueue(run, fence, 'leased')
-      this.#perform(seat, row ? seat.core.requeued(run, fence) : seat.core.fencedOut(run, fence))
+      this.#perform(seat, row ? seat.core.requeued(run, fence) : seat.core.fencedOut({ run, fence }))
       if (row) this.onRequeued(row)
       this.onCapacity()
     } catch (error) {
       this.#log.error({ err: error, run }, 'a run could not go back to the queue')
-      this.#perform(seat, seat.core.storageFailed(now()))
+      this.#storageFailed(seat)
     }
+  }
+
+  /** An error does not prove that nothing was kept, so what is known of this runner's runs is read anew. */
+  #storageFailed(seat: Seat): void {
+    seat.restored = undefined
+    this.#perform(seat, seat.core.storageFailed(now()))
   }
 
   #settle(run: string, fence: number, fault: Fault | undefined): void {
@@ -333,7 +338,9 @@ export class NodeHub implements RunnerHub {
 
   #tick(): void {
     for (const seat of this.#seats.values()) {
-      this.#perform(seat, seat.core.tick(now()))
+      // Nothing is given up before it is known where its log ends.
+      if (!seat.restored) this.#restore(seat).catch((error: unknown) => this.#log.error({ err: error }, 'the runs of a runner could not be read'))
+      else this.#perform(seat, seat.core.tick(now()))
       if (seat.core.idle) this.#seats.delete(seat.who.runner)
     }
   }

@@ -35,6 +35,6 @@ describe('the protocol, whatever happens', () => {
       { numRuns: RUNS },
     )
     // With the seed and the shortest schedule that was found.
-    expect(details.failed, fc.defaultReportMessage(details)).toBe(false)
+    expect(details.failed, `${String(details.errorInstance)}\n${fc.defaultReportMessage(details)}`).toBe(false)
   })
 })

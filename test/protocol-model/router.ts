@@ -1,4 +1,5 @@
 /** A process of the router: the real hub and log over the ledger. What is not in the ledger ends with it. */
+import type { RestoredRun } from '../../router/core/runner-core.ts'
 import { Attendance } from '../../router/node/attendance.ts'
 import { GroupCommitLog } from '../../router/node/event-log.ts'
 import { NodeHub } from '../../router/node/hub.ts'
@@ -80,6 +81,13 @@ export class RouterProcess {
     row.runner = null
   }
 
+  #restored(row: Row): RestoredRun {
+    const { seq, part, parts } = this.#ledger.end(row)
+    const state = row.state === 'running' ? 'running' : 'leased'
+    const cancelRequested = row.cancelRequestedAt !== null
+    return { run: row.id, fence: row.fence, state, durable: { seq, part }, parts, cancelRequested, timeoutMs: TIMEOUT_S * 1_000 }
+  }
+
   #store({ ledger, faults }: World): HubStore {
     const rowOf = (run: string) => ledger.rows.get(run)!
     const read = <T>(answer: () => T) => ledger.read(this, answer)
@@ -89,9 +97,8 @@ export class RouterProcess {
         read(() =>
           [...ledger.rows.values()]
             .filter((row) => row.runner === runner && (row.state === 'leased' || row.state === 'running'))
-            .map(({ id, fence, state, cancelRequestedAt }) => ({ id, fence, state, cancelRequestedAt, timeoutS: TIMEOUT_S })),
+            .map((row) => this.#restored(row)),
         ),
-      logEnd: (run) => read(() => ledger.end(rowOf(run))),
       readChunks: (run, after, maxBytes) => ledger.page(this, () => faults.chunks(rowOf(run), after, maxBytes)),
       lease: (run, fence) => ledger.write(this, () => move(rowOf(run), fence, 'offered', 'leased')),
       returnToQueue: (run, fence, from) =>

@@ -196,7 +196,7 @@ export const steps: fc.Arbitrary<Step> = fc.oneof(
   step(1, fc.record({ do: fc.constant('slow' as const), machine: index, prepareMs: fc.constantFrom(0, 500, 20_000), congested: fc.boolean() })),
   step(3, fc.record({ do: fc.constant('killRouter' as const), kept: small })),
   step(5, just({ do: 'startRouter' })),
-  step(3, fc.record({ do: fc.constant('database' as const), held: fc.boolean(), slowPages: fc.boolean(), failing: fc.constantFrom('no' as const, 'no' as const, 'clean' as const) })),
+  step(3, fc.record({ do: fc.constant('database' as const), held: fc.boolean(), slowPages: fc.boolean(), failing: fc.constantFrom('no' as const, 'no' as const, 'clean' as const, 'ambiguous' as const) })),
   step(5, fc.record({ do: fc.constant('commit' as const), n: fc.integer({ min: 1, max: 3 }) })),
   step(1, fc.record({ do: fc.constant('sync' as const), held: fc.boolean() })),
   step(1, fc.record({ do: fc.constant('full' as const), machine: index, full: fc.boolean() })),
