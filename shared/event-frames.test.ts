@@ -6,8 +6,8 @@ import { LINE_CAP, MAX_MESSAGE } from './limits.ts'
 const encoder = new TextEncoder()
 const run = `run_${'a'.repeat(32)}`
 const positive = fc.integer({ min: 1, max: Number.MAX_SAFE_INTEGER })
-/** Bytes without a line end; everything else may be in a line as far as framing goes. */
-const line = fc.uint8Array({ maxLength: 60 }).map((bytes) => bytes.map((byte) => (byte === 0x0a ? 0x0b : byte)))
+/** Bytes without LF and CR; everything else may be in a line as far as framing goes. */
+const line = fc.uint8Array({ maxLength: 60 }).map((bytes) => bytes.map((byte) => (byte === 0x0a || byte === 0x0d ? 0x0b : byte)))
 
 const evFrame = fc.record({ first: positive, fence: positive, lines: fc.array(line, { minLength: 1, maxLength: 12 }) }).map(({ first, fence, lines }) => ({
   header: { t: 'ev', run, fence, first, n: lines.length } satisfies EventHeader,
@@ -54,6 +54,9 @@ describe('an event frame', () => {
   const part = { t: 'part', run, fence: 1, seq: 1, i: 0, of: 2 }
   it.each<[string, Uint8Array]>([
     ['nothing', new Uint8Array()],
+    ['a CR in a line, which would end it in SSE', frame({ t: 'ev', run, fence: 1, first: 1, n: 1 }, '{"type":"x"}\r\rid: 77\revent: done\r\n')],
+    ['a CR in a part', frame({ t: 'part', run, fence: 1, seq: 1, i: 0, of: 2 }, 'x\rid: 9')],
+    ['more bytes than a message may have', frame({ t: 'ev', run, fence: 1, first: 1, n: 1 }, `${'x'.repeat(MAX_MESSAGE)}\n`)],
     ['no header line', encoder.encode(JSON.stringify(ev))],
     ['a header longer than any header is', frame({ ...ev, pad: 'x'.repeat(600) })],
     ['a header that is not JSON', frame('{"t":"ev"\n')],

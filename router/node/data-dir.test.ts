@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
+import { chmod, mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -31,14 +31,19 @@ describe('the data directory', () => {
     expect(defaultDataDir({ HOME: '/home/x' })).toBe('/home/x/.local/state/runyard')
   })
 
-  it('is made with its parents and is private, even if it was not', async () => {
+  it('is made with its parents and is private; one that is there keeps its mode, and others must not be able to write it', async () => {
     const path = join(dir, 'a', 'b')
     await makePrivateDir(path)
     expect(await mode(path)).toBe(0o700)
     const open = join(dir, 'open')
     await mkdir(open, { mode: 0o755 })
     await makePrivateDir(open)
-    expect(await mode(open)).toBe(0o700)
+    expect(await mode(open)).toBe(0o755)
+    const shared = join(dir, 'shared')
+    await mkdir(shared)
+    await chmod(shared, 0o1777)
+    await expect(makePrivateDir(shared)).rejects.toThrow('can be written by other users (mode 1777)')
+    expect(await mode(shared)).toBe(0o777)
   })
 })
 

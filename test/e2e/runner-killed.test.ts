@@ -18,7 +18,8 @@ describe('a runner that is killed during a tool', () => {
   let runnerDir: string
 
   const startRunner = async () => {
-    const args = ['runner', 'start', '--json', `--data-dir=${runnerDir}`, `--workspace=${machine.workspace}`, `--claude=${CLAUDE}`]
+    // Without a PID namespace, in which all of it would be gone before anybody is back.
+    const args = ['runner', 'start', '--json', '--sandbox=none', `--data-dir=${runnerDir}`, `--workspace=${machine.workspace}`, `--claude=${CLAUDE}`]
     runner = machine.start(args, { ANTHROPIC_BASE_URL: model.url, ANTHROPIC_API_KEY: 'sk-test-not-a-key-000' })
     await runner.event('ready')
   }
