@@ -9,6 +9,7 @@ import { FAULTS } from './faults.ts'
 import { runFault } from './run-fault.ts'
 import { unmountAll } from './host-faults.ts'
 import { killAll } from './processes.ts'
+import { closeAllStages } from './stage.ts'
 import { table, type Row } from './table.ts'
 
 /** What the default times of the faults add up to, with three stages at a time. */
@@ -50,7 +51,7 @@ const scale = values.ci ? CI_SCALE : stages === 1 && minutes !== undefined ? und
 const stop = new AbortController()
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
-    if (stop.signal.aborted) leave(130)
+    if (stop.signal.aborted) void leave(130)
     say('stopping; once more to leave at once')
     stop.abort()
   })
@@ -81,7 +82,7 @@ else {
   for (const { fault, rule, key, what } of violations.slice(0, 50)) out(`${fault}: ${rule} ${key}: ${what}`)
   out(`${violations.length} violations in ${inOrder.reduce((sum, row) => sum + row.runs, 0)} runs, ${Math.round((performance.now() - startedAt) / 1_000)} s`)
 }
-leave(stop.signal.aborted ? 130 : violations.length > 0 ? 1 : 0)
+await leave(stop.signal.aborted ? 130 : violations.length > 0 ? 1 : 0)
 
 function skipped(fault: string, why: string): Row {
   say(`${fault}: skipped: ${why}`)
@@ -100,8 +101,9 @@ function usage(message: string): never {
   process.exit(2)
 }
 
-function leave(code: number): never {
+async function leave(code: number): Promise<never> {
   killAll()
   unmountAll()
+  await closeAllStages()
   process.exit(code)
 }

@@ -13,7 +13,7 @@ const routerKill: Fault = {
       await act.pause(between(1_500, 3_000))
       act.inject()
       await act.stage.router.stop('SIGKILL')
-      await act.stage.startRouter()
+      act.note('router started in s', await timed(() => act.stage.startRouter()))
       for (const runner of act.stage.runners) await back(act, runner)
     } while (!act.over)
   },
@@ -31,7 +31,7 @@ const runnerKill: Fault = {
       const runner = pick(act.stage.runners)
       act.inject()
       await runner.process.stop('SIGKILL')
-      runner.process = await act.stage.startRunner(runner)
+      act.note('runner started in s', await timed(async () => (runner.process = await act.stage.startRunner(runner))))
       await back(act, runner)
     } while (!act.over)
   },

@@ -27,6 +27,13 @@ export interface Runner {
   process: Started
 }
 
+const open = new Set<Stage>()
+
+/** For the way out in a hurry. */
+export async function closeAllStages(): Promise<void> {
+  await Promise.all([...open].map((stage) => stage.close(false)))
+}
+
 export class Stage {
   readonly dir: string
   readonly diaries: string
@@ -47,6 +54,7 @@ export class Stage {
 
   static async open(options: StageOptions, signal: AbortSignal): Promise<Stage> {
     const stage = new Stage(await mkdtemp(join(tmpdir(), 'runyard-chaos-')), options)
+    open.add(stage)
     try {
       await mkdir(stage.diaries)
       await stage.startRouter()
@@ -91,7 +99,7 @@ export class Stage {
   }
 
   async startRunner(runner: Omit<Runner, 'process'>, dataDir = runner.dataDir): Promise<Started> {
-    const args = ['runner', 'start', '--json', `--data-dir=${dataDir}`, `--workspace=${join(this.dir, 'work')}`, `--claude=${FAKE_CLAUDE}`]
+    const args = ['runner', 'start', '--json', `--data-dir=${dataDir}`, `--workspace=${join(dataDir, 'work')}`, `--claude=${FAKE_CLAUDE}`]
     const more = this.#options.env?.(runner) ?? {}
     const started = await start(runner.name, args, this.#env({ ANTHROPIC_API_KEY: KEY, CHAOS_LOG: this.diaries, ...more }), this.dir)
     await started.ready
@@ -143,6 +151,7 @@ export class Stage {
 
   /** `keep`: logs and diaries stay for a look. */
   async close(keep: boolean): Promise<void> {
+    open.delete(this)
     for (const { process } of this.runners) await process.stop('SIGKILL')
     await (this.router as Started | undefined)?.stop('SIGKILL')
     for (const { pid } of await processesWith(`CHAOS_LOG=${this.diaries}`)) kill(pid)
