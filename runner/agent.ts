@@ -74,18 +74,23 @@ export class Agent {
 
   /** Takes up what an earlier process of this runner left behind, before the first connection: I6, I11. */
   async recover(): Promise<void> {
-    for (const name of readdirSync(this.#o.spoolDir).filter((n) => n.endsWith('.spool'))) {
+    const spools = readdirSync(this.#o.spoolDir).flatMap((name) => {
+      if (!name.endsWith('.spool')) return []
       const spool = Spool.open(join(this.#o.spoolDir, name))
       if (!spool) {
         // Not even its intent was whole, so nobody was promised anything.
         this.#o.log('a spool without an intent is removed', { name })
         unlinkSync(join(this.#o.spoolDir, name))
-        continue
       }
-      const killed = await this.#o.sweep(spool.intent.marker)
-      this.#o.log('a run of an earlier process was taken up', { run: spool.intent.run, killed, started: spool.hasStarted, torn: spool.torn })
-      this.#runs.set(key(spool.intent), this.#hold(spool))
-    }
+      return spool ?? []
+    })
+    await Promise.all(
+      spools.map(async (spool) => {
+        const killed = await this.#o.sweep(spool.intent.marker)
+        this.#o.log('a run of an earlier process was taken up', { run: spool.intent.run, killed, started: spool.hasStarted, torn: spool.torn })
+        this.#runs.set(key(spool.intent), this.#hold(spool))
+      }),
+    )
     this.#tickStop = this.#o.clock.after(TICK_MS, () => this.#tick())
   }
 

@@ -32,9 +32,31 @@ export interface Machine {
   log(message: string, fields: Record<string, unknown>): void
 }
 
-export function preparer(machine: Machine) {
+type Prepare = (offer: Offer, marker: string, signal: AbortSignal) => Promise<Prepared>
+
+/**
+ * One preparation of a session at a time: one that was withdrawn takes its fresh folder away, which must not be the
+ * folder that the next one has just found.
+ */
+export function preparer(machine: Machine): Prepare {
+  const prepare = unordered(machine)
+  const last = new Map<string, Promise<unknown>>()
+  return (offer, marker, signal) => {
+    const { id } = offer.spec.session
+    const mine = (last.get(id) ?? Promise.resolve()).then(() => prepare(offer, marker, signal))
+    const settled = mine.then(
+      () => undefined,
+      () => undefined,
+    )
+    last.set(id, settled)
+    void settled.then(() => last.get(id) === settled && last.delete(id))
+    return mine
+  }
+}
+
+function unordered(machine: Machine): Prepare {
   const spawns = new SpawnQueue()
-  return async ({ run, spec: wanted }: Offer, marker: string, signal: AbortSignal): Promise<Prepared> => {
+  return async ({ run, spec: wanted }, marker, signal) => {
     const spec = withLimits(machine.policy, wanted)
     checkPolicy(machine.policy, spec)
     const workspace = await resolveCwd({ roots: machine.roots, cwd: spec.cwd, sessionId: spec.session.id })

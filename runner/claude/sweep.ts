@@ -15,7 +15,7 @@ export type ProcessRef = { pid: number; startedAt: string }
 /** With its process group. */
 export type Relative = ProcessRef & { group: number }
 
-type Row = Relative & { parent: number; marked: boolean }
+type Row = Relative & { parent: number; marker: string | undefined }
 
 /** A SIGKILL takes effect within milliseconds unless the process hangs in the kernel; then no waiting helps. */
 const GIVE_UP_MS = 5_000
@@ -26,7 +26,7 @@ export async function sweep(marker: string, family: readonly ProcessRef[] = []):
   const killed = new Set<string>()
   const deadline = performance.now() + GIVE_UP_MS
   for (;;) {
-    const doomed = doomedOf(await processTable(marker), family)
+    const doomed = doomedOf(await processTable(), marker, family)
     if (doomed.length === 0 || performance.now() > deadline) return killed.size
     for (const { pid, startedAt } of doomed) {
       if (kill(pid)) killed.add(`${pid} ${startedAt}`)
@@ -42,9 +42,9 @@ export async function familyOf(pid: number): Promise<Relative[]> {
   return below(rows, rows.filter((row) => row.pid === pid))
 }
 
-function doomedOf(rows: readonly Row[], family: readonly ProcessRef[]): Row[] {
+function doomedOf(rows: readonly Row[], marker: string, family: readonly ProcessRef[]): Row[] {
   const known = new Set(family.map(({ pid, startedAt }) => `${pid} ${startedAt}`))
-  return below(rows, rows.filter((row) => row.marked || known.has(`${row.pid} ${row.startedAt}`)))
+  return below(rows, rows.filter((row) => row.marker === marker || known.has(`${row.pid} ${row.startedAt}`)))
 }
 
 function below(rows: readonly Row[], roots: readonly Row[]): Row[] {
@@ -61,31 +61,42 @@ function below(rows: readonly Row[], roots: readonly Row[]): Row[] {
   return [...found]
 }
 
-async function processTable(marker?: string): Promise<Row[]> {
+let nextTable: Promise<Row[]> | undefined
+
+/** Begun after the call. Calls that come together share one reading: a runner that was killed sweeps for all its runs at once. */
+function processTable(): Promise<Row[]> {
+  nextTable ??= new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
+    nextTable = undefined
+    return readTable()
+  })
+  return nextTable
+}
+
+async function readTable(): Promise<Row[]> {
   const names = await readdir('/proc').catch(() => [])
-  const rows = await Promise.all(names.filter((name) => /^\d+$/.test(name)).map((name) => readRow(name, marker)))
+  const rows = await Promise.all(names.filter((name) => /^\d+$/.test(name)).map((name) => readRow(name)))
   return rows.filter((row) => row !== undefined)
 }
 
-async function readRow(name: string, marker: string | undefined): Promise<Row | undefined> {
+async function readRow(name: string): Promise<Row | undefined> {
   try {
     const stat = await readFile(`/proc/${name}/stat`, 'utf8')
     // The second field is the command in brackets and may hold blanks and brackets itself (proc_pid_stat(5)).
     const [state, parent, group, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
     // A zombie is dead; only its parent can take it away.
     if (state === 'Z' || state === 'X') return undefined
-    return { pid: Number(name), parent: Number(parent), group: Number(group), startedAt: rest[16] ?? '', marked: await isMarked(name, marker) }
+    return { pid: Number(name), parent: Number(parent), group: Number(group), startedAt: rest[16] ?? '', marker: await markerOf(name) }
   } catch {
     // It ended while it was read.
     return undefined
   }
 }
 
-async function isMarked(name: string, marker: string | undefined): Promise<boolean> {
-  if (!marker) return false
+async function markerOf(name: string): Promise<string | undefined> {
   // Not readable: another user's process, so none that was started here.
   const environ = await readFile(`/proc/${name}/environ`, 'latin1').catch(() => '')
-  return environ.split('\0').includes(`${MARKER_NAME}=${marker}`)
+  const entry = `\0${environ}`.split(`\0${MARKER_NAME}=`)[1]
+  return entry?.split('\0')[0]
 }
 
 function kill(pid: number): boolean {
