@@ -1,67 +1,59 @@
-import { mkdir, mkdtemp, readdir, readFile, realpath, rm, writeFile } from 'node:fs/promises'
-import { availableParallelism, tmpdir } from 'node:os'
+import { mkdtemp, readdir, realpath, rm, stat } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { randomUUID } from 'node:crypto'
-import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { until } from '../test/kit/wait.ts'
+import { fileURLToPath } from 'node:url'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Offer } from '../shared/frames.ts'
-import { Policy } from './policy.ts'
+import { parsePolicy } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect } from './sandbox.ts'
 
-describe('getting CLIs ready', () => {
-  let root: string
-  let workspace: string
-  let claude: string
-  let diary: string
-  beforeAll(async () => {
-    root = await realpath(await mkdtemp(join(tmpdir(), 'runyard-prepare-')))
-    workspace = join(root, 'work')
-    await mkdir(workspace)
-    diary = join(root, 'diary')
-    claude = join(root, 'claude')
-    // Writes down that it starts, waits until the test lets it go on, and gives up.
-    await writeFile(claude, `#!/bin/sh\necho start >> ${diary}\nwhile [ ! -e ${root}/go ]; do sleep 0.02; done\necho end >> ${diary}\nexit 3\n`, { mode: 0o755 })
+const CLI = fileURLToPath(new URL('../test/chaos/fake-claude.mjs', import.meta.url))
+const SESSION = '0190a8c4-7c1e-4000-8000-000000000001'
+const offer = (fence: number): Offer => ({
+  t: 'offer',
+  id: `o${fence}`,
+  run: `run_${'a'.repeat(32)}`,
+  fence,
+  spec: { tenant: 'default', session: { mode: 'new', id: SESSION }, prompt: '{}', timeout_s: 60 },
+  start_by_ms: 15_000,
+})
+
+describe('preparing a run', () => {
+  let dir: string
+  beforeEach(async () => {
+    dir = await realpath(await mkdtemp(join(tmpdir(), 'runyard-prepare-')))
   })
-  afterAll(() => rm(root, { recursive: true, force: true }))
+  afterEach(() => rm(dir, { recursive: true, force: true }))
 
-  const diaryLines = async () => (await readFile(diary, 'utf8').catch(() => '')).split('\n').filter((line) => line !== '')
-
-  it('starts one for each processor at a time, and none for an offer that was withdrawn while it waited', async () => {
-    const prepare = preparer({
-      sandbox: await detect('none', { env: process.env, claude }),
-      policy: Policy.parse({}),
-      roots: [workspace],
-      configRoot: join(root, 'config'),
-      privateRoot: join(root, 'runs'),
+  const machine = async () => {
+    const env = { PATH: process.env['PATH'], HOME: dir, CHAOS_LOG: join(dir, 'diary') }
+    return preparer({
+      sandbox: await detect('none', { env, claude: CLI, hidden: [] }),
+      policy: parsePolicy('env_allow = ["CHAOS_LOG"]', 'runner.toml'),
+      roots: [dir],
+      configRoot: join(dir, 'config'),
+      privateRoot: join(dir, 'runs'),
       provider: 'local',
       login: { kind: 'none' },
-      env: { PATH: process.env['PATH'] },
-      home: root,
+      env,
+      home: dir,
       log: () => undefined,
     })
-    const cores = availableParallelism()
-    const offer = (): Offer => ({
-      t: 'offer',
-      id: randomUUID(),
-      run: `run_${randomUUID().replaceAll('-', '')}`,
-      fence: 1,
-      start_by_ms: 15_000,
-      spec: { tenant: 'default', prompt: 'hi', session: { mode: 'new', id: randomUUID() }, timeout_s: 60 },
-    })
+  }
+
+  it('gives a second offer of a session its folder, although the first one is withdrawn and takes its own away', async () => {
+    const prepare = await machine()
     const withdrawn = new AbortController()
-    const never = new AbortController()
-    const outcome = (signal: AbortSignal) => prepare(offer(), randomUUID(), signal).then(() => 'ready', (error: unknown) => (error as { code: string }).code)
-    const first = Array.from({ length: cores + 2 }, () => outcome(never.signal))
-    await until('the first ones to start', async () => (await diaryLines()).length === cores)
-    const waiting = outcome(withdrawn.signal)
+    const first = prepare(offer(1), '0190a8c4-7c1e-4000-8000-0000000000a1', withdrawn.signal)
+    const second = prepare(offer(2), '0190a8c4-7c1e-4000-8000-0000000000a2', new AbortController().signal)
     withdrawn.abort()
-    expect(await waiting).toBe('start_by')
-    expect(await diaryLines()).toHaveLength(cores)
-    await writeFile(join(root, 'go'), '')
-    expect(await Promise.all(first)).toEqual(Array(cores + 2).fill('cli'))
-    expect((await diaryLines()).filter((line) => line === 'start')).toHaveLength(cores + 2)
-    // Nothing is kept of those that did not get ready, the folders of their sessions included.
-    expect([await readdir(join(root, 'runs')), await readdir(workspace)]).toEqual([[], []])
+    await expect(first).rejects.toThrow()
+    const prepared = await second
+    expect((await stat(join(dir, SESSION))).isDirectory()).toBe(true)
+    expect(prepared.cwd).toBe(join(dir, SESSION))
+    await prepared.process.cancel('kill')
+    await prepared.dispose()
+    expect(await readdir(join(dir, 'runs'))).toEqual([])
   })
 })
