@@ -168,7 +168,9 @@ export class Stage {
     const url = `http://127.0.0.1:${network.port}`
     const args = ['runner', 'enroll', '--json', `--url=${url}`, `--token=${token}`, `--name=${name}`, `--data-dir=${dataDir}`, `--claude=${FAKE_CLAUDE}`]
     const enrolled = await (await start(`${name}-enroll`, args, this.#env(), this.dir)).ready
-    await writeFile(join(dataDir, 'runner', 'runner.toml'), `slots = ${this.#options.slots}\nenv_allow = ["CHAOS_LOG"]\n`)
+    // Without a namespace: the diary's pids are then those of this machine, and what a kill leaves is the sweep's to find.
+    const policy = `slots = ${this.#options.slots}\nenv_allow = ["CHAOS_LOG"]\nsandbox = "none"\n`
+    await writeFile(join(dataDir, 'runner', 'runner.toml'), policy)
     const enlisted = { name, id: enrolled['runner_id']!, dataDir, network }
     const runner: Runner = { ...enlisted, process: await this.startRunner(enlisted) }
     this.runners.push(runner)
