@@ -60,6 +60,17 @@ describe('a run on its machine', () => {
     expect(spool.hasStarted).toBe(false)
   })
 
+  it('is not started when its lease is over by the time that the start is on disk', async () => {
+    const starting = spool.starting.bind(spool)
+    spool.starting = async () => {
+      await starting()
+      clock.advance(LEASE_MS)
+    }
+    run.leased(0, LEASE_MS)
+    expect(await exited()).toMatchObject({ kind: 'exit', reason: 'runner_stopped' })
+    expect([cli.turns, cli.cancels]).toEqual([0, ['kill']])
+  })
+
   it('has its start on disk before the prompt is written, and says so as event 1', async () => {
     run.leased(0, LEASE_MS)
     await cli.started

@@ -4,7 +4,7 @@
  * The exit mark is written in one place, `#exit`, exactly once. Everything the CLI prints before its end is in the
  * spool first; sending is the outbox's business and never holds the reader up, short of a full spool.
  */
-import { SPOOL_HARD_BYTES, SPOOL_SOFT_BYTES } from '../shared/limits.ts'
+import { LEASE_MS, SPOOL_HARD_BYTES, SPOOL_SOFT_BYTES } from '../shared/limits.ts'
 import type { ExitMark, ExitReason, GapMark, RawMark, StderrMark, TurnResult } from '../shared/marks.ts'
 import type { HeldRun as Held } from '../shared/frames.ts'
 import type { Clock } from './clock.ts'
@@ -167,6 +167,12 @@ export class HeldRun {
       await this.#spool.starting()
     } catch (error) {
       return this.#startFailed(error)
+    }
+    // The disk hung or the machine stood still: by now the router may have given the run up.
+    if (!this.#reason && this.sinceLeaseMs >= LEASE_MS) {
+      this.#reason = 'runner_stopped'
+      this.#message = 'the start took longer than its lease'
+      await prepared.process.cancel('kill')
     }
     // A cancel may have arrived while the disk was busy.
     if (this.#reason) return this.#exit({ code: null, signal: null, result: undefined })
