@@ -3,8 +3,8 @@
  * Offers do not outlive a connection, so none is here.
  */
 import type { HeldRun, Resume } from '../../shared/frames.ts'
-import { fellShort } from './effects.ts'
-import { isStarted, type LiveRun } from './live-run.ts'
+import { fellShort, type RestoredRun } from './effects.ts'
+import { isStarted, restoredRun, type LiveRun } from './live-run.ts'
 
 export type Reconciled = {
   readonly resume: Resume[]
@@ -34,4 +34,20 @@ export function reconcile(live: ReadonlyMap<string, LiveRun>, held: readonly Hel
     if (isStarted(run) && !accounted.has(run)) result.lost.push({ run, why: 'the runner came back without this run' })
   }
   return result
+}
+
+/**
+ * Takes up the leased runs as the database has them; after a failed commit it alone knows what was kept. Returns those of
+ * the `unsure` that are over there.
+ */
+export function takeUp(live: Map<string, LiveRun>, unsure: ReadonlySet<LiveRun>, rows: readonly RestoredRun[], now: number): string[] {
+  for (const row of rows) {
+    const known = live.get(row.run)
+    if (!known) live.set(row.run, restoredRun(row, now))
+    else if (known.fence === row.fence) known.intake.restart(row.durable, row.parts)
+  }
+  const listed = new Set(rows.map(({ run }) => run))
+  const over = [...unsure].filter((run) => live.get(run.run) === run && !listed.has(run.run))
+  for (const { run } of over) live.delete(run)
+  return over.map(({ run }) => run)
 }

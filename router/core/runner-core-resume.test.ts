@@ -328,6 +328,27 @@ describe('a router that was restarted', () => {
     expect(rig.pending.at(-1)?.ending?.state).toBe('cancelled')
   })
 
+  it('is told by the database that a run has ended although the commit of its exit failed', () => {
+    const rig = running()
+    rig.mark(1, 2, EXIT)
+    rig.failStorage()
+    rig.do(rig.core.restore([], 0))
+    expect(rig.woken.at(-1)).toBe(RUN)
+    rig.connect(2, [held('exited', 2)])
+    expect(rig.last('welcome').resume).toMatchObject([{ run: RUN, do: 'revoke' }])
+    expect(rig.core.busy).toBe(0)
+  })
+
+  it('does not take a run for ended that was leased while the database was read', () => {
+    const rig = running()
+    rig.lines(1, 2, ['{}'])
+    rig.failStorage()
+    rig.connect(2, [held('running', 1)])
+    rig.lease(2, OTHER)
+    rig.do(rig.core.restore([], 0))
+    expect([rig.core.knows(RUN), rig.core.knows(OTHER)]).toEqual([false, true])
+  })
+
   it('believes the log about a run that it knows: a commit that failed may have been kept all the same', () => {
     const rig = running()
     rig.lines(1, 2, ['{"a":1}'])

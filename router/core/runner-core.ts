@@ -14,8 +14,8 @@ import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
 import { leaseOf, loss, malformed, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
 import { eventBytes, type LogRow } from './intake.ts'
-import { isStarted, offeredRun, restoredRun, whatIsDue, type LiveRun } from './live-run.ts'
-import { reconcile } from './reconcile.ts'
+import { isStarted, offeredRun, whatIsDue, type LiveRun } from './live-run.ts'
+import { reconcile, takeUp } from './reconcile.ts'
 import { endingOf } from './run-state.ts'
 
 export type { Append, Effect, RestoredRun } from './effects.ts'
@@ -26,6 +26,8 @@ const encoder = new TextEncoder()
 
 export class RunnerCore {
   readonly #live = new Map<string, LiveRun>()
+  /** Had their lease when the log failed: whether they go on is what the database says next. */
+  readonly #unsure = new Set<LiveRun>()
   #link: Link | undefined
   #epoch = 0
   #ids = 0
@@ -59,12 +61,10 @@ export class RunnerCore {
   }
 
   /** Live runs as the database has them: what a restarted router must expect its runner to bring back. */
-  restore(runs: readonly RestoredRun[], now: number): void {
-    for (const r of runs) {
-      const known = this.#find(r)
-      if (known) known.intake.restart(r.durable, r.parts)
-      else if (!this.#live.has(r.run)) this.#live.set(r.run, restoredRun(r, now))
-    }
+  restore(runs: readonly RestoredRun[], now: number): Effect[] {
+    const over = takeUp(this.#live, this.#unsure, runs, now)
+    this.#unsure.clear()
+    return over.map((run) => ({ do: 'wake', run }))
   }
 
   /** A new authenticated socket. The newest connection of an identity wins. */
@@ -222,6 +222,7 @@ export class RunnerCore {
     const conn = this.#link?.conn
     this.#uncommitted = 0
     for (const run of this.#live.values()) {
+      if (isStarted(run) || run.phase === 'ending') this.#unsure.add(run)
       run.intake.rewind()
       // The ending was not kept, so the run has not ended; its exit mark comes again.
       if (run.phase === 'ending') run.phase = 'running'

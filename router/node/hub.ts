@@ -29,7 +29,15 @@ const TICK_MS = 1_000
 /** What one subscriber holds in memory at a time. */
 const PAGE_BYTES = 64 * 1024
 
-type Seat = { readonly who: RunnerIdentity; readonly core: RunnerCore; readonly acks: Acks; socket: RunnerSocket | undefined; restored: Promise<void> | undefined }
+type Seat = {
+  readonly who: RunnerIdentity
+  readonly core: RunnerCore
+  readonly acks: Acks
+  socket: RunnerSocket | undefined
+  /** Reading what the database has of its runs, and whether that is done. */
+  restored: Promise<void> | undefined
+  known: boolean
+}
 type Pending = { resolve: () => void; reject: (fault: Fault) => void }
 type Accept = (c: Context, who: RunnerIdentity, hub: NodeHub) => Promise<Response>
 
@@ -228,7 +236,8 @@ export class NodeHub implements RunnerHub {
   #seat(who: RunnerIdentity): Seat {
     let seat = this.#seats.get(who.runner)
     if (!seat) {
-      const made: Seat = { who, core: new RunnerCore(now()), acks: new Acks((a) => made.socket?.send({ t: 'ack', a })), socket: undefined, restored: undefined }
+      const acks = new Acks((a) => made.socket?.send({ t: 'ack', a }))
+      const made: Seat = { who, core: new RunnerCore(now()), acks, socket: undefined, restored: undefined, known: false }
       seat = made
       this.#seats.set(who.runner, seat)
     }
@@ -236,13 +245,19 @@ export class NodeHub implements RunnerHub {
   }
 
   #restore(seat: Seat): Promise<void> {
-    seat.restored ??= (async () => {
-      seat.core.restore(await this.#store.liveRunsOf(seat.who.runner), now())
-    })().catch((error: unknown) => {
-      seat.restored = undefined
-      throw error
+    if (seat.restored) return seat.restored
+    const reading = this.#store.liveRunsOf(seat.who.runner).then((runs) => {
+      // A commit failed while it was read: what was read may be older than what was kept.
+      if (seat.restored !== reading) return this.#restore(seat)
+      this.#perform(seat, seat.core.restore(runs, now()))
+      seat.known = true
+      return undefined
     })
-    return seat.restored
+    seat.restored = reading
+    reading.catch(() => {
+      if (seat.restored === reading) seat.restored = undefined
+    })
+    return reading
   }
 
   #perform(seat: Seat, effects: readonly Effect[]): void {
@@ -326,6 +341,7 @@ export class NodeHub implements RunnerHub {
   /** An error does not prove that nothing was kept, so what is known of this runner's runs is read anew. */
   #storageFailed(seat: Seat): void {
     seat.restored = undefined
+    seat.known = false
     this.#perform(seat, seat.core.storageFailed(now()))
   }
 
@@ -339,7 +355,7 @@ export class NodeHub implements RunnerHub {
   #tick(): void {
     for (const seat of this.#seats.values()) {
       // Nothing is given up before it is known where its log ends.
-      if (!seat.restored) this.#restore(seat).catch((error: unknown) => this.#log.error({ err: error }, 'the runs of a runner could not be read'))
+      if (!seat.known) this.#restore(seat).catch((error: unknown) => this.#log.error({ err: error }, 'runs could not be read'))
       else this.#perform(seat, seat.core.tick(now()))
       if (seat.core.idle) this.#seats.delete(seat.who.runner)
     }
