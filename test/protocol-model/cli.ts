@@ -76,8 +76,8 @@ export class Cli implements CliProcess {
   finish(withResult: boolean): void {
     if (!this.running) return
     const usage = { input_tokens: 1, output_tokens: 1, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
-    const result = withResult && this.#lastSeq > 0 ? { seq: this.#lastSeq, is_error: false, cost_usd: 0, usage, num_turns: 1 } : undefined
-    this.#end({ code: withResult ? 0 : 1, signal: null, result })
+    const result = { seq: this.#lastSeq, is_error: false, cost_usd: 0, usage, num_turns: 1 }
+    this.#end({ code: withResult ? 0 : 1, signal: null, result: withResult && this.#lastSeq > 0 ? result : undefined })
   }
 
   die(signal: string | undefined): void {

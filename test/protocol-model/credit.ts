@@ -20,7 +20,8 @@ export class Credit {
     this.#sent.set(at.run, under)
     if (under.length > 0) {
       if (sum(under) >= RUN_WINDOW) this.#violate('credit', `${at.run}: ${sum(under)} bytes are under way, and it sends more`)
-      if (sum([...this.#sent.values()].flat()) >= CONNECTION_WINDOW) this.#violate('credit', 'the connection has no credit left, and it sends more')
+      const all = sum([...this.#sent.values()].flat())
+      if (all >= CONNECTION_WINDOW) this.#violate('credit', `${all} bytes are under way on the connection, and it sends more`)
     }
     under.push({ seq: at.seq, part: at.part, bytes: data.length })
   }
@@ -50,5 +51,6 @@ function frameAt(data: Uint8Array): { run: string; seq: number; part: number } |
   if (typeof frame === 'string') return undefined
   const { header } = frame
   if (header.t === 'ev') return { run: header.run, seq: header.first + header.n - 1, part: 0 }
-  return header.i + 1 === header.of ? { run: header.run, seq: header.seq, part: 0 } : { run: header.run, seq: header.seq - 1, part: header.i + 1 }
+  const { run, seq, i, of } = header
+  return i + 1 === of ? { run, seq, part: 0 } : { run, seq: seq - 1, part: i + 1 }
 }

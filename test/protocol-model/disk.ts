@@ -75,7 +75,9 @@ export function overlay(real: Fs): Fs {
     },
     writevSync(fd: number, buffers: NodeJS.ArrayBufferView[]) {
       const path = paths.get(fd) ?? ''
-      for (const dir of disk.full) if (path.startsWith(dir)) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+      for (const dir of disk.full) {
+        if (path.startsWith(dir)) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+      }
       return real.writevSync(fd, buffers)
     },
   }

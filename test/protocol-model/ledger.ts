@@ -33,7 +33,13 @@ export type Evidence = {
   lostWithCause: (row: Row) => boolean
 }
 
-type Op = { router: object; write: boolean; perform: () => unknown; resolve: (value: unknown) => void; reject: (error: Error) => void }
+type Op = {
+  router: object
+  write: boolean
+  perform: () => unknown
+  resolve: (value: unknown) => void
+  reject: (error: Error) => void
+}
 
 const NEWLINE = 0x0a
 const decoder = new TextDecoder()
@@ -57,7 +63,8 @@ export class Ledger {
   }
 
   add(id: string): Row {
-    const row: Row = { id, fence: 0, state: 'queued', runner: null, cancelRequestedAt: null, mustCancel: false, rows: [], events: [], lines: 0, gap: false, exit: undefined }
+    const waiting = { fence: 0, state: 'queued', runner: null, cancelRequestedAt: null, mustCancel: false } as const
+    const row: Row = { id, ...waiting, rows: [], events: [], lines: 0, gap: false, exit: undefined }
     this.rows.set(id, row)
     return row
   }
@@ -199,8 +206,9 @@ export class Ledger {
     const { violate, printed } = this.#evidence
     row.events.push({ kind: 'ev', first: row.events.length + 1, count: 1, bytes })
     const expected = printed(row.id)[row.lines++]
-    if (!expected) violate('I4', `${row.id}: line ${row.lines} was never printed`)
-    else if (Buffer.compare(expected, bytes.subarray(0, -1)) !== 0) violate('I1', `${row.id}: line ${row.lines} is not what was printed`)
+    if (!expected) return violate('I4', `${row.id}: line ${row.lines} was never printed`)
+    const same = Buffer.compare(expected, bytes.subarray(0, -1)) === 0
+    if (!same) violate('I1', `${row.id}: line ${row.lines} is not what was printed`)
   }
 
   #mark(row: Row, next: LogRow): void {
@@ -218,7 +226,8 @@ export class Ledger {
   #checkEnding(row: Row): void {
     const { violate, printed, aliveOf, lostWithCause } = this.#evidence
     if (!row.exit) violate('I5', `${row.id}: it ended without an exit`)
-    if (row.lines < printed(row.id).length && !row.gap) violate('I1', `${row.id}: ${row.lines} of ${printed(row.id).length} lines, and no gap`)
+    const lines = printed(row.id).length
+    if (row.lines < lines && !row.gap) violate('I1', `${row.id}: ${row.lines} of ${lines} lines, and no gap`)
     if (row.state === 'lost') {
       if (!lostWithCause(row)) violate('I9', `${row.id}: given up without a cause: ${row.exit?.message}`)
     } else {

@@ -12,7 +12,10 @@ import { play, schedule } from './schedule.ts'
 import { installTime, type Time } from './time.ts'
 
 vi.mock('node:fs', async (original) => (await import('./disk.ts')).overlay(await original()))
-vi.mock('../../shared/limits.ts', async (original) => ({ ...(await original<object>()), ...(await import('./scaled.ts')).scaledSizes }))
+vi.mock('../../shared/limits.ts', async (original) => {
+  const { scaledSizes } = await import('./scaled.ts')
+  return { ...(await original<object>()), ...scaledSizes }
+})
 
 const RUNS = Number(process.env['MODEL_RUNS'] ?? 10_000)
 

@@ -5,11 +5,14 @@ import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { mutants, type Mutant } from './mutants.ts'
-import { play, schedule } from './schedule.ts'
+import { play, schedule, type Play } from './schedule.ts'
 import { installTime, type Time } from './time.ts'
 
 vi.mock('node:fs', async (original) => (await import('./disk.ts')).overlay(await original()))
-vi.mock('../../shared/limits.ts', async (original) => ({ ...(await original<object>()), ...(await import('./scaled.ts')).scaledSizes }))
+vi.mock('../../shared/limits.ts', async (original) => {
+  const { scaledSizes } = await import('./scaled.ts')
+  return { ...(await original<object>()), ...scaledSizes }
+})
 
 const ENOUGH = 1_000
 
@@ -29,10 +32,9 @@ describe('the model of the protocol', () => {
   async function caughtAfter({ patch, faults, as: only }: Mutant): Promise<{ schedules: number; as: string }> {
     const undo = patch?.() ?? (() => undefined)
     try {
-      const { numRuns, errorInstance } = await fc.check(
-        fc.asyncProperty(schedule, (steps) => play(steps, dir, { install: (world) => (time = world.time), mutate: faults, only })),
-        { numRuns: ENOUGH, endOnFailure: true, seed: 1 },
-      )
+      const how: Play = { install: (world) => (time = world.time), mutate: faults, only }
+      const broken = fc.asyncProperty(schedule, (steps) => play(steps, dir, how))
+      const { numRuns, errorInstance } = await fc.check(broken, { numRuns: ENOUGH, endOnFailure: true, seed: 1 })
       return { schedules: numRuns, as: errorInstance instanceof Error ? errorInstance.message : '' }
     } finally {
       undo()

@@ -4,7 +4,7 @@
  */
 import { readdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { Intake, type LogRow } from '../../router/core/intake.ts'
+import { Intake, type LogRow, type Taken } from '../../router/core/intake.ts'
 import { RunnerCore, type Effect } from '../../router/core/runner-core.ts'
 import { Wakeups } from '../../router/node/wakeups.ts'
 import type { EventChunk } from '../../router/ports.ts'
@@ -29,7 +29,9 @@ export type Mutant = {
 
 type Method<T, K extends keyof T> = T[K] extends (...args: infer A) => infer R ? (this: T, ...args: A) => R : never
 
-function replace<T extends object, K extends keyof T>(on: T, name: K, make: (original: Method<T, K>) => Method<T, K>): () => void {
+type Wrap<T, K extends keyof T> = (original: Method<T, K>) => Method<T, K>
+
+function replace<T extends object, K extends keyof T>(on: T, name: K, make: Wrap<T, K>): () => void {
   const original = on[name] as Method<T, K>
   on[name] = make(original) as T[K]
   return () => {
@@ -41,7 +43,9 @@ const all = (...undo: (() => void)[]) => () => undo.forEach((u) => u())
 
 /** The appends of what just arrived, and more effects for each. */
 function onAppend(more: (effect: Extract<Effect, { do: 'append' }>) => Effect[]): () => void {
-  const add = (effects: Effect[]) => effects.flatMap((e) => (e.do === 'append' && e.append.rows.length > 0 && !e.append.loss ? [e, ...more(e)] : [e]))
+  type Arrived = Extract<Effect, { do: 'append' }>
+  const arrived = (e: Effect): e is Arrived => e.do === 'append' && e.append.rows.length > 0 && !e.append.loss
+  const add = (effects: Effect[]) => effects.flatMap((e) => (arrived(e) ? [e, ...more(e)] : [e]))
   return all(
     replace(RunnerCore.prototype, 'events', (original) => function (...args) {
       return add(original.apply(this, args))
@@ -72,7 +76,8 @@ function positionOf(data: string | Uint8Array): number {
 const ackBeforePersist: Mutant = {
   name: 'ack before persist',
   as: /^I8/,
-  patch: () => onAppend(({ append }) => [{ do: 'ack', entry: [append.run, append.fence, append.upTo.seq, append.upTo.part, RUN_WINDOW] }]),
+  patch: () =>
+    onAppend(({ append: { run, fence, upTo } }) => [{ do: 'ack', entry: [run, fence, upTo.seq, upTo.part, RUN_WINDOW] }]),
 }
 
 const dropOnSend: Mutant = {
@@ -102,20 +107,25 @@ const noDedupe: Mutant = {
   name: 'no dedupe',
   as: /^I[123]/,
   patch: () => {
-    const row = (first: number, part: number, parts: number, count: number, kind: LogRow['kind'], bytes: Uint8Array) => ({ ok: true, row: { first, part, parts, count, kind, bytes } }) as const
+    type Again = Omit<LogRow, 'part' | 'parts'> & Partial<LogRow>
+    const again = (row: Again): Taken => ({ ok: true, row: { part: 0, parts: 1, ...row } })
     return all(
       replace(Intake.prototype, 'frame', (original) => function (header, body) {
         const taken = original.call(this, header, body)
         if (taken.ok || taken.why !== 'seen') return taken
-        return header.t === 'ev' ? row(header.first, 0, 1, header.n, 'ev', body) : row(header.seq, header.i, header.of, 1, 'part', body)
+        if (header.t === 'ev') return again({ first: header.first, count: header.n, kind: 'ev', bytes: body })
+        return again({ first: header.seq, part: header.i, parts: header.of, count: 1, kind: 'part', bytes: body })
       }),
       replace(Intake.prototype, 'mark', (original) => function (seq, bytes) {
         const taken = original.call(this, seq, bytes)
-        return taken.ok || taken.why !== 'seen' ? taken : row(seq, 0, 1, 1, 'mark', bytes)
+        return taken.ok || taken.why !== 'seen' ? taken : again({ first: seq, count: 1, kind: 'mark', bytes })
       }),
     )
   },
-  faults: (faults, { ledger }) => ({ ...mixed(faults), commit: (router, appends) => ledger.write(router, () => appends.map((append) => ledger.apply(append))) }),
+  faults: (faults, { ledger }) => ({
+    ...mixed(faults),
+    commit: (router, appends) => ledger.write(router, () => appends.map((append) => ledger.apply(append))),
+  }),
 }
 
 const routerAssignedSeq: Mutant = {
@@ -154,7 +164,9 @@ const emitBeforePersist: Mutant = {
   patch: () => {
     unwritten.clear()
     return onAppend(({ append }) => {
-      const chunks = append.rows.filter((r) => r.kind !== 'part').map(({ first, count, kind, bytes }) => ({ first, count, kind: kind === 'mark' ? kind : 'ev', bytes }) as const)
+      const chunks = append.rows.flatMap(({ kind, first, count, bytes }): EventChunk[] => {
+        return kind === 'part' ? [] : [{ kind, first, count, bytes }]
+      })
       unwritten.set(append.run, [...(unwritten.get(append.run) ?? []), ...chunks])
       return [{ do: 'wake', run: append.run }]
     })
@@ -220,6 +232,7 @@ const fenceIgnored: Mutant = {
   faults: (faults, { ledger }) => {
     const fenceOf = (run: string) => ledger.rows.get(run)?.fence ?? 1
     type Ref = { run: string; fence: number }
+    type Beat = [string, number, number]
     return {
       ...faults,
       up(frame) {
@@ -227,11 +240,13 @@ const fenceIgnored: Mutant = {
         if (typeof frame !== 'string') {
           if ('close' in frame) return frame
           const decoded = decodeEventFrame(frame)
-          return typeof decoded === 'string' ? frame : encodeEventFrame({ ...decoded.header, fence: fenceOf(decoded.header.run) }, decoded.body)
+          if (typeof decoded === 'string') return frame
+          return encodeEventFrame({ ...decoded.header, fence: fenceOf(decoded.header.run) }, decoded.body)
         }
         const message = JSON.parse(frame) as { t: string; runs?: unknown[]; run?: string }
-        if (message.t === 'hello') message.runs = (message.runs as Ref[]).map((r) => ({ ...r, fence: fenceOf(r.run) }))
-        else if (message.t === 'hb') message.runs = (message.runs as [string, number, number][]).map(([run, , last]) => [run, fenceOf(run), last])
+        const { runs = [] } = message
+        if (message.t === 'hello') message.runs = (runs as Ref[]).map((r) => ({ ...r, fence: fenceOf(r.run) }))
+        else if (message.t === 'hb') message.runs = (runs as Beat[]).map(([run, , last]) => [run, fenceOf(run), last])
         else if (message.run !== undefined) Object.assign(message, { fence: fenceOf(message.run) })
         return JSON.stringify(message)
       },
@@ -280,7 +295,8 @@ const redispatchOnSilence: Mutant = {
     tick() {
       for (const row of world.rows) {
         const machine = world.machines.find(({ who }) => who.runner === row.runner)
-        if (!machine || (row.state !== 'leased' && row.state !== 'running') || world.time.now - machine.heardAt < DEAD_MS) continue
+        if (!machine || world.time.now - machine.heardAt < DEAD_MS) continue
+        if (row.state !== 'leased' && row.state !== 'running') continue
         row.state = 'queued'
         row.runner = null
       }

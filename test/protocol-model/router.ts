@@ -1,6 +1,6 @@
 /** A process of the router: the real hub and log over the ledger. What is not in the ledger ends with it. */
 import type { RestoredRun } from '../../router/core/runner-core.ts'
-import { Attendance } from '../../router/node/attendance.ts'
+import { Attendance, type AttendanceEvents } from '../../router/node/attendance.ts'
 import { GroupCommitLog } from '../../router/node/event-log.ts'
 import { NodeHub } from '../../router/node/hub.ts'
 import type { Log, Platform } from '../../router/ports.ts'
@@ -16,6 +16,13 @@ export const TENANT = 'default'
 const SESSION = '0190a8c4-7c1e-7000-8000-000000000001'
 export const TIMEOUT_S = 3_600
 const SPEC: RunSpec = { tenant: TENANT, session: { mode: 'new', id: SESSION }, prompt: 'hi', timeout_s: TIMEOUT_S }
+
+/** A run goes on unwatched for ever. */
+const NOBODY_MINDS: AttendanceEvents = {
+  patienceMs: () => Promise.resolve(undefined),
+  abandoned: () => Promise.resolve(),
+  failed: () => undefined,
+}
 
 export class RouterProcess {
   readonly hub: NodeHub
@@ -42,7 +49,7 @@ export class RouterProcess {
       eventLog,
       platform,
       log: this.log,
-      attendance: new Attendance({ patienceMs: () => Promise.resolve(undefined), abandoned: () => Promise.resolve(), failed: () => undefined }),
+      attendance: new Attendance(NOBODY_MINDS),
       accept: () => Promise.reject(new Error('no HTTP here')),
     })
   }
@@ -66,7 +73,9 @@ export class RouterProcess {
     row.runner = machine.who.runner
     const { fence } = row
     this.hub.dispatch({ run: row.id, tenant: TENANT, runner: machine.who.runner, fence, spec: SPEC }).catch((fault: Fault) => {
-      if (this.#ledger.alive === this && row.state === 'offered' && row.fence === fence && fault.code !== 'internal') this.#back(row)
+      if (this.#ledger.alive !== this || row.state !== 'offered' || row.fence !== fence || fault.code === 'internal') return
+      row.state = 'queued'
+      row.runner = null
     })
   }
 
@@ -74,11 +83,6 @@ export class RouterProcess {
     this.#ledger.forsake(kept)
     this.#ledger.alive = undefined
     this.hub.close()
-  }
-
-  #back(row: Row): void {
-    row.state = 'queued'
-    row.runner = null
   }
 
   #restored(row: Row): RestoredRun {

@@ -42,7 +42,7 @@ export class Machine {
   /** Its frames wait, in one direction or the other. */
   stalled = { up: false, down: false }
   readonly #sentAt = new Map<string, { now: number; sleptMs: number }>()
-  readonly #gos = new Map<string, boolean>()
+  readonly #gos = new Set<string>()
   #process = {}
   #wire: Wire | undefined
   #credit: Credit
@@ -118,7 +118,7 @@ export class Machine {
       if (kept !== undefined) cli.die('SIGKILL')
     }
     if (kept !== undefined) this.powerCut = true
-    disk.crash(this.dir, kept)
+    disk.crash(`${this.dir}/`, kept)
     this.#wire?.cut(this.#wire.up.length, 0, { router: kept === undefined, runner: false })
     this.#wire = undefined
     this.#world.faults.killed?.(this)
@@ -157,9 +157,9 @@ export class Machine {
     this.#ping(wire, 0)
   }
 
-  /** The last lease of the run was young by both clocks when it arrived: neither a slow way nor a sleep lay in between. */
+  /** A lease of the run was young by both clocks when it arrived: neither a slow way nor a sleep lay in between. */
   hasFreshGo({ run, fence }: Cli): boolean {
-    return this.#gos.get(`${run}.${fence}`) ?? false
+    return this.#gos.has(`${run}.${fence}`)
   }
 
   #noteSent(data: string | Uint8Array): void {
@@ -172,7 +172,7 @@ export class Machine {
   #noteLease({ re, l }: Lease): void {
     const sent = this.#sentAt.get(re.startsWith('hello') ? 'hello' : re)
     const fresh = sent !== undefined && this.#world.time.now - sent.now < LEASE_MS / 2 && this.sleptMs - sent.sleptMs < LEASE_MS
-    for (const [run, fence] of l) this.#gos.set(`${run}.${fence}`, fresh)
+    if (fresh) for (const [run, fence] of l) this.#gos.add(`${run}.${fence}`)
   }
 
   heard(now: number): void {

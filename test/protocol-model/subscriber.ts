@@ -61,10 +61,11 @@ export class Subscriber {
   #take(chunk: EventChunk): void {
     const { id, events } = this.row
     if (this.ended) this.#violate('I5', `${id}: a subscriber got ${chunk.first} after the end`)
-    if (chunk.first !== this.last + 1) this.#violate(chunk.first <= this.last ? 'I2' : 'I3', `${id}: a subscriber got ${chunk.first} after ${this.last}`)
+    const got = `${id}: a subscriber got ${chunk.first}`
+    if (chunk.first !== this.last + 1) this.#violate(chunk.first <= this.last ? 'I2' : 'I3', `${got} after ${this.last}`)
     const durable = events[chunk.first - 1]
-    if (!durable) this.#violate('I8', `${id}: a subscriber got ${chunk.first}, and ${events.length} are durable`)
-    else if (Buffer.compare(durable.bytes, chunk.bytes) !== 0) this.#violate('I4', `${id}: a subscriber got another ${chunk.first} than the log has`)
+    if (!durable) this.#violate('I8', `${got}, and ${events.length} are durable`)
+    else if (Buffer.compare(durable.bytes, chunk.bytes) !== 0) this.#violate('I4', `${got} with other bytes than the log has`)
     this.last = chunk.first + chunk.count - 1
     this.ended ||= isLast(chunk)
   }

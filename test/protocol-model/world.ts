@@ -118,7 +118,9 @@ export class World {
       if (round > MAX_FLOW_ROUNDS) return this.violate('I9', 'router and runners never stop talking')
       let busy = false
       for (const machine of this.machines) {
-        if (!machine.stalled.up) for (const wire of machine.wires.toReversed()) busy = this.deliverUp(machine, wire, 1_000) || busy
+        // The newest connection first: what comes from the others is late.
+        const wires = machine.stalled.up ? [] : machine.wires.toReversed()
+        for (const wire of wires) busy = this.deliverUp(machine, wire, 1_000) || busy
         if (!machine.stalled.down) busy = machine.deliverDown(1_000) || busy
       }
       await this.settle()
@@ -170,7 +172,7 @@ export class World {
     this.router.kill(kept)
     this.router = undefined
     for (const subscriber of this.subscribers) subscriber.leave()
-    for (const { wires } of this.machines) for (const wire of wires) wire.cut(0, wire.down.length, { router: false, runner: true })
+    for (const wire of this.machines.flatMap(({ wires }) => wires)) wire.cut(0, wire.down.length, { router: false, runner: true })
   }
 
   /** A copy of a machine's identity is started elsewhere. */
@@ -191,7 +193,8 @@ export class World {
     if (row.state === 'queued') return this.#endQueued(row)
     // An end that the router heard of before the cancel is an end like any other.
     void router.hub.cancel({ run: row.id, tenant: TENANT }).then(() => {
-      row.mustCancel ||= this.router === router && this.#clis().some((cli) => cli.run === row.id && cli.fence === row.fence && cli.running)
+      const alive = this.running().some((cli) => cli.run === row.id && cli.fence === row.fence)
+      row.mustCancel ||= alive && this.router === router
     })
   }
 
@@ -204,7 +207,8 @@ export class World {
 
   listen(subscriber: Subscriber): void {
     const { router } = this
-    if (router && !subscriber.ended) subscriber.connect((run, after, signal) => router.hub.events({ run, tenant: TENANT }, after, signal))
+    if (!router || subscriber.ended) return
+    subscriber.connect((run, after, signal) => router.hub.events({ run, tenant: TENANT }, after, signal))
   }
 
   running(): Cli[] {
@@ -221,8 +225,9 @@ export class World {
         // Two of one identity: one may be told to go while the other is asked for the run.
         if (this.#twins.has(machine.who.runner)) return
         if (!machine.hasFreshGo(cli)) this.violate('I6', `${cli.run} was started on a go that was too old`)
-        const held = row.fence === cli.fence && row.runner === machine.who.runner && (row.state === 'leased' || row.state === 'running')
-        if (!held) this.violate('I6', `${cli.run} was started under fence ${cli.fence} while it was ${row.state} under ${row.fence}`)
+        const ours = row.fence === cli.fence && row.runner === machine.who.runner
+        if (ours && (row.state === 'leased' || row.state === 'running')) return
+        this.violate('I6', `${cli.run} was started under fence ${cli.fence} while it was ${row.state} under ${row.fence}`)
       },
       printed: (cli, line) => {
         const lines = this.#printed.get(cli.run) ?? []
@@ -235,7 +240,8 @@ export class World {
   onRouterSends(data: string): void {
     if (!data.startsWith('{"t":"ack"')) return
     for (const [run, , seq, part] of (JSON.parse(data) as { a: AckEntry[] }).a) {
-      if (isBefore(this.ledger.end(this.ledger.rows.get(run)!), { seq, part })) this.violate('I8', `${run}: ${seq}.${part} was acknowledged, and is not durable`)
+      const end = this.ledger.end(this.ledger.rows.get(run)!)
+      if (isBefore(end, { seq, part })) this.violate('I8', `${run}: ${seq}.${part} was acknowledged, and is not durable`)
     }
   }
 
@@ -261,8 +267,11 @@ export class World {
         subscriber.resume()
         if (!subscriber.connected) this.listen(subscriber)
       }
-      // Two of one identity take turns.
-      for (const [i, machine] of this.machines.entries()) if (!machine.linked && (this.#twins.size === 0 || (i + round) % 3 > 0)) this.connect(machine)
+      for (const [i, machine] of this.machines.entries()) {
+        // Two of one identity take turns.
+        const turn = this.#twins.size === 0 || (i + round) % 3 > 0
+        if (!machine.linked && turn) this.connect(machine)
+      }
       await this.flow()
       for (const [i, row] of this.rows.entries()) {
         if (row.state === 'queued' && row.cancelRequestedAt !== null) this.#endQueued(row)
@@ -287,21 +296,31 @@ export class World {
       this.rows.every((row) => isTerminal(row.state)) &&
       this.machines.every(({ agent }) => agent?.idle) &&
       this.#clis().every((cli) => !cli.alive) &&
-      this.subscribers.every((subscriber) => subscriber.ended)
+      this.subscribers.every((subscriber) => subscriber.ended) &&
+      this.#underWay() === 0
     )
+  }
+
+  #underWay(): number {
+    return this.router?.hub.underWay(TENANT) ?? 0
   }
 
   #unfinished(): string {
     const rows = this.rows.filter((row) => !isTerminal(row.state)).map((row) => `${row.id} is ${row.state}`)
-    const held = this.machines.flatMap(({ who, agent }) => (agent?.idle ? [] : [`${who.runner} holds ${agent?.active ?? 'no'} runs`]))
+    const busy = this.machines.filter(({ agent }) => !agent?.idle)
+    const held = busy.map(({ who, spools }) => `${who.runner} holds ${spools.join(', ')}`)
     const clis = this.#clis().filter((cli) => cli.alive).map((cli) => `a CLI of ${cli.run}.${cli.fence} is alive`)
-    const subscribers = this.subscribers.filter((s) => !s.ended).map((s) => `a subscriber of ${s.row.id} stands at ${s.last} of ${s.row.events.length}`)
-    return [...rows, ...held, ...clis, ...subscribers].join(', ')
+    const waiting = this.subscribers.filter((s) => !s.ended)
+    const subscribers = waiting.map(({ row, last }) => `a subscriber of ${row.id} stands at ${last} of ${row.events.length}`)
+    const live = this.#underWay() > 0 ? [`the router has ${this.#underWay()} live runs`] : []
+    return [...rows, ...held, ...clis, ...subscribers, ...live].join(', ')
   }
 
   #checkRest(): void {
-    for (const { who, spools } of this.machines) if (spools.length > 0) this.violate('I11', `${who.runner} still has ${spools.join(', ')}`)
-    for (const row of this.rows) if (row.events.length === 0 || !row.exit) this.violate('I5', `${row.id}: ${row.state} without an exit`)
+    for (const { who, spools } of this.machines) {
+      if (spools.length > 0) this.violate('I11', `${who.runner} still has ${spools.join(', ')}`)
+    }
+    for (const row of this.rows) if (!row.exit) this.violate('I5', `${row.id}: ${row.state} without an exit`)
   }
 
   #endQueued(row: Row): void {
@@ -317,7 +336,8 @@ export class World {
   /** A run is given up only for what its machine cannot make good. */
   #lostWithCause(row: Row): boolean {
     const machines = this.machines.filter(({ who }) => who.runner === row.runner)
-    if (machines.length > 1 || machines.some(({ powerCut }) => powerCut) || this.ledger.unanswered || row.cancelRequestedAt !== null) return true
+    if (machines.length > 1 || machines.some(({ powerCut }) => powerCut)) return true
+    if (this.ledger.unanswered || row.cancelRequestedAt !== null) return true
     return machines[0]!.silence(this.time.now) >= GRACE_MS || this.time.now >= TIMEOUT_S * 1_000
   }
 
