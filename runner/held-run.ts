@@ -112,7 +112,7 @@ export class HeldRun {
     this.#leasedAt = this.#clock.now() - ageMs
     if (!this.#prepared || this.#state !== 'accepted' || this.#reason) return
     // Past half its life the router may be about to give the run up; then it must not start here.
-    if (ageMs >= ttlMs / 2) void this.end('not_started', 'kill', 'the go came too late')
+    if (ageMs >= ttlMs / 2) this.#endSoon('not_started', 'kill', 'the go came too late')
     else this.#ended ??= this.#go()
   }
 
@@ -160,6 +160,10 @@ export class HeldRun {
     await this.#spool.sync()
   }
 
+  #endSoon(...how: Parameters<HeldRun['end']>): void {
+    this.end(...how).catch((error: unknown) => this.#events.log('a run could not be ended', { run: this.run, err: error }))
+  }
+
   async #go(): Promise<void> {
     const prepared = this.#prepared!
     this.#state = 'starting'
@@ -191,7 +195,7 @@ export class HeldRun {
       return this.#startFailed(error)
     }
     this.#events.changed(this)
-    this.#stopTimeout = this.#clock.after(this.#timeoutMs, () => void this.end('timeout', 'interrupt'))
+    this.#stopTimeout = this.#clock.after(this.#timeoutMs, () => this.#endSoon('timeout', 'interrupt'))
     const end = await prepared.process.turn({ line: (bytes) => this.#line(bytes), mark: (mark) => this.#keep(() => this.#spool.mark(mark)) })
     await this.#exit(end)
   }
@@ -226,7 +230,7 @@ export class HeldRun {
   #overflow(error: unknown): void {
     this.#full = true
     this.#events.log('the spool takes no more; the run is ended', { run: this.run, err: error })
-    void this.end('spool_full', 'kill')
+    this.#endSoon('spool_full', 'kill')
   }
 
   #backpressure(): void {

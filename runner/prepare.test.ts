@@ -48,7 +48,7 @@ describe('preparing a run', () => {
     const first = prepare(offer(1), '0190a8c4-7c1e-4000-8000-0000000000a1', withdrawn.signal)
     const second = prepare(offer(2), '0190a8c4-7c1e-4000-8000-0000000000a2', new AbortController().signal)
     withdrawn.abort()
-    await expect(first).rejects.toThrow()
+    await expect(first).rejects.toThrow('withdrawn')
     const prepared = await second
     expect((await stat(join(dir, SESSION))).isDirectory()).toBe(true)
     expect(prepared.cwd).toBe(join(dir, SESSION))

@@ -44,16 +44,19 @@ export type FaultCode = keyof typeof FAULTS
 /** A "no" that the client must hear. `message` is shown to it: name the thing and its state, leak nothing. */
 export class Fault extends Error {
   readonly code: FaultCode
+  /** The run may start all the same: a second attempt without an Idempotency-Key could make two. */
+  readonly mayStart: boolean
   /** Seconds for a `Retry-After` header. */
   readonly retryAfterS: number | undefined
   /** Members added to the problem document, such as `field` or `oldest`. */
   readonly extra: Readonly<Record<string, unknown>>
 
-  constructor(code: FaultCode, message?: string, options: { retryAfterS?: number; extra?: Record<string, unknown> } = {}) {
+  constructor(code: FaultCode, message?: string, options: { retryAfterS?: number; mayStart?: boolean; extra?: Record<string, unknown> } = {}) {
     super(message ?? FAULTS[code].title)
     this.name = 'Fault'
     this.code = code
     this.retryAfterS = options.retryAfterS
+    this.mayStart = options.mayStart ?? false
     this.extra = options.extra ?? {}
   }
 
@@ -62,6 +65,6 @@ export class Fault extends Error {
   }
 
   get retryable(): boolean {
-    return FAULTS[this.code].retryable
+    return FAULTS[this.code].retryable && !this.mayStart
   }
 }

@@ -3,7 +3,7 @@
 /** Bare `ping` from the runner, ± 10 %. */
 export const PING_MS = 10_000
 /** The router takes a connection for dead this long after its last byte, so within 25 s with its ticks; a runner drops the link after two missed pongs. */
-export const DEAD_MS = 24_000
+export const DEAD_MS = 23_500
 export const LEASE_MS = 60_000
 export const HEARTBEAT_MS = 10_000
 /** How long a run may live on without a connection. */

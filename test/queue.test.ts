@@ -1,4 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { Fault } from '../shared/faults.ts'
+import { findRun } from '../router/store/runs.ts'
 import { resultAt, startFleet, type Fleet, type Turn } from './kit/fleet.ts'
 import { idsOf, readSse } from './kit/sse.ts'
 import { until } from './kit/wait.ts'
@@ -145,6 +147,90 @@ describe('a run that finds no free slot', () => {
     await cli.finish('third')
     await until('all to end', async () => (await get(third.id)).status === 'succeeded')
     expect(cli.order).toEqual(['first', 'second', 'third'])
+  })
+})
+
+describe('a line that somebody holds up', () => {
+  let fleet: Fleet
+  let cli: ReturnType<typeof gate>
+  beforeEach(async () => {
+    fleet = await startFleet()
+    cli = gate()
+  })
+  afterEach(() => fleet.close())
+
+  const start = async (prompt: string, body: Json = {}) => {
+    const response = await fleet.run({ prompt, ...body }, { prefer: 'respond-async' })
+    return (await response.json()) as Json & { id: string; session_id: string }
+  }
+  const get = async (id: string) => (await (await fleet.call(`/v1/runs/${id}`)).json()) as Json & { status: string }
+  const running = (prompt: string) => until(`${prompt} to run`, () => cli.order.includes(prompt))
+
+  it('passes by a run whose session has a turn in progress', async () => {
+    await fleet.runner({ turn: cli.turn, slots: 2 })
+    const { session_id: session } = await start('s1')
+    await running('s1')
+    await start('y')
+    await running('y')
+    const waiting = await start('s2', { session_id: session })
+    await start('x')
+    await cli.finish('y')
+    await running('x')
+    expect((await get(waiting.id)).status).toBe('queued')
+    await cli.finish('s1')
+    await running('s2')
+    for (const prompt of ['x', 's2']) await cli.finish(prompt)
+  })
+
+  it('tells a caller whose run waits for the next router not to send it again', async () => {
+    await fleet.runner({ turn: cli.turn, slots: 1 })
+    await start('first')
+    await running('first')
+    const held = fleet.run({ prompt: 'second' }, SSE)
+    await until('it to wait', async () => ((await (await fleet.call('/v1/runs?status=queued')).json()) as { data: unknown[] }).data.length === 1)
+    await fleet.restart()
+    const response = await held
+    expect(response.status).toBe(503)
+    expect(response.headers.get('x-should-retry')).toBe('false')
+    const { run_id: id, retryable } = (await response.json()) as { run_id: string; retryable: boolean }
+    expect(retryable).toBe(false)
+    await cli.finish('first')
+    await cli.finish('second')
+    await until('it to end', async () => (await get(id)).status === 'succeeded')
+  })
+
+  it('keeps no prompt of a run that has started', async () => {
+    await fleet.runner({ turn: cli.turn })
+    const { id } = await start('secret words')
+    await running('secret words')
+    await cli.finish('secret words')
+    await until('it to end', async () => (await get(id)).status === 'succeeded')
+    const row = await findRun(fleet.router.deps.store.db, 'default', id)
+    expect(row?.spec).toBeNull()
+  })
+
+  it('does not forget a cancel that came while the run was being offered', async () => {
+    let refuse: () => void = () => undefined
+    const asked = new Promise<void>((resolve) => (refuse = resolve))
+    let offers = 0
+    await fleet.runner({
+      turn: cli.turn,
+      slots: 1,
+      prepare: async () => {
+        offers++
+        await asked
+        throw new Fault('busy')
+      },
+    })
+    const posted = fleet.run({ prompt: 'x' }, { prefer: 'respond-async' })
+    await until('the offer', () => offers > 0)
+    const { data } = (await (await fleet.call('/v1/runs')).json()) as { data: { id: string }[] }
+    const { id } = data[0]!
+    await fleet.call(`/v1/runs/${id}`)
+    await fleet.call(`/v1/runs/${id}/cancel`, { method: 'POST' })
+    refuse()
+    await posted
+    expect(await until('the end', async () => (await get(id)).status !== 'queued' && (await get(id)).status)).toBe('cancelled')
   })
 })
 

@@ -70,6 +70,10 @@ export function leaseOf(runs: readonly Ref[], re: string): Effect {
   return { do: 'send', message: { t: 'lease', re, l: runs.map((r) => [r.run, r.fence, LEASE_MS]) } }
 }
 
+export function cancelOf({ run, fence }: Ref, id: number, mode: 'interrupt' | 'kill'): Effect {
+  return { do: 'send', message: { t: 'cancel', id: `c${id}`, run, fence, mode, grace_ms: 2_000 } }
+}
+
 export function revoke({ run, fence }: Ref): Effect {
   return { do: 'send', message: { t: 'revoke', run, fence } }
 }

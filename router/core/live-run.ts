@@ -1,5 +1,6 @@
 /** One run as its RunnerCore keeps it, from the offer to the durable ending. */
 import { GRACE_MS, LEASE_MS, START_BY_MS } from '../../shared/limits.ts'
+import type { ExitMark } from '../../shared/marks.ts'
 import type { RestoredRun } from './effects.ts'
 import { Intake } from './intake.ts'
 
@@ -79,4 +80,12 @@ export function whatIsDue(run: LiveRun, offlineSince: number | undefined, now: n
   }
   if (now - run.heardAt >= LEASE_MS + GRACE_MS) return lost('the runner no longer speaks of this run')
   return run.overdueSince === undefined && now >= run.deadlineAt ? { what: 'overdue' } : undefined
+}
+
+/** What an exit mark means for this run; `never`: it was not started, so it may be elsewhere. */
+export function howItEnded(run: LiveRun, exit: ExitMark, seq: number): ExitMark | 'never' {
+  // Its own word that nothing was started is the one thing that makes a second start safe.
+  if (run.phase === 'leased' && exit.reason === 'not_started' && seq === 1 && !run.cancel) return 'never'
+  // It was we who ended it, but for its timeout and not for anybody's wish.
+  return run.overdueSince !== undefined && exit.reason === 'cancelled' ? { ...exit, reason: 'timeout' } : exit
 }

@@ -40,6 +40,16 @@ export function queueOrder<W extends Waiting>(waiting: Iterable<W>, underWay: (t
   }
 }
 
+/** The place of each among those of its own tenant and pool, from 1: what others have in line is nobody's business. */
+export function placesIn<W extends Waiting & { readonly pool: string }>(waiting: Iterable<W>): Map<string, number> {
+  const lines = groupBy([...waiting], (w) => `${w.tenant} ${w.pool}`)
+  const places = new Map<string, number>()
+  for (const line of lines.values()) {
+    for (const [i, w] of line.toSorted((a, b) => b.priority - a.priority || older(a, b)).entries()) places.set(w.run, i + 1)
+  }
+  return places
+}
+
 function older(a: Waiting, b: Waiting): number {
   return a.createdAt - b.createdAt || (a.run < b.run ? -1 : 1)
 }

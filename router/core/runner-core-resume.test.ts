@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { CoreRig, EXIT, held, OTHER, RUN, SPEC, STARTED } from '../../test/kit/core.ts'
+import { CoreRig, EXIT, held, OTHER, restored, RUN, SPEC, STARTED } from '../../test/kit/core.ts'
 import { CLOSE } from '../../shared/frames.ts'
 import { GRACE_MS, HELLO_MS } from '../../shared/limits.ts'
 
@@ -284,80 +284,5 @@ describe('a runner that does not come back', () => {
     expect(rig.pending).toEqual([])
     rig.tick(1)
     expect(rig.pending.at(-1)?.ending?.state).toBe('lost')
-  })
-})
-
-const restored = (more: object = {}) => ({
-  run: RUN,
-  fence: 1,
-  state: 'running' as const,
-  durable: { seq: 4, part: 0 },
-  parts: 0,
-  cancelRequested: false,
-  timeoutMs: 600_000,
-  ...more,
-})
-
-describe('a router that was restarted', () => {
-  it('takes its runs up where the log ends', () => {
-    const rig = new CoreRig()
-    rig.core.restore([restored()], 0)
-    rig.connect(1, [held('running', 7)])
-    expect(rig.last('welcome').resume).toEqual([{ run: RUN, fence: 1, ack: 4, part: 0, do: 'continue' }])
-    rig.lines(1, 5, ['{}'])
-    expect(rig.pending).toHaveLength(1)
-  })
-
-  it('takes them up in the middle of a line in parts', () => {
-    const rig = new CoreRig()
-    rig.core.restore([restored({ durable: { seq: 4, part: 2 }, parts: 4 })], 0)
-    rig.connect(1, [held('running', 7)])
-    expect(rig.last('welcome').resume).toMatchObject([{ ack: 4, part: 2 }])
-    rig.part(1, 5, 2, 4)
-    rig.part(1, 5, 3, 4)
-    rig.commit()
-    expect(rig.acks.at(-1)?.slice(2, 4)).toEqual([5, 0])
-  })
-
-  it('remembers that a cancel was asked for', () => {
-    const rig = new CoreRig()
-    rig.core.restore([restored({ cancelRequested: true })], 0)
-    rig.connect(1, [held('running', 7)])
-    expect(rig.count('cancel')).toBe(1)
-    rig.mark(1, 5, EXIT)
-    expect(rig.pending.at(-1)?.ending?.state).toBe('cancelled')
-  })
-
-  it('is told by the database that a run has ended although the commit of its exit failed', () => {
-    const rig = running()
-    rig.mark(1, 2, EXIT)
-    rig.failStorage()
-    rig.do(rig.core.restore([], 0))
-    expect(rig.woken.at(-1)).toBe(RUN)
-    rig.connect(2, [held('exited', 2)])
-    expect(rig.last('welcome').resume).toMatchObject([{ run: RUN, do: 'revoke' }])
-    expect(rig.core.busy).toBe(0)
-  })
-
-  it('does not take a run for ended that was leased while the database was read', () => {
-    const rig = running()
-    rig.lines(1, 2, ['{}'])
-    rig.failStorage()
-    rig.connect(2, [held('running', 1)])
-    rig.lease(2, OTHER)
-    rig.do(rig.core.restore([], 0))
-    expect([rig.core.knows(RUN), rig.core.knows(OTHER)]).toEqual([false, true])
-  })
-
-  it('believes the log about a run that it knows: a commit that failed may have been kept all the same', () => {
-    const rig = running()
-    rig.lines(1, 2, ['{"a":1}'])
-    rig.failStorage()
-    rig.core.restore([restored({ durable: { seq: 2, part: 0 } })], 0)
-    rig.connect(2, [held('running', 3)])
-    expect(rig.last('welcome').resume).toMatchObject([{ ack: 2 }])
-    rig.lines(2, 3, ['{"b":2}'])
-    rig.commit()
-    expect(rig.acks.at(-1)?.slice(2, 4)).toEqual([3, 0])
   })
 })

@@ -12,9 +12,9 @@ import { CONNECTION_WINDOW, DEAD_MS, HELLO_MS, MAX_MESSAGE, RUN_WINDOW, START_BY
 import type { Mark } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
-import { leaseOf, loss, malformed, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
+import { cancelOf, leaseOf, loss, malformed, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
 import { eventBytes, type LogRow } from './intake.ts'
-import { isStarted, offeredRun, whatIsDue, type LiveRun } from './live-run.ts'
+import { howItEnded, isStarted, offeredRun, whatIsDue, type LiveRun } from './live-run.ts'
 import { reconcile, takeUp } from './reconcile.ts'
 import { endingOf } from './run-state.ts'
 
@@ -105,7 +105,7 @@ export class RunnerCore {
       if (!isStarted(run)) continue
       effects.push(leaseOf([run], `hello-${this.#epoch}`))
       if (run.cancel) effects.push(this.#sendCancel(run, now))
-      else if (run.overdueSince !== undefined) effects.push(this.#cancelMessage(run, 'kill'))
+      else if (run.overdueSince !== undefined) effects.push(cancelOf(run, ++this.#ids, 'kill'))
     }
     for (const { run, why } of lost) effects.push(...this.#lose(run, why))
     return effects
@@ -155,10 +155,10 @@ export class RunnerCore {
     const taken = run.intake.frame(header, body)
     if (!taken.ok) return taken.why === 'seen' ? [] : [malformed(conn, `events of ${run.run} are not contiguous`)]
     run.progressAt = now
-    this.#uncommitted += body.length
-    if (this.#uncommitted > CONNECTION_WINDOW + this.#live.size * MAX_MESSAGE) {
+    if (this.#uncommitted + body.length > CONNECTION_WINDOW + this.#live.size * MAX_MESSAGE) {
       return [{ do: 'close', conn, code: CLOSE.rate, reason: 'more was sent than the credit allows' }]
     }
+    this.#uncommitted += body.length
     return [{ do: 'append', append: { run: run.run, fence: run.fence, rows: [taken.row], upTo: run.intake.taken } }]
   }
 
@@ -258,7 +258,7 @@ export class RunnerCore {
       else if (due.what === 'lost') effects.push(...this.#lose(run, due.why))
       else {
         run.overdueSince = now
-        effects.push(this.#cancelMessage(run, 'kill'))
+        effects.push(cancelOf(run, ++this.#ids, 'kill'))
       }
     }
     return effects
@@ -281,12 +281,9 @@ export class RunnerCore {
     const append: Append = { run: run.run, fence: run.fence, rows: [taken.row], upTo: run.intake.taken }
     if (message.mark.kind === 'started') return [{ do: 'append', append: { ...append, started: { provider: message.mark.provider } } }]
     if (message.mark.kind !== 'exit') return [{ do: 'append', append }]
-    const never = run.phase === 'leased' && message.mark.reason === 'not_started' && message.seq === 1
+    const exit = howItEnded(run, message.mark, message.seq)
     run.phase = 'ending'
-    // Its own word that nothing was started is the one thing that makes a second start safe.
-    if (never && !run.cancel) return [{ do: 'requeue', run: run.run, fence: run.fence }]
-    // It was we who ended it, but for its timeout and not for anybody's wish.
-    const exit = run.overdueSince !== undefined && message.mark.reason === 'cancelled' ? { ...message.mark, reason: 'timeout' as const } : message.mark
+    if (exit === 'never') return [{ do: 'requeue', run: run.run, fence: run.fence }]
     return [{ do: 'append', append: { ...append, ending: endingOf(exit, run.cancel !== undefined) } }]
   }
 
@@ -328,11 +325,7 @@ export class RunnerCore {
 
   #sendCancel(run: LiveRun, now: number): Effect {
     run.cancel = { sentAt: now }
-    return this.#cancelMessage(run, 'interrupt')
-  }
-
-  #cancelMessage({ run, fence }: LiveRun, mode: 'interrupt' | 'kill'): Effect {
-    return { do: 'send', message: { t: 'cancel', id: `c${++this.#ids}`, run, fence, mode, grace_ms: 2_000 } }
+    return cancelOf(run, ++this.#ids, 'interrupt')
   }
 
   #offered(message: { re: string; run: string; fence: number }): LiveRun | undefined {

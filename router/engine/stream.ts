@@ -27,7 +27,9 @@ export function eventStream(deps: Deps, ref: RunRef, afterSeq: number): Response
   let next: Promise<IteratorResult<EventChunk[]>> | undefined
   let place: number | undefined
   let blocked: ReturnType<typeof setTimeout> | undefined
+  let ended = false
   const end = () => {
+    ended = true
     clearTimeout(blocked)
     stop.abort()
     // A generator that waits at its yield hears of no signal.
@@ -57,6 +59,7 @@ export function eventStream(deps: Deps, ref: RunRef, afterSeq: number): Response
         clearTimeout(blocked)
         try {
           const page = await nextPage()
+          if (ended) return
           if (page === 'end') {
             end()
             return out.close()

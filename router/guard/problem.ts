@@ -21,6 +21,7 @@ export function problem(c: Context<AppEnv>, fault: Fault): Response {
   const headers = new Headers({ 'content-type': 'application/problem+json', 'cache-control': 'no-store' })
   if (fault.retryAfterS !== undefined) headers.set('retry-after', String(fault.retryAfterS))
   if (fault.code === 'unauthenticated') headers.set('www-authenticate', 'Bearer realm="runyard"')
+  if (fault.mayStart) headers.set('x-should-retry', 'false')
   // The rest of the body was not read, so this connection is of no further use.
   if (fault.code === 'too_large') headers.set('connection', 'close')
   if (fault.code === 'version') headers.set('upgrade', 'runyard.v1')

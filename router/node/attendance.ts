@@ -11,6 +11,8 @@ export interface AttendanceEvents {
   failed(error: unknown): void
 }
 
+const RETRY_MS = 1_000
+
 export class Attendance {
   readonly #present = new Map<string, number>()
   readonly #timers = new Map<string, NodeJS.Timeout>()
@@ -34,10 +36,7 @@ export class Attendance {
       if (left > 0) this.#present.set(ref.run, left)
       else {
         this.#present.delete(ref.run)
-        this.#events.patienceMs(ref).then(
-          (ms) => ms !== undefined && this.unwatched(ref, ms),
-          (error: unknown) => this.#events.failed(error),
-        )
+        this.#count(ref)
       }
     }
   }
@@ -46,16 +45,34 @@ export class Attendance {
     return this.#present.has(run)
   }
 
+  /** What could not be read or done now is tried again: the wish of a run must not be lost to a locked database. */
+  #count(ref: RunRef): void {
+    this.#events.patienceMs(ref).then(
+      (ms) => ms !== undefined && this.unwatched(ref, ms),
+      (error: unknown) => {
+        this.#events.failed(error)
+        this.unwatched(ref, RETRY_MS, () => this.#count(ref))
+      },
+    )
+  }
+
   /** Nobody watches: after `ms` the run is given up, unless somebody has come. */
-  unwatched(ref: RunRef, ms: number): void {
+  unwatched(ref: RunRef, ms: number, then = () => this.#abandon(ref)): void {
     if (this.#closed || this.#present.has(ref.run)) return
     clearTimeout(this.#timers.get(ref.run))
     const timer = setTimeout(() => {
       this.#timers.delete(ref.run)
-      if (!this.#closed && !this.#present.has(ref.run)) this.#events.abandoned(ref).catch((error: unknown) => this.#events.failed(error))
+      if (!this.#closed && !this.#present.has(ref.run)) then()
     }, ms)
     timer.unref()
     this.#timers.set(ref.run, timer)
+  }
+
+  #abandon(ref: RunRef): void {
+    this.#events.abandoned(ref).catch((error: unknown) => {
+      this.#events.failed(error)
+      this.unwatched(ref, RETRY_MS)
+    })
   }
 
   /** A router that stops drops its subscribers itself; they come back to the next one. */

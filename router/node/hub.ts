@@ -12,10 +12,10 @@ import { RunnerCore, type Append, type Effect } from '../core/runner-core.ts'
 import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import type { QueuedRow } from '../store/runs.ts'
-import { isLast } from '../engine/stream.ts'
 import { Acks } from './acks.ts'
 import type { Attendance } from './attendance.ts'
 import type { GroupCommitLog } from './event-log.ts'
+import { followLog } from './follow-log.ts'
 import { Wakeups } from './wakeups.ts'
 
 /** A connection as the hub uses it. */
@@ -26,9 +26,6 @@ export interface RunnerSocket {
 }
 
 const TICK_MS = 1_000
-/** What one subscriber holds in memory at a time. */
-const PAGE_BYTES = 64 * 1024
-
 type Seat = {
   readonly who: RunnerIdentity
   readonly core: RunnerCore
@@ -55,6 +52,8 @@ export class NodeHub implements RunnerHub {
   readonly #closing = new AbortController()
   /** Set by the waiting line: a slot may have come free, and a run that never started may wait again. */
   onCapacity: () => void = () => undefined
+  /** The run's turn is over, here at least: its session is free. */
+  onTurnOver: (run: string) => void = () => undefined
   onRequeued: (row: QueuedRow) => void = () => undefined
   #conns = 0
 
@@ -93,26 +92,8 @@ export class NodeHub implements RunnerHub {
     if (row && seat) this.#perform(seat, seat.core.cancel(row.id, row.fence, now()))
   }
 
-  async *events(ref: RunRef, afterSeq: number, client: AbortSignal): AsyncGenerator<EventChunk[]> {
-    const signal = AbortSignal.any([client, this.#closing.signal])
-    let after = afterSeq
-    while (!signal.aborted) {
-      // Listening begins before the read, so nothing can be committed between the two unseen.
-      const wake = this.#wakeups.listen(ref.run)
-      try {
-        const chunks = await this.#store.readChunks(ref.run, after, PAGE_BYTES)
-        const last = chunks.at(-1)
-        if (!last) {
-          await wake.next(signal)
-          continue
-        }
-        yield chunks
-        if (isLast(last)) return
-        after = last.first + last.count - 1
-      } finally {
-        wake.end()
-      }
-    }
+  events(ref: RunRef, afterSeq: number, client: AbortSignal): AsyncIterable<EventChunk[]> {
+    return followLog(this.#store, this.#wakeups, ref, afterSeq, AbortSignal.any([client, this.#closing.signal]))
   }
 
   online(tenant: string): Promise<OnlineRunner[]> {
@@ -121,9 +102,7 @@ export class NodeHub implements RunnerHub {
 
   /** Runs of a tenant that hold a slot. */
   underWay(tenant: string): number {
-    let count = 0
-    for (const { who, core } of this.#seats.values()) if (who.tenant === tenant) count += core.busy
-    return count
+    return [...this.#seats.values()].reduce((sum, { who, core }) => sum + (who.tenant === tenant ? core.busy : 0), 0)
   }
 
   /** Ends a run that no runner holds. False: somebody else has moved it. */
@@ -303,7 +282,10 @@ export class NodeHub implements RunnerHub {
     this.#eventLog.append(append).then(
       (outcome) => {
         this.#perform(seat, outcome === 'durable' ? seat.core.committed(append) : seat.core.fencedOut(append))
-        if (append.ending) this.onCapacity()
+        if (append.ending || outcome === 'fenced_out') {
+          this.onTurnOver(append.run)
+          this.onCapacity()
+        }
       },
       (error: unknown) => {
         this.#log.error({ err: error, run: append.run }, 'the event log could not write')
@@ -330,6 +312,7 @@ export class NodeHub implements RunnerHub {
     try {
       const row = await this.#store.returnToQueue(run, fence, 'leased')
       this.#perform(seat, row ? seat.core.requeued(run, fence) : seat.core.fencedOut({ run, fence }))
+      this.onTurnOver(run)
       if (row) this.onRequeued(row)
       this.onCapacity()
     } catch (error) {
@@ -348,8 +331,7 @@ export class NodeHub implements RunnerHub {
   #settle(run: string, fence: number, fault: Fault | undefined): void {
     const pending = this.#pending.get(key(run, fence))
     this.#pending.delete(key(run, fence))
-    if (fault) pending?.reject(fault)
-    else pending?.resolve()
+    return fault ? pending?.reject(fault) : pending?.resolve()
   }
 
   #tick(): void {

@@ -92,7 +92,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       if (row) await hub.expect({ runner: row.id, tenant: row.tenant, pool: row.pool })
     }
 
-    for (const { id, tenant } of await unwatchedRuns(database.db)) attendance.unwatched({ run: id, tenant }, RETURN_MS)
+    for (const { id, tenant, onDisconnectMs } of await unwatchedRuns(database.db)) attendance.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
 
     const app = createApp(() => deps)
     const listening = await listen(app.fetch, port, host)

@@ -4,19 +4,22 @@
  */
 import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
-import { place, type Placed } from '../core/placement.ts'
-import { queueOrder } from '../core/queue-order.ts'
+import type { Placed } from '../core/placement.ts'
+import { placesIn, queueOrder } from '../core/queue-order.ts'
 import { endingOf } from '../core/run-state.ts'
 import type { Append } from '../core/runner-core.ts'
-import type { Claim, Log, NewRun, OnlineRunner, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
-import { dropRefused, insertRun, isCancelWanted, returnToQueue, reviveQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
+import type { Claim, Log, NewRun, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
+import { dropRefused, insertRun, isCancelWanted, returnToQueue, reviveQueue, takeFromQueue, turnsUnderWay, type QueuedRow } from '../store/runs.ts'
 import type { NodeHub } from './hub.ts'
+import { Pass } from './pass.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
 const MAX_REOFFERS = 2
 const TICK_MS = 250
 const RETRY_AFTER_S = 2
 const STORE_RETRY_MS = 1_000
+/** How old a place in the line may be that somebody is shown. */
+const PLACES_MS = 500
 
 type Watcher = { resolve: (outcome: 'accepted' | 'waiting') => void; reject: (fault: Fault) => void; placedIsEnough: boolean }
 
@@ -48,7 +51,10 @@ export class NodeWaitingLine implements WaitingLine {
   readonly #platform: Platform
   readonly #log: Log
   readonly #entries = new Map<string, Entry>()
+  /** Sessions by the run that has their turn: the database refuses a second one, this saves asking. */
+  readonly #turns = new Map<string, string>()
   readonly #ticker: NodeJS.Timeout
+  #places: { at: number; of: ReadonlyMap<string, number> } = { at: -Infinity, of: new Map() }
   #kicked = false
   #closed = false
 
@@ -61,19 +67,21 @@ export class NodeWaitingLine implements WaitingLine {
     this.#ticker.unref()
     parts.hub.onCapacity = () => this.#kick()
     parts.hub.onRequeued = (row) => this.#comeBack(row)
+    parts.hub.onTurnOver = (run) => void this.#turns.delete(run)
   }
 
   /** After a restart. */
   async revive(): Promise<void> {
+    for (const { id, session } of await turnsUnderWay(this.#store.db)) this.#turns.set(id, session)
     for (const row of await reviveQueue(this.#store.db)) this.#add(row, true)
     this.#kick()
   }
 
   async submit(run: NewRun, claim: Claim | undefined): Promise<'submitted' | 'taken'> {
     if (this.#closed) throw new Fault('draining')
-    const entry = entryOf({ ...run, fence: 0 }, false)
+    const entry = entryOf({ ...run, fence: 0, cancelRequestedAt: null }, false)
     // The usual case, in one commit: nobody is ahead and there is a slot.
-    const first = this.#ahead(entry) ? undefined : this.#placeNow(entry)
+    const first = this.#ahead(entry) || this.#busySessions().has(entry.session) ? undefined : this.#pass().place(entry)
     if (first?.ok && (await insertRun(this.#store, run, first.runner, claim))) {
       entry.fence = 1
       this.#entries.set(entry.run, entry)
@@ -102,9 +110,11 @@ export class NodeWaitingLine implements WaitingLine {
   position(run: string): number | undefined {
     const entry = this.#entries.get(run)
     if (!entry) return undefined
-    const line = queueOrder([...this.#entries.values()].filter((e) => e.tenant === entry.tenant && e.pool === entry.pool && !e.offered), () => 0)
-    const at = line.indexOf(entry)
-    return at < 0 ? 1 : at + 1
+    // Whoever asks knows its id, so it must end as a run.
+    entry.known = true
+    const now = performance.now()
+    if (now - this.#places.at > PLACES_MS || !this.#places.of.has(run)) this.#places = { at: now, of: placesIn(this.#waiting()) }
+    return this.#places.of.get(run) ?? 1
   }
 
   async cancel({ run }: RunRef): Promise<boolean> {
@@ -115,13 +125,16 @@ export class NodeWaitingLine implements WaitingLine {
   close(): void {
     this.#closed = true
     clearInterval(this.#ticker)
-    for (const { watchers } of this.#entries.values()) for (const { reject } of watchers) reject(new Fault('draining'))
+    for (const { run, watchers } of this.#entries.values()) {
+      for (const { reject } of watchers) reject(new Fault('draining', `the router is stopping; run ${run} waits for the next one`, { mayStart: true, extra: { run_id: run } }))
+    }
     this.#entries.clear()
   }
 
   #add(row: QueuedRow, known: boolean): void {
     const entry = entryOf(row, known)
     this.#entries.set(entry.run, entry)
+    if (row.cancelRequestedAt !== null) this.#platform.background(this.#endCancelled(entry))
   }
 
   #kick(): void {
@@ -135,24 +148,37 @@ export class NodeWaitingLine implements WaitingLine {
 
   #placeAll(): void {
     if (this.#closed || this.#entries.size === 0) return
-    const waiting = [...this.#entries.values()].filter((e) => !e.offered)
-    const given = new Map<string, number>()
-    for (const entry of queueOrder(waiting, (tenant) => this.#hub.underWay(tenant))) {
-      const placed = this.#placeNow(entry, given)
+    const pass = this.#pass()
+    const waiting = this.#waiting()
+    const busy = this.#busySessions()
+    // Who is next matters only where there is something to give.
+    const line = waiting.some((e) => pass.hasRoom(e.tenant)) ? queueOrder(waiting, pass.underWay) : waiting
+    for (const entry of line) {
+      const placed = busy.has(entry.session) ? ({ ok: false, why: 'session_busy' } as const) : pass.place(entry)
       if (!placed.ok) {
         entry.why = placed.why
         tell(entry)
         continue
       }
-      given.set(placed.runner, (given.get(placed.runner) ?? 0) + 1)
+      pass.give(placed.runner)
+      busy.add(entry.session)
       entry.offered = true
       this.#platform.background(this.#take(entry, placed.runner))
     }
   }
 
-  #placeNow(entry: Entry, given: ReadonlyMap<string, number> = new Map()): Placed {
-    const candidates = this.#hub.connected(entry.tenant).map((r): OnlineRunner => ({ ...r, busy: r.busy + (given.get(r.id) ?? 0) }))
-    return place(candidates, { pool: entry.pool, labels: entry.labels, bound: entry.bound, tried: entry.tried }, () => this.#platform.random())
+  #pass(): Pass {
+    return new Pass(this.#hub, () => this.#platform.random())
+  }
+
+  #waiting(): Entry[] {
+    return [...this.#entries.values()].filter((e) => !e.offered)
+  }
+
+  #busySessions(): Set<string> {
+    const busy = new Set(this.#turns.values())
+    for (const entry of this.#entries.values()) if (entry.offered) busy.add(entry.session)
+    return busy
   }
 
   /** Somebody of the same pool waits already and would be overtaken. */
@@ -164,10 +190,7 @@ export class NodeWaitingLine implements WaitingLine {
   }
 
   async #take(entry: Entry, runner: string): Promise<void> {
-    const spec = await takeFromQueue(this.#store.db, entry.run, entry.fence, runner).catch((error: unknown) => {
-      this.#log.error({ err: error, run: entry.run }, 'a run could not be taken from the queue')
-      return undefined
-    })
+    const spec = await this.#untilStored(entry, () => takeFromQueue(this.#store.db, entry.run, entry.fence, runner))
     if (!spec && (await isCancelWanted(this.#store.db, entry.run))) {
       await this.#endCancelled(entry)
       return
@@ -176,6 +199,7 @@ export class NodeWaitingLine implements WaitingLine {
       entry.offered = false
       entry.why = 'session_busy'
       tell(entry)
+      this.#kick()
       return
     }
     entry.fence++
@@ -187,6 +211,7 @@ export class NodeWaitingLine implements WaitingLine {
     this.#hub.dispatch({ run: entry.run, tenant: entry.tenant, runner, fence: entry.fence, spec }).then(
       () => {
         this.#entries.delete(entry.run)
+        this.#turns.set(entry.run, entry.session)
         for (const { resolve } of entry.watchers) resolve('accepted')
       },
       (error: unknown) => this.#platform.background(this.#refused(entry, runner, error)),
@@ -200,7 +225,9 @@ export class NodeWaitingLine implements WaitingLine {
     const full = fault.code === 'busy' || fault.code === 'draining' || fault.code === 'no_runner'
     if (!full) entry.tried.add(runner)
     if (full || (fault.code === 'start_by' && entry.attempts++ < MAX_REOFFERS)) {
-      if (await this.#untilStored(entry, () => returnToQueue(this.#store.db, entry.run, entry.fence, 'offered'))) {
+      const row = await this.#untilStored(entry, () => returnToQueue(this.#store.db, entry.run, entry.fence, 'offered'))
+      if (row && row.cancelRequestedAt !== null) return void (await this.#endCancelled(entry))
+      if (row) {
         entry.offered = false
         entry.why = 'all_busy'
         tell(entry)
@@ -244,7 +271,10 @@ export class NodeWaitingLine implements WaitingLine {
         return await move()
       } catch (error) {
         this.#log.error({ err: error, run: entry.run }, 'a move of a waiting run could not be stored')
-        for (const { reject } of entry.watchers) reject(new Fault('storage', undefined, { retryAfterS: RETRY_AFTER_S }))
+        const fault = new Fault('storage', `the database does not take writes; run ${entry.run} waits for it`, { retryAfterS: RETRY_AFTER_S, mayStart: true, extra: { run_id: entry.run } })
+        for (const { reject } of entry.watchers) reject(fault)
+        // Its id was given out with the fault.
+        entry.known = true
         entry.watchers.clear()
         if (this.#closed) throw error
         await new Promise((resolve) => setTimeout(resolve, STORE_RETRY_MS))

@@ -31,10 +31,12 @@ export function appendStatements(db: Db, append: Append, now: number): Statement
   }
   const moves = {
     ...(append.started ? { provider: append.started.provider } : {}),
-    ...(append.running ? { state: 'running' as const } : {}),
+    // From the start on nobody needs the prompt any more.
+    ...(append.running ? { state: 'running' as const, spec: null } : {}),
     ...(ending
       ? {
           state: ending.state,
+          spec: null,
           endedAt: now,
           lastSeq: append.upTo.seq,
           eventBytes: sql`(SELECT coalesce(sum(length(bytes)), 0) FROM ${runEvents} WHERE run = ${run})`,

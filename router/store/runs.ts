@@ -21,6 +21,7 @@ const QUEUED = {
   priority: runs.priority,
   queueUntil: runs.queueUntil,
   createdAt: runs.createdAt,
+  cancelRequestedAt: runs.cancelRequestedAt,
 }
 /** What the waiting line needs to know of a run. */
 export type QueuedRow = Pick<RunRow, keyof typeof QUEUED>
@@ -157,8 +158,13 @@ export async function liveRunsOf(db: Db, runner: string): Promise<RunRow[]> {
 }
 
 /** Live runs that are to end when nobody watches them. */
-export async function unwatchedRuns(db: Db): Promise<{ id: string; tenant: string }[]> {
-  return db.select({ id: runs.id, tenant: runs.tenant }).from(runs).where(and(isNull(runs.endedAt), isNotNull(runs.onDisconnectMs)))
+export async function unwatchedRuns(db: Db): Promise<Pick<RunRow, 'id' | 'tenant' | 'onDisconnectMs'>[]> {
+  return db.select({ id: runs.id, tenant: runs.tenant, onDisconnectMs: runs.onDisconnectMs }).from(runs).where(and(isNull(runs.endedAt), isNotNull(runs.onDisconnectMs)))
+}
+
+/** Turns under way, by run: their sessions take no other one. */
+export async function turnsUnderWay(db: Db): Promise<Pick<RunRow, 'id' | 'session'>[]> {
+  return db.select({ id: runs.id, session: runs.session }).from(runs).where(inArray(runs.state, ['leased', 'running']))
 }
 
 /** Runners that hold live runs, connected or not. */

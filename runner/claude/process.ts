@@ -145,7 +145,9 @@ export class ClaudeProcess implements CliProcess {
     await this.#ladder.climb(mode === 'interrupt' && !this.#sink ? RUNG.close : RUNG[mode])
     await this.#child.gone
     // A killed CLI leaves its entry among the live sessions, where a later process may get its pid.
-    await rm(join(this.#launch.configDir, 'sessions', `${this.#pidInside ?? this.pid}.json`), { force: true })
+    const entry = join(this.#launch.configDir, 'sessions', `${this.#pidInside ?? this.pid}.json`)
+    // A tool may have put anything in its place; that must not keep a run from ending.
+    await rm(entry, { force: true }).catch((error: unknown) => this.#launch.log('an entry of a live session stays', { err: error }))
   }
 
   /** Stops reading; the CLI stops when its pipe is full. Lines that were already read still arrive. */

@@ -163,3 +163,15 @@ export function hello(conn: number, runs: HeldRun[], more: Partial<Hello> = {}):
     ...more,
   }
 }
+
+/** A run as a restarted router finds it in its database. */
+export const restored = (more: object = {}) => ({
+  run: RUN,
+  fence: 1,
+  state: 'running' as const,
+  durable: { seq: 4, part: 0 },
+  parts: 0,
+  cancelRequested: false,
+  timeoutMs: 600_000,
+  ...more,
+})

@@ -28,15 +28,12 @@ export type Mutant = {
 }
 
 type Method<T, K extends keyof T> = T[K] extends (...args: infer A) => infer R ? (this: T, ...args: A) => R : never
-
 type Wrap<T, K extends keyof T> = (original: Method<T, K>) => Method<T, K>
 
 function replace<T extends object, K extends keyof T>(on: T, name: K, make: Wrap<T, K>): () => void {
   const original = on[name] as Method<T, K>
   on[name] = make(original) as T[K]
-  return () => {
-    on[name] = original as T[K]
-  }
+  return () => void (on[name] = original as T[K])
 }
 
 const all = (...undo: (() => void)[]) => () => undo.forEach((u) => u())
@@ -65,14 +62,12 @@ const mixed = (faults: Faults): Faults => ({
     return true
   },
 })
-
 function positionOf(data: string | Uint8Array): number {
   if (typeof data === 'string') return (JSON.parse(data) as { seq: number }).seq
   const frame = decodeEventFrame(data)
   if (typeof frame === 'string') return 0
   return frame.header.t === 'ev' ? frame.header.first + frame.header.n - 1 : frame.header.seq
 }
-
 const ackBeforePersist: Mutant = {
   name: 'ack before persist',
   as: /^I8/,

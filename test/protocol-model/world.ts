@@ -20,10 +20,8 @@ import { Subscriber } from './subscriber.ts'
 import { Time } from './time.ts'
 import type { Up, Wire } from './wire.ts'
 
-const RUNS = 3
-const SLOTS = 2
-const MAX_HEAL_ROUNDS = 60
-const MAX_FLOW_ROUNDS = 300
+const [RUNS, SLOTS] = [3, 2] as const
+const [MAX_HEAL_ROUNDS, MAX_FLOW_ROUNDS] = [60, 300] as const
 
 /** What a mutant replaces. */
 export type Faults = {

@@ -1,0 +1,52 @@
+/**
+ * One look at the fleet, for everybody in the line: what is connected, how much room is left after what this very pass
+ * has given away, and how much each tenant has under way.
+ */
+import { place, type Candidate, type Placed, type Wish } from '../core/placement.ts'
+import type { NodeHub } from './hub.ts'
+
+export class Pass {
+  readonly #hub: NodeHub
+  readonly #random: () => number
+  readonly #candidates = new Map<string, Candidate[]>()
+  readonly #underWay = new Map<string, number>()
+  readonly #given = new Map<string, number>()
+
+  constructor(hub: NodeHub, random: () => number) {
+    this.#hub = hub
+    this.#random = random
+  }
+
+  readonly underWay = (tenant: string): number => {
+    const known = this.#underWay.get(tenant) ?? this.#hub.underWay(tenant)
+    this.#underWay.set(tenant, known)
+    return known
+  }
+
+  hasRoom(tenant: string): boolean {
+    return this.#of(tenant).some((c) => !c.draining && c.busy < c.slots)
+  }
+
+  /** A run that every runner was tried for begins again: a slow answer is no verdict for ever. */
+  place(wish: Omit<Wish, 'tried'> & { readonly tenant: string; readonly tried: Set<string> }): Placed {
+    const candidates = this.#of(wish.tenant)
+    const placed = place(candidates, wish, this.#random)
+    if (placed.ok || wish.tried.size === 0) return placed
+    wish.tried.clear()
+    return place(candidates, wish, this.#random)
+  }
+
+  /** The slot is taken, as far as this pass goes. */
+  give(runner: string): void {
+    this.#given.set(runner, (this.#given.get(runner) ?? 0) + 1)
+    this.#candidates.clear()
+  }
+
+  #of(tenant: string): Candidate[] {
+    const known = this.#candidates.get(tenant)
+    if (known) return known
+    const found = this.#hub.connected(tenant).map((r): Candidate => ({ ...r, busy: r.busy + (this.#given.get(r.id) ?? 0) }))
+    this.#candidates.set(tenant, found)
+    return found
+  }
+}
