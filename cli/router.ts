@@ -4,6 +4,7 @@ import { mintToken } from '../router/guard/mint.ts'
 import { readClientFile, writeClientFile, type ClientFile } from '../router/node/data-dir.ts'
 import { startRouter, type RunningRouter } from '../router/node/server.ts'
 import type { Log } from '../router/ports.ts'
+import { Fault } from '../shared/faults.ts'
 import { CliError, EXIT } from './exit.ts'
 import { bold, createLog, dim, out, say } from './output.ts'
 import { untilSignal } from './signals.ts'
@@ -75,7 +76,13 @@ async function stillGood({ deps }: RunningRouter, token: string | undefined, kin
   return (await mintToken(deps, { kind, tenant: TENANT, subject: kind === 'admin' ? 'owner' : 'local-app' })).token
 }
 
-function explained(error: unknown, { host, port }: RouterCommand): unknown {
+function explained(error: unknown, { host, port, dataDir }: RouterCommand): unknown {
+  if (error instanceof Error && error.message.includes('is in use by process')) return new CliError(EXIT.unavailable, error.message)
+  for (let cause = error; cause instanceof Error; cause = cause.cause) {
+    if (cause instanceof Fault && cause.code === 'storage') {
+      return new CliError(EXIT.unavailable, `the database in ${dataDir} takes no writes: locked by another process, or the disk is full`, '`runyard doctor` looks for the reason')
+    }
+  }
   const code = error instanceof Error && 'code' in error ? error.code : undefined
   if (code === 'EADDRINUSE') return new CliError(EXIT.unavailable, `port ${port} on ${host} is in use`, 'stop what listens there, or choose with --port (0: any)')
   if (code === 'EACCES') return new CliError(EXIT.noPermission, `no permission to listen on ${host}:${port}`, 'choose a port above 1023 with --port')

@@ -25,7 +25,7 @@ const start = createRoute({
   tags: ['runs'],
   summary: 'Start a run',
   description:
-    'With `Accept: text/event-stream` the answer is the stream of its events; with `Prefer: respond-async` it is 202 at once; otherwise it is the finished run.',
+    'With `Accept: text/event-stream` the answer is the stream of its events; with `Prefer: respond-async` it is 202 as soon as a runner has accepted, or at once when the run has to wait; otherwise it is the finished run.',
   middleware: [requireScope('runs:write')] as const,
   request: { body: { required: true, content: json(RunRequest) } },
   responses: {

@@ -95,8 +95,9 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     for (const { id, tenant, onDisconnectMs } of await unwatchedRuns(database.db)) attendance.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
 
     const app = createApp(() => deps)
-    const listening = await listen(app.fetch, port, host)
+    // Before anybody can post: what is offered from here on is of this process.
     await line.revive()
+    const listening = await listen(app.fetch, port, host)
     retention.start()
     const { address } = listening
     const url = `http://${urlHost(host, address)}:${address.port}`

@@ -79,7 +79,7 @@ describe('runyard up without a login', () => {
 
   it('refuses a second router on the same data', async () => {
     const second = await machine.runyard(['up', '--json', ...flags])
-    expect(second.code).not.toBe(0)
+    expect(second.code).toBe(69)
     expect(second.stdout).toContain('is in use by process')
   })
 
