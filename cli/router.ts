@@ -2,22 +2,14 @@
 import { verify } from '../router/guard/tokens.ts'
 import { mintToken } from '../router/guard/mint.ts'
 import { readClientFile, writeClientFile, type ClientFile } from '../router/node/data-dir.ts'
-import { startRouter, type RunningRouter } from '../router/node/server.ts'
+import { startRouter, type RouterOptions, type RunningRouter } from '../router/node/server.ts'
 import type { Log } from '../router/ports.ts'
 import { Fault } from '../shared/faults.ts'
 import { CliError, EXIT } from './exit.ts'
 import { bold, createLog, dim, out, say } from './output.ts'
 import { untilSignal } from './signals.ts'
 
-export interface RouterCommand {
-  readonly dataDir: string
-  readonly host: string
-  readonly port: number
-  readonly publicUrl?: string | undefined
-  readonly allowedHosts: readonly string[]
-  readonly corsOrigins: readonly string[]
-  readonly timeoutS: number
-  readonly keep: { readonly ageMs: number; readonly bytes: number }
+export interface RouterCommand extends Omit<RouterOptions, 'log'> {
   readonly json: boolean
 }
 

@@ -22,6 +22,19 @@ function gate() {
   return { turn, order, finish }
 }
 
+/** What the tests of one fleet say all the time. */
+function at(fleet: () => Fleet, cli: () => ReturnType<typeof gate>) {
+  const start = async (prompt: string, body: Json = {}) => {
+    const response = await fleet().run({ prompt, ...body }, { prefer: 'respond-async' })
+    expect(response.status).toBe(202)
+    return (await response.json()) as Json & { id: string; status: string; session_id: string; queue_position?: number }
+  }
+  const get = async (id: string) =>
+    (await (await fleet().call(`/v1/runs/${id}`)).json()) as Json & { status: string; queue_position?: number; error?: { code: string } }
+  const running = (prompt: string) => until(`${prompt} to run`, () => cli().order.includes(prompt))
+  return { start, get, running }
+}
+
 describe('a run that finds no free slot', () => {
   let fleet: Fleet
   let cli: ReturnType<typeof gate>
@@ -31,13 +44,7 @@ describe('a run that finds no free slot', () => {
   })
   afterEach(() => fleet.close())
 
-  const start = async (prompt: string, body: Json = {}) => {
-    const response = await fleet.run({ prompt, ...body }, { prefer: 'respond-async' })
-    expect(response.status).toBe(202)
-    return (await response.json()) as Json & { id: string; status: string; queue_position?: number }
-  }
-  const get = async (id: string) => (await (await fleet.call(`/v1/runs/${id}`)).json()) as Json & { status: string; queue_position?: number; error?: { code: string } }
-  const running = (prompt: string) => until(`${prompt} to run`, () => cli.order.includes(prompt))
+  const { start, get, running } = at(() => fleet, () => cli)
 
   it('waits its turn by priority, then age, and says where it stands', async () => {
     await fleet.runner({ turn: cli.turn, slots: 1 })
@@ -159,12 +166,7 @@ describe('a line that somebody holds up', () => {
   })
   afterEach(() => fleet.close())
 
-  const start = async (prompt: string, body: Json = {}) => {
-    const response = await fleet.run({ prompt, ...body }, { prefer: 'respond-async' })
-    return (await response.json()) as Json & { id: string; session_id: string }
-  }
-  const get = async (id: string) => (await (await fleet.call(`/v1/runs/${id}`)).json()) as Json & { status: string }
-  const running = (prompt: string) => until(`${prompt} to run`, () => cli.order.includes(prompt))
+  const { start, get, running } = at(() => fleet, () => cli)
 
   it('passes by a run whose session has a turn in progress', async () => {
     await fleet.runner({ turn: cli.turn, slots: 2 })
