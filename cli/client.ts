@@ -13,7 +13,8 @@ const Problem = z.object({ code: z.string(), detail: z.string() })
 export async function openClient(options: { dataDir: string; url?: string | undefined; admin?: boolean }): Promise<Client> {
   const local = await readClientFile(options.dataDir)
   const url = (options.url ?? process.env['RUNYARD_URL'] ?? local?.url)?.replace(/\/+$/, '')
-  if (!url) throw new CliError(EXIT.config, 'no router is known', 'start one with `runyard up`, or set RUNYARD_URL and RUNYARD_TOKEN')
+  if (!url)
+    throw new CliError(EXIT.config, 'no router is known', 'start one with `runyard up`, or set RUNYARD_URL and RUNYARD_TOKEN')
   if (!URL.canParse(url)) throw new CliError(EXIT.usage, `${url} is not a URL`)
   // The token of this machine's own router is for that router only.
   const own = local?.url === url ? (options.admin ? local.admin_token : local.token) : undefined
@@ -32,7 +33,11 @@ export async function openClient(options: { dataDir: string; url?: string | unde
         response = await fetch(url + path, { ...init, headers })
       } catch (error) {
         if (init.signal?.aborted) throw error
-        throw new CliError(EXIT.unavailable, `cannot reach the router at ${url}: ${reason(error)}`, 'is it running? `runyard up` starts one on this machine')
+        throw new CliError(
+          EXIT.unavailable,
+          `cannot reach the router at ${url}: ${reason(error)}`,
+          'is it running? `runyard up` starts one on this machine',
+        )
       }
       if (response.ok) return response
       throw await refusal(response, url)
@@ -42,9 +47,15 @@ export async function openClient(options: { dataDir: string; url?: string | unde
 
 async function refusal(response: Response, url: string): Promise<CliError> {
   const problem = Problem.safeParse(await response.json().catch(() => undefined))
-  if (!problem.success) return new CliError(EXIT.unavailable, `${url} answers with status ${response.status}, but not as a Runyard router`)
+  if (!problem.success)
+    return new CliError(EXIT.unavailable, `${url} answers with status ${response.status}, but not as a Runyard router`)
   const { code, detail } = problem.data
-  const exit = response.status === 401 || response.status === 403 ? EXIT.noPermission : response.status >= 500 || response.status === 429 ? EXIT.unavailable : EXIT.failed
+  const exit =
+    response.status === 401 || response.status === 403
+      ? EXIT.noPermission
+      : response.status >= 500 || response.status === 429
+        ? EXIT.unavailable
+        : EXIT.failed
   return new CliError(exit, `${detail} (${code})`)
 }
 

@@ -46,11 +46,27 @@ async function routerChecks({ dataDir, host, port }: DoctorCommand): Promise<Che
   const part = 'router'
   const client = await readClientFile(dataDir)
   const running = client ? await answers(client.url) : false
-  if (!(await exists(dataDir))) return [{ part, name: 'data dir', status: 'warn', detail: `${dataDir} is not there yet`, fix: '`runyard up` or `runyard router` makes it' }]
+  if (!(await exists(dataDir)))
+    return [
+      {
+        part,
+        name: 'data dir',
+        status: 'warn',
+        detail: `${dataDir} is not there yet`,
+        fix: '`runyard up` or `runyard router` makes it',
+      },
+    ]
   const checks: Check[] = [await writableDir(part, 'data dir', dataDir)]
-  checks.push(await check(part, 'keys', async () => `signing key ${(await loadKeys(dataDir)).kid}`, `see the message; the key is in ${dataDir}`))
+  checks.push(
+    await check(
+      part,
+      'keys',
+      async () => `signing key ${(await loadKeys(dataDir)).kid}`,
+      `see the message; the key is in ${dataDir}`,
+    ),
+  )
   if (client && running) {
-    checks.push(await check(part, 'database commit', () => readyz(client.url), 'is the disk full? see the router\'s log'))
+    checks.push(await check(part, 'database commit', () => readyz(client.url), "is the disk full? see the router's log"))
     checks.push({ part, name: 'port', status: 'ok', detail: `this router answers at ${client.url}` })
     return checks
   }
@@ -67,13 +83,19 @@ async function routerChecks({ dataDir, host, port }: DoctorCommand): Promise<Che
         }
         return `${dataDir}/runyard.db takes writes`
       },
-      'is the disk full, or the file somebody else\'s?',
+      "is the disk full, or the file somebody else's?",
     ),
   )
   const taken = port !== 0 && (await listens(host, port))
   checks.push(
     taken
-      ? { part, name: 'port', status: 'fail', detail: `something else listens on ${host}:${port}`, fix: 'stop it, or choose with --port' }
+      ? {
+          part,
+          name: 'port',
+          status: 'fail',
+          detail: `something else listens on ${host}:${port}`,
+          fix: 'stop it, or choose with --port',
+        }
       : { part, name: 'port', status: 'ok', detail: `${host}:${port} is free; the router is not running` },
   )
   return checks
@@ -87,14 +109,31 @@ async function runnerChecks(command: DoctorCommand): Promise<Check[]> {
   const version = claude === undefined ? undefined : await claudeVersion(claude)
   checks.push(
     version === undefined
-      ? { part, name: 'claude', status: 'fail', detail: claude === undefined ? 'the CLI was not found' : `${claude} does not run`, fix: INSTALL_HINT }
+      ? {
+          part,
+          name: 'claude',
+          status: 'fail',
+          detail: claude === undefined ? 'the CLI was not found' : `${claude} does not run`,
+          fix: INSTALL_HINT,
+        }
       : { part, name: 'claude', status: 'ok', detail: `${claude} ${version}` },
   )
   const login = await localLogin({ env: process.env, home: home() })
   checks.push(
     login.kind === 'none'
-      ? { part, name: 'login', status: 'warn', detail: 'none; `runyard up` answers with the demo model', fix: 'run `claude` once and log in, or set ANTHROPIC_API_KEY' }
-      : { part, name: 'login', status: 'ok', detail: login.kind === 'env' ? `from ${Object.keys(login.env).join(', ')}` : login.credentialsFile },
+      ? {
+          part,
+          name: 'login',
+          status: 'warn',
+          detail: 'none; `runyard up` answers with the demo model',
+          fix: 'run `claude` once and log in, or set ANTHROPIC_API_KEY',
+        }
+      : {
+          part,
+          name: 'login',
+          status: 'ok',
+          detail: login.kind === 'env' ? `from ${Object.keys(login.env).join(', ')}` : login.credentialsFile,
+        },
   )
   let roots = [...command.workspaces]
   let wanted = command.sandbox ?? 'auto'
@@ -112,20 +151,43 @@ async function runnerChecks(command: DoctorCommand): Promise<Check[]> {
       'mend the file; the message names the key',
     ),
   )
-  for (const root of roots.length > 0 ? roots : [defaultWorkspace(dataDir)]) checks.push(await writableDir(part, 'workspace', root))
+  for (const root of roots.length > 0 ? roots : [defaultWorkspace(dataDir)])
+    checks.push(await writableDir(part, 'workspace', root))
   // The CLI says nothing when it cannot keep a session, so a later turn would find none.
   checks.push(await writableDir(part, 'config dir', join(runnerStateDir(dataDir), 'config')))
   checks.push(await sandbox(wanted, claude))
-  const identity = await loadIdentity(runnerStateDir(dataDir)).catch((error: unknown) => (error instanceof Error ? error : new Error(String(error))))
-  if (identity instanceof Error) checks.push({ part, name: 'identity', status: 'fail', detail: identity.message, fix: 'enrol anew with `runyard runner enroll --force`' })
-  else if (!identity) checks.push({ part, name: 'identity', status: 'warn', detail: 'not enrolled', fix: '`runyard up` does it, or `runyard runner enroll --url … --token …`' })
+  const identity = await loadIdentity(runnerStateDir(dataDir)).catch((error: unknown) =>
+    error instanceof Error ? error : new Error(String(error)),
+  )
+  if (identity instanceof Error)
+    checks.push({
+      part,
+      name: 'identity',
+      status: 'fail',
+      detail: identity.message,
+      fix: 'enrol anew with `runyard runner enroll --force`',
+    })
+  else if (!identity)
+    checks.push({
+      part,
+      name: 'identity',
+      status: 'warn',
+      detail: 'not enrolled',
+      fix: '`runyard up` does it, or `runyard runner enroll --url … --token …`',
+    })
   else {
     // `up` may have moved the router of this data directory to another port; one elsewhere stays where it was.
     const own = isLoopback(new URL(identity.url).hostname) ? (await readClientFile(dataDir))?.url : undefined
     const url = own ?? identity.url
     const reached = await answers(url)
     checks.push({ part, name: 'identity', status: 'ok', detail: `${identity.runnerId} in pool ${identity.pool}` })
-    checks.push({ part, name: 'router', status: reached ? 'ok' : 'warn', detail: `${url} ${reached ? 'answers' : 'does not answer'}`, fix: 'start it with `runyard up` or `runyard router`, or check the network' })
+    checks.push({
+      part,
+      name: 'router',
+      status: reached ? 'ok' : 'warn',
+      detail: `${url} ${reached ? 'answers' : 'does not answer'}`,
+      fix: 'start it with `runyard up` or `runyard router`, or check the network',
+    })
   }
   return checks
 }
@@ -141,7 +203,12 @@ async function sandbox(wanted: Wanted, claude: string | undefined): Promise<Chec
   const root = process.getuid?.() === 0 ? ', which is root' : ''
   const detail = `${mode}${wanted === 'auto' ? ' (auto)' : ''}: ${means.replace('of this user', `of this user${root}`)}`
   if (mode === 'bwrap') return { ...line, status: 'ok', detail }
-  return { ...line, status: 'warn', detail, fix: 'use a user of its own for the runner, or `sandbox = "bwrap"`, which shows a run nothing but its workspace' }
+  return {
+    ...line,
+    status: 'warn',
+    detail,
+    fix: 'use a user of its own for the runner, or `sandbox = "bwrap"`, which shows a run nothing but its workspace',
+  }
 }
 
 async function exists(path: string): Promise<boolean> {
@@ -184,7 +251,10 @@ async function answers(url: string): Promise<boolean> {
 }
 
 async function readyz(url: string): Promise<string> {
-  const body = (await (await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(3_000) })).json()) as { database: string; runners: number }
+  const body = (await (await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(3_000) })).json()) as {
+    database: string
+    runners: number
+  }
   if (body.database !== 'ok') throw new Error(`the database ${body.database}`)
   return `ok, ${body.runners} runner${body.runners === 1 ? '' : 's'} connected`
 }

@@ -22,17 +22,29 @@ const POLL_MS = 100
 export async function drainCommand({ dataDir, json }: DrainCommand): Promise<number> {
   const stateDir = runnerStateDir(dataDir)
   const pid = await lockHolder(stateDir, 'runner')
-  if (pid === undefined || !(await isRunner(pid))) throw new CliError(EXIT.unavailable, 'no runner of this data directory is running', 'name another one with --data-dir')
-  if (!signal(pid)) throw new CliError(EXIT.noPermission, `process ${pid} is not this user\u2019s to signal`, 'run this as the user of the runner')
+  if (pid === undefined || !(await isRunner(pid)))
+    throw new CliError(EXIT.unavailable, 'no runner of this data directory is running', 'name another one with --data-dir')
+  if (!signal(pid))
+    throw new CliError(
+      EXIT.noPermission,
+      `process ${pid} is not this user\u2019s to signal`,
+      'run this as the user of the runner',
+    )
   let told: number | undefined
   while ((await lockHolder(stateDir, 'runner')) === pid) {
     const runs = await heldRuns(stateDir)
-    if (runs !== told) tell(json, { event: 'draining', pid, runs }, `draining runner ${pid}: ${runs === 1 ? '1 run is' : `${runs} runs are`} left`)
+    if (runs !== told)
+      tell(json, { event: 'draining', pid, runs }, `draining runner ${pid}: ${runs === 1 ? '1 run is' : `${runs} runs are`} left`)
     told = runs
     await sleep(POLL_MS)
   }
   const left = await heldRuns(stateDir)
-  if (left > 0) throw new CliError(EXIT.failed, `the runner ended with ${left === 1 ? '1 run' : `${left} runs`} that the router does not have all of`, 'its next start delivers the rest')
+  if (left > 0)
+    throw new CliError(
+      EXIT.failed,
+      `the runner ended with ${left === 1 ? '1 run' : `${left} runs`} that the router does not have all of`,
+      'its next start delivers the rest',
+    )
   if (json) out(JSON.stringify({ event: 'drained', pid }))
   else say('drained: the runner has ended')
   return EXIT.ok

@@ -32,12 +32,29 @@ function routerFlags(command: Command): Command {
     .addOption(new Option('--allow-host <name>', 'further host name to answer to (repeatable)').default([]).argParser(o.list))
     .addOption(new Option('--cors-origin <origin>', 'web origin that may call (repeatable)').default([]).argParser(o.list))
     .addOption(new Option('--timeout <duration>', 'default wall time of a run').default(3_600, '1h').argParser(o.duration))
-    .addOption(new Option('--keep <duration>', 'how long the events of an ended run are kept').default(30 * 86_400, '30d').argParser(o.duration))
-    .addOption(new Option('--keep-bytes <size>', 'and how much of all ended runs').default(10 * 1_024 ** 3, '10GiB').argParser(o.size))
+    .addOption(
+      new Option('--keep <duration>', 'how long the events of an ended run are kept')
+        .default(30 * 86_400, '30d')
+        .argParser(o.duration),
+    )
+    .addOption(
+      new Option('--keep-bytes <size>', 'and how much of all ended runs').default(10 * 1_024 ** 3, '10GiB').argParser(o.size),
+    )
     .addOption(o.json())
 }
 
-type RouterFlags = { host: string; port: number; dataDir: string; publicUrl?: string; allowHost: string[]; corsOrigin: string[]; timeout: number; keep: number; keepBytes: number; json: boolean }
+type RouterFlags = {
+  host: string
+  port: number
+  dataDir: string
+  publicUrl?: string
+  allowHost: string[]
+  corsOrigin: string[]
+  timeout: number
+  keep: number
+  keepBytes: number
+  json: boolean
+}
 const routerOptions = ({ allowHost, corsOrigin, timeout, keep, keepBytes, ...rest }: RouterFlags) => ({
   ...rest,
   allowedHosts: allowHost,
@@ -52,11 +69,23 @@ routerFlags(program.command('up').description('router and runner on this machine
   .addOption(o.policyFile())
   .addOption(o.sandbox())
   .addOption(new Option('--no-demo', 'refuse to start without a login for Claude'))
-  .action(async (flags: RouterFlags & { claude?: string; workspace: string[]; config?: string; sandbox?: Wanted; demo: boolean }) =>
-    done(await upCommand({ ...routerOptions(flags), claude: flags.claude, workspaces: flags.workspace, config: flags.config, sandbox: flags.sandbox, demo: flags.demo })),
+  .action(
+    async (flags: RouterFlags & { claude?: string; workspace: string[]; config?: string; sandbox?: Wanted; demo: boolean }) =>
+      done(
+        await upCommand({
+          ...routerOptions(flags),
+          claude: flags.claude,
+          workspaces: flags.workspace,
+          config: flags.config,
+          sandbox: flags.sandbox,
+          demo: flags.demo,
+        }),
+      ),
   )
 
-routerFlags(program.command('router').description('the router alone')).action(async (flags: RouterFlags) => done(await routerCommand(routerOptions(flags))))
+routerFlags(program.command('router').description('the router alone')).action(async (flags: RouterFlags) =>
+  done(await routerCommand(routerOptions(flags))),
+)
 
 const runner = program.command('runner').description('make this machine a runner')
 runner
@@ -71,8 +100,22 @@ runner
   .addOption(o.dataDir())
   .addOption(new Option('--force', 'replace the identity this machine has').default(false))
   .addOption(o.json())
-  .action(async ({ label, token, ...flags }: { url: string; token: string; name?: string; pool?: string; label: Record<string, string>; claude?: string; dataDir: string; force: boolean; json: boolean }) =>
-    done(await enrollCommand({ ...flags, token: token === '-' ? (await stdin()).trim() : token, labels: label })),
+  .action(
+    async ({
+      label,
+      token,
+      ...flags
+    }: {
+      url: string
+      token: string
+      name?: string
+      pool?: string
+      label: Record<string, string>
+      claude?: string
+      dataDir: string
+      force: boolean
+      json: boolean
+    }) => done(await enrollCommand({ ...flags, token: token === '-' ? (await stdin()).trim() : token, labels: label })),
   )
 runner
   .command('start')
@@ -86,8 +129,21 @@ runner
   .addOption(new Option('--demo', 'answer with the scripted model if there is no login').default(false))
   .addOption(new Option('--with-parent', 'stop when stdin ends').default(false).hideHelp())
   .addOption(o.json())
-  .action(async ({ workspace, ...flags }: { url?: string; claude?: string; workspace: string[]; config?: string; sandbox?: Wanted; dataDir: string; demo: boolean; withParent: boolean; json: boolean }) =>
-    done(await startCommand({ ...flags, workspaces: workspace })),
+  .action(
+    async ({
+      workspace,
+      ...flags
+    }: {
+      url?: string
+      claude?: string
+      workspace: string[]
+      config?: string
+      sandbox?: Wanted
+      dataDir: string
+      demo: boolean
+      withParent: boolean
+      json: boolean
+    }) => done(await startCommand({ ...flags, workspaces: workspace })),
   )
 
 runner
@@ -97,15 +153,32 @@ runner
   .addOption(o.json())
   .action(async (flags: { dataDir: string; json: boolean }) => done(await drainCommand(flags)))
 
-type DoctorFlags = { dataDir: string; host: string; port: number; claude?: string; workspace: string[]; config?: string; sandbox?: Wanted; json: boolean }
-function doctorFlags(command: Command): Command {
-  return command.addOption(o.dataDir()).addOption(o.host()).addOption(o.port()).addOption(o.claude()).addOption(o.workspace()).addOption(o.policyFile()).addOption(o.sandbox()).addOption(o.json())
+type DoctorFlags = {
+  dataDir: string
+  host: string
+  port: number
+  claude?: string
+  workspace: string[]
+  config?: string
+  sandbox?: Wanted
+  json: boolean
 }
-doctorFlags(program.command('doctor').description('is everything in place, and if not, what to do')).action(async ({ workspace, ...flags }: DoctorFlags) =>
-  done(await doctorCommand({ ...flags, workspaces: workspace })),
+function doctorFlags(command: Command): Command {
+  return command
+    .addOption(o.dataDir())
+    .addOption(o.host())
+    .addOption(o.port())
+    .addOption(o.claude())
+    .addOption(o.workspace())
+    .addOption(o.policyFile())
+    .addOption(o.sandbox())
+    .addOption(o.json())
+}
+doctorFlags(program.command('doctor').description('is everything in place, and if not, what to do')).action(
+  async ({ workspace, ...flags }: DoctorFlags) => done(await doctorCommand({ ...flags, workspaces: workspace })),
 )
-doctorFlags(runner.command('doctor').description('the same for the runner alone')).action(async ({ workspace, ...flags }: DoctorFlags) =>
-  done(await doctorCommand({ ...flags, workspaces: workspace, only: 'runner' })),
+doctorFlags(runner.command('doctor').description('the same for the runner alone')).action(
+  async ({ workspace, ...flags }: DoctorFlags) => done(await doctorCommand({ ...flags, workspaces: workspace, only: 'runner' })),
 )
 
 program
@@ -172,8 +245,21 @@ program
   .addOption(o.url())
   .addOption(o.dataDir())
   .addOption(o.json())
-  .action(async ({ scope, ttl, ...flags }: { kind: 'app' | 'admin'; scope: string[]; subject?: string; tenant?: string; ttl?: number; url?: string; dataDir: string; json: boolean }) =>
-    createToken({ ...flags, scopes: scope, ttlS: ttl }),
+  .action(
+    async ({
+      scope,
+      ttl,
+      ...flags
+    }: {
+      kind: 'app' | 'admin'
+      scope: string[]
+      subject?: string
+      tenant?: string
+      ttl?: number
+      url?: string
+      dataDir: string
+      json: boolean
+    }) => createToken({ ...flags, scopes: scope, ttlS: ttl }),
   )
 
 async function stdin(): Promise<string> {
@@ -195,7 +281,14 @@ function report(error: unknown): number {
   const message = error instanceof Error ? error.message : String(error)
   const known = error instanceof CliError
   if (process.argv.includes('--json')) {
-    out(JSON.stringify({ event: 'error', message, exit_code: known ? error.exitCode : EXIT.failed, ...(known && error.hint ? { hint: error.hint } : {}) }))
+    out(
+      JSON.stringify({
+        event: 'error',
+        message,
+        exit_code: known ? error.exitCode : EXIT.failed,
+        ...(known && error.hint ? { hint: error.hint } : {}),
+      }),
+    )
   } else {
     say(`${bold('runyard')}: ${message}`)
     if (known && error.hint) say(`  → ${error.hint}`)

@@ -4,14 +4,19 @@ import { resolve } from 'node:path'
 import { defaultDataDir } from '../router/node/data-dir.ts'
 import { SANDBOXES } from '../runner/sandbox.ts'
 
-export const dataDir = () => new Option('--data-dir <dir>', 'where state is kept').default(defaultDataDir(), 'XDG state').argParser((v) => resolve(v))
+export const dataDir = () =>
+  new Option('--data-dir <dir>', 'where state is kept').default(defaultDataDir(), 'XDG state').argParser((v) => resolve(v))
 export const json = () => new Option('--json', 'machine-readable output').default(false)
 export const host = () => new Option('--host <address>', 'address to listen on').default('127.0.0.1')
 export const port = () => new Option('--port <n>', 'port to listen on; 0: any').default(8787).argParser(integer(0, 65_535))
 export const claude = () => new Option('--claude <path>', 'the Claude Code CLI')
-export const workspace = () => new Option('--workspace <dir>', 'root that runs may work in (repeatable)').default([]).argParser((v, all: string[]) => [...all, resolve(v)])
+export const workspace = () =>
+  new Option('--workspace <dir>', 'root that runs may work in (repeatable)')
+    .default([])
+    .argParser((v, all: string[]) => [...all, resolve(v)])
 export const policyFile = () => new Option('--config <file>', "the owner's policy, runner.toml").argParser((v) => resolve(v))
-export const sandbox = () => new Option('--sandbox <mode>', 'what runs are kept in, instead of what the policy says').choices(SANDBOXES)
+export const sandbox = () =>
+  new Option('--sandbox <mode>', 'what runs are kept in, instead of what the policy says').choices(SANDBOXES)
 export const url = () => new Option('--url <url>', 'the router').env('RUNYARD_URL')
 export const label = () => new Option('--label <k=v>', 'label to be chosen by (repeatable)').default({}).argParser(pair)
 

@@ -28,7 +28,11 @@ const SECRETS = ['token', 'authorization', 'api_key', 'apiKey', 'password', 'ass
 const redact = { paths: SECRETS.flatMap((name) => [name, `*.${name}`]), censor: '[redacted]' }
 
 export function createLog(options: { json: boolean; name: string; level?: string }): Log {
-  const base = { name: options.name, level: options.level ?? process.env['RUNYARD_LOG'] ?? (options.json ? 'info' : 'warn'), redact }
+  const base = {
+    name: options.name,
+    level: options.level ?? process.env['RUNYARD_LOG'] ?? (options.json ? 'info' : 'warn'),
+    redact,
+  }
   if (options.json) return pino(base, pino.destination({ dest: 2, sync: true }))
   return pino(base, { write: (line) => process.stderr.write(`${readable(line)}\n`) })
 }
@@ -36,7 +40,16 @@ export function createLog(options: { json: boolean; name: string; level?: string
 const LEVELS: Record<number, string> = { 10: 'trace', 20: 'debug', 30: 'info', 40: 'warning', 50: 'error', 60: 'fatal' }
 
 function readable(line: string): string {
-  const { level, name, msg, err, time: _time, pid: _pid, hostname: _host, ...fields } = JSON.parse(line) as Record<string, unknown>
+  const {
+    level,
+    name,
+    msg,
+    err,
+    time: _time,
+    pid: _pid,
+    hostname: _host,
+    ...fields
+  } = JSON.parse(line) as Record<string, unknown>
   const rest = Object.entries(fields).map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
   const error = typeof err === 'object' && err !== null && 'message' in err ? [String(err.message)] : []
   return dim([`${String(name)}: ${LEVELS[Number(level)] ?? ''}: ${String(msg)}`, ...error, ...rest].join('  '))

@@ -27,7 +27,9 @@ export async function routerCommand(command: RouterCommand): Promise<number> {
     out(`  admin token  ${dim(`in ${command.dataDir}/client.json (0600)`)}`)
     out('')
     out('Add a runner: make an enrolment token here, use it there.')
-    out(`  curl -s -X POST ${client.url}/admin/v1/enrolment-tokens -H "authorization: Bearer $ADMIN_TOKEN" -H 'content-type: application/json' -d '{}'`)
+    out(
+      `  curl -s -X POST ${client.url}/admin/v1/enrolment-tokens -H "authorization: Bearer $ADMIN_TOKEN" -H 'content-type: application/json' -d '{}'`,
+    )
     out(`  runyard runner enroll --url ${command.publicUrl ?? client.url} --token <token> && runyard runner start`)
   }
   await untilSignal()
@@ -52,7 +54,9 @@ export async function openRouter(command: RouterCommand, log: Log): Promise<{ ro
 }
 
 export function printReady(client: ClientFile, dataDir: string): void {
-  out(JSON.stringify({ event: 'ready', url: client.url, token: client.token, admin_token: client.admin_token, data_dir: dataDir }))
+  out(
+    JSON.stringify({ event: 'ready', url: client.url, token: client.token, admin_token: client.admin_token, data_dir: dataDir }),
+  )
 }
 
 /** The token of the last start, so that a restart does not break what people configured; a new one when it is nearly over. */
@@ -69,15 +73,27 @@ async function stillGood({ deps }: RunningRouter, token: string | undefined, kin
 }
 
 function explained(error: unknown, { host, port, dataDir }: RouterCommand): unknown {
-  if (error instanceof Error && error.message.includes('is in use by process')) return new CliError(EXIT.unavailable, error.message)
+  if (error instanceof Error && error.message.includes('is in use by process'))
+    return new CliError(EXIT.unavailable, error.message)
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
     if (cause instanceof Fault && cause.code === 'storage') {
-      return new CliError(EXIT.unavailable, `the database in ${dataDir} takes no writes: locked by another process, or the disk is full`, '`runyard doctor` looks for the reason')
+      return new CliError(
+        EXIT.unavailable,
+        `the database in ${dataDir} takes no writes: locked by another process, or the disk is full`,
+        '`runyard doctor` looks for the reason',
+      )
     }
   }
   const code = error instanceof Error && 'code' in error ? error.code : undefined
-  if (code === 'EADDRINUSE') return new CliError(EXIT.unavailable, `port ${port} on ${host} is in use`, 'stop what listens there, or choose with --port (0: any)')
-  if (code === 'EACCES') return new CliError(EXIT.noPermission, `no permission to listen on ${host}:${port}`, 'choose a port above 1023 with --port')
-  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND') return new CliError(EXIT.config, `${host} is not an address of this machine`)
+  if (code === 'EADDRINUSE')
+    return new CliError(
+      EXIT.unavailable,
+      `port ${port} on ${host} is in use`,
+      'stop what listens there, or choose with --port (0: any)',
+    )
+  if (code === 'EACCES')
+    return new CliError(EXIT.noPermission, `no permission to listen on ${host}:${port}`, 'choose a port above 1023 with --port')
+  if (code === 'EADDRNOTAVAIL' || code === 'ENOTFOUND')
+    return new CliError(EXIT.config, `${host} is not an address of this machine`)
   return error
 }

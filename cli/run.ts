@@ -30,7 +30,11 @@ type Done = z.infer<typeof Done>
 /** Resolves to the exit code. */
 export async function runCommand({ dataDir, url, json, body }: RunCommand): Promise<number> {
   const client = await openClient({ dataDir, url })
-  const first = await client.fetch('/v1/runs', { method: 'POST', headers: { accept: 'text/event-stream' }, body: JSON.stringify(body) })
+  const first = await client.fetch('/v1/runs', {
+    method: 'POST',
+    headers: { accept: 'text/event-stream' },
+    body: JSON.stringify(body),
+  })
   const id = first.headers.get('x-run-id') ?? ''
   const show = json ? (event: EventSourceMessage) => out(event.data) : readable()
   const interrupted = onInterrupt(() => {
@@ -59,7 +63,12 @@ async function follow(client: Client, id: string, first: Response, show: (event:
         if (event.event === 'done') return Done.parse(JSON.parse(event.data))
       }
     } catch (error) {
-      if (error instanceof z.ZodError || tries >= RESUME_TRIES || (error instanceof CliError && error.exitCode !== EXIT.unavailable)) throw error
+      if (
+        error instanceof z.ZodError ||
+        tries >= RESUME_TRIES ||
+        (error instanceof CliError && error.exitCode !== EXIT.unavailable)
+      )
+        throw error
     }
     if (tries >= RESUME_TRIES) throw new CliError(EXIT.unavailable, `the stream of run ${id} broke off and could not be resumed`)
     response = undefined
@@ -69,13 +78,25 @@ async function follow(client: Client, id: string, first: Response, show: (event:
 
 function events(response: Response): AsyncIterable<EventSourceMessage> {
   if (!response.body) throw new CliError(EXIT.unavailable, 'the router sent no stream')
-  return response.body.pipeThrough(new TextDecoderStream()).pipeThrough(new EventSourceParserStream()) as AsyncIterable<EventSourceMessage>
+  return response.body
+    .pipeThrough(new TextDecoderStream())
+    .pipeThrough(new EventSourceParserStream()) as AsyncIterable<EventSourceMessage>
 }
 
-const Delta = z.object({ type: z.literal('stream_event'), event: z.object({ type: z.literal('content_block_delta'), delta: z.object({ type: z.literal('text_delta'), text: z.string() }) }) })
+const Delta = z.object({
+  type: z.literal('stream_event'),
+  event: z.object({
+    type: z.literal('content_block_delta'),
+    delta: z.object({ type: z.literal('text_delta'), text: z.string() }),
+  }),
+})
 const ToolUse = z.object({
   type: z.literal('assistant'),
-  message: z.object({ content: z.array(z.object({ type: z.string(), name: z.string().optional(), input: z.record(z.string(), z.unknown()).optional() })) }),
+  message: z.object({
+    content: z.array(
+      z.object({ type: z.string(), name: z.string().optional(), input: z.record(z.string(), z.unknown()).optional() }),
+    ),
+  }),
 })
 const Started = z.object({ provider: z.string(), cli_version: z.string() })
 
@@ -107,7 +128,12 @@ function brief(input: Record<string, unknown> | undefined): string {
 }
 
 function summarise(done: Done): void {
-  const facts = [done.status, ...(done.provider === 'demo' ? ['demo'] : []), `${((done.duration_ms ?? 0) / 1000).toFixed(1)} s`, `$${(done.cost_usd ?? 0).toFixed(4)}`]
+  const facts = [
+    done.status,
+    ...(done.provider === 'demo' ? ['demo'] : []),
+    `${((done.duration_ms ?? 0) / 1000).toFixed(1)} s`,
+    `$${(done.cost_usd ?? 0).toFixed(4)}`,
+  ]
   say(dim(`${facts.join(' · ')}  session ${done.session_id}`))
   if (done.error) say(`${bold(done.error.code)}: ${done.error.message}`)
 }

@@ -78,14 +78,25 @@ export async function startCommand(command: StartCommand): Promise<number> {
   const found = await loadIdentity(stateDir).catch((error: unknown) => {
     throw explainedIdentity(error)
   })
-  if (!found) throw new CliError(EXIT.config, 'this machine is not enrolled', 'make a token with POST /admin/v1/enrolment-tokens, then `runyard runner enroll --url … --token …`')
+  if (!found)
+    throw new CliError(
+      EXIT.config,
+      'this machine is not enrolled',
+      'make a token with POST /admin/v1/enrolment-tokens, then `runyard runner enroll --url … --token …`',
+    )
   const identity = { ...found, url: command.url ?? found.url }
   const claude = await requireClaude(command.claude)
-  const policy = await loadPolicy(command.config ?? defaultPolicyFile(dataDir), { required: command.config !== undefined }).catch((error: unknown) => {
-    throw error instanceof PolicyError ? new CliError(EXIT.config, error.message) : error
-  })
+  const policy = await loadPolicy(command.config ?? defaultPolicyFile(dataDir), { required: command.config !== undefined }).catch(
+    (error: unknown) => {
+      throw error instanceof PolicyError ? new CliError(EXIT.config, error.message) : error
+    },
+  )
   if (!command.demo && (await localLogin({ env: process.env, home: home() })).kind === 'none') {
-    throw new CliError(EXIT.config, 'this machine has no login for Claude', 'run `claude` once and log in, or set ANTHROPIC_API_KEY; --demo answers with the scripted model')
+    throw new CliError(
+      EXIT.config,
+      'this machine has no login for Claude',
+      'run `claude` once and log in, or set ANTHROPIC_API_KEY; --demo answers with the scripted model',
+    )
   }
   // Before the lock, whose holder is who a `runner drain` signals: without a handler the signal would end it.
   const drainAsked = onceAsked(DRAIN_SIGNAL)
@@ -111,17 +122,27 @@ export async function startCommand(command: StartCommand): Promise<number> {
     })
     log.info({ sandbox: runner.sandbox.mode }, runner.sandbox.means)
     if (!command.withParent) {
-      if (command.json) out(JSON.stringify({ event: 'ready', runner_id: identity.runnerId, url: identity.url, provider: runner.provider }))
-      else say(`runner ${identity.runnerId} serves ${identity.url}${runner.provider === 'demo' ? ' with the DEMO model' : ''}; Ctrl-C stops`)
+      if (command.json)
+        out(JSON.stringify({ event: 'ready', runner_id: identity.runnerId, url: identity.url, provider: runner.provider }))
+      else
+        say(
+          `runner ${identity.runnerId} serves ${identity.url}${runner.provider === 'demo' ? ' with the DEMO model' : ''}; Ctrl-C stops`,
+        )
     }
     const drained = drainAsked.then(() => {
       say('draining: no new runs; ends when those that are running have ended')
       return runner.drain()
     })
-    const hopeless = await Promise.race([untilSignal(() => runner.killNow()), parentGone(command.withParent), runner.ended, drained])
+    const hopeless = await Promise.race([
+      untilSignal(() => runner.killNow()),
+      parentGone(command.withParent),
+      runner.ended,
+      drained,
+    ])
     await runner.stop()
     const why = await runner.ended
-    if (why !== undefined && hopeless === why) throw new CliError(EXIT.noPermission, why, 'was this runner revoked? enrol it anew with `runyard runner enroll --force`')
+    if (why !== undefined && hopeless === why)
+      throw new CliError(EXIT.noPermission, why, 'was this runner revoked? enrol it anew with `runyard runner enroll --force`')
     return EXIT.ok
   } finally {
     await unlock()
@@ -149,12 +170,25 @@ function parentGone(watch: boolean): Promise<void> {
 
 function explainedIdentity(error: unknown): unknown {
   if (!(error instanceof IdentityError)) return error
-  const exits = { exists: EXIT.config, broken: EXIT.config, invalid: EXIT.usage, unreachable: EXIT.unavailable, not_a_router: EXIT.config, refused: EXIT.noPermission, unavailable: EXIT.unavailable }
+  const exits = {
+    exists: EXIT.config,
+    broken: EXIT.config,
+    invalid: EXIT.usage,
+    unreachable: EXIT.unavailable,
+    not_a_router: EXIT.config,
+    refused: EXIT.noPermission,
+    unavailable: EXIT.unavailable,
+  }
   return new CliError(exits[error.problem], error.message)
 }
 
 export function machineName(): string {
-  return hostname().replaceAll(/[^A-Za-z0-9._-]/g, '-').replace(/^[^A-Za-z0-9]+/, '').slice(0, 63) || 'local'
+  return (
+    hostname()
+      .replaceAll(/[^A-Za-z0-9._-]/g, '-')
+      .replace(/^[^A-Za-z0-9]+/, '')
+      .slice(0, 63) || 'local'
+  )
 }
 
 export function home(): string {

@@ -36,7 +36,11 @@ export async function upCommand(command: UpCommand): Promise<number> {
   const login = await localLogin({ env: process.env, home: home() })
   const demo = login.kind === 'none'
   if (demo && !command.demo) {
-    throw new CliError(EXIT.config, 'this machine has no login for Claude', 'run `claude` once and log in, or set ANTHROPIC_API_KEY; without --no-demo the scripted demo model answers')
+    throw new CliError(
+      EXIT.config,
+      'this machine has no login for Claude',
+      'run `claude` once and log in, or set ANTHROPIC_API_KEY; without --no-demo the scripted demo model answers',
+    )
   }
   const before = await readClientFile(command.dataDir)
   const { router, client } = await openRouter(command, log)
@@ -59,14 +63,23 @@ export async function upCommand(command: UpCommand): Promise<number> {
 }
 
 /** Enrols the runner of this data directory if the router does not know it yet. */
-async function enrolHere(router: RunningRouter, adminToken: string, stateDir: string, formerUrl: string | undefined): Promise<string> {
+async function enrolHere(
+  router: RunningRouter,
+  adminToken: string,
+  stateDir: string,
+  formerUrl: string | undefined,
+): Promise<string> {
   const known = await loadIdentity(stateDir).catch(() => undefined)
   if (known) {
     const row = await findRunner(router.deps.store.db, known.runnerId)
     if (row && row.revokedAt === null) return known.runnerId
     // Its keys cannot be had back, so only an identity of this very router is made anew.
     if (!row && known.url !== formerUrl && known.url !== router.url) {
-      throw new CliError(EXIT.config, `${stateDir} holds the identity of a runner of ${known.url}`, 'name another --data-dir for `up`, or remove that folder to give the identity up')
+      throw new CliError(
+        EXIT.config,
+        `${stateDir} holds the identity of a runner of ${known.url}`,
+        'name another --data-dir for `up`, or remove that folder to give the identity up',
+      )
     }
   }
   const response = await fetch(`${router.url}/admin/v1/enrolment-tokens`, {
@@ -78,7 +91,12 @@ async function enrolHere(router: RunningRouter, adminToken: string, stateDir: st
   return (await enroll({ url: router.url, token, name: machineName(), labels: {}, stateDir, force: true })).runner_id
 }
 
-type Runner = { connected(online: () => Promise<boolean>): Promise<void>; stop(): Promise<void>; kill(): void; failed: Promise<never> }
+type Runner = {
+  connected(online: () => Promise<boolean>): Promise<void>
+  stop(): Promise<void>
+  kill(): void
+  failed: Promise<never>
+}
 
 /** Keeps the runner's process up. It ends by itself when this process is gone, because its stdin ends then. */
 function superviseRunner(command: UpCommand, url: string, claude: string): Runner {
@@ -107,20 +125,25 @@ function superviseRunner(command: UpCommand, url: string, claude: string): Runne
     child = spawn(process.execPath, args, { stdio: ['pipe', 2, 2], detached: true })
     child.once('exit', (code, signal) => {
       if (stopping) return
-      if (code === EXIT.config || code === EXIT.noPermission || code === EXIT.usage) return fail(new CliError(code, 'the runner could not start; see above'))
+      if (code === EXIT.config || code === EXIT.noPermission || code === EXIT.usage)
+        return fail(new CliError(code, 'the runner could not start; see above'))
       if (code === EXIT.ok) return say('the runner was told to end; the router goes on without it')
       say(`the runner ended (${signal ?? code}); starting it again`)
       setTimeout(() => !stopping && start(), RESTART_MS)
     })
   }
   start()
-  const gone = () => new Promise<void>((resolve) => (child.exitCode !== null || child.signalCode !== null ? resolve() : void child.once('exit', () => resolve())))
+  const gone = () =>
+    new Promise<void>((resolve) =>
+      child.exitCode !== null || child.signalCode !== null ? resolve() : void child.once('exit', () => resolve()),
+    )
   return {
     failed,
     async connected(online) {
       const end = performance.now() + CONNECT_MS
       while (!(await Promise.race([online(), failed]))) {
-        if (performance.now() > end) throw new CliError(EXIT.unavailable, 'the runner did not connect', '`runyard doctor` looks for the reason')
+        if (performance.now() > end)
+          throw new CliError(EXIT.unavailable, 'the runner did not connect', '`runyard doctor` looks for the reason')
         await new Promise((resolve) => setTimeout(resolve, 20))
       }
     },
@@ -136,7 +159,10 @@ function superviseRunner(command: UpCommand, url: string, claude: string): Runne
   }
 }
 
-function introduce(client: { url: string; token: string }, facts: { claude: string; demo: boolean; id: string; dataDir: string }): void {
+function introduce(
+  client: { url: string; token: string },
+  facts: { claude: string; demo: boolean; id: string; dataDir: string },
+): void {
   out(`${bold('Runyard')} is ready at ${client.url}`)
   out(`  runner     ${facts.id} with ${facts.claude}`)
   if (facts.demo) {
@@ -148,6 +174,8 @@ function introduce(client: { url: string; token: string }, facts: { claude: stri
   out('')
   out('Try it:')
   out(`  curl -N ${client.url}/v1/runs -H 'authorization: Bearer ${client.token}' \\`)
-  out(`    -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{"prompt":"Write hello.txt with a greeting.","permission_mode":"acceptEdits"}'`)
+  out(
+    `    -H 'content-type: application/json' -H 'accept: text/event-stream' -d '{"prompt":"Write hello.txt with a greeting.","permission_mode":"acceptEdits"}'`,
+  )
   out('or `runyard run "Say hello."` in another terminal. Ctrl-C stops.')
 }
