@@ -6,7 +6,8 @@
 const encoder = new TextEncoder()
 const NEWLINE = 0x0a
 
-export const SSE_RETRY = encoder.encode('retry: 1000\n\n')
+/** A router that was killed is back within a second or two; its clients should not be what takes longest. */
+export const SSE_RETRY = encoder.encode('retry: 500\n\n')
 export const SSE_COMMENT = encoder.encode(': keep-alive\n\n')
 
 /** `bytes` are whole lines, each ended by `\n`; ids count up from `first`. */
