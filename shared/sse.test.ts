@@ -67,6 +67,6 @@ describe('the other server-sent events', () => {
     const { events, comments, retries } = parse(SSE_RETRY, SSE_COMMENT, sseEvent(1, 'done', '{}'), SSE_COMMENT)
     expect(events).toHaveLength(1)
     expect(comments).toHaveLength(2)
-    expect(retries).toEqual([1_000])
+    expect(retries).toEqual([500])
   })
 })
