@@ -199,7 +199,7 @@ export class NodeWaitingLine implements WaitingLine {
       entry.offered = false
       entry.why = 'session_busy'
       tell(entry)
-      this.#kick()
+      // Not asked again at once: if the database and this process disagree, that would spin. The tick asks.
       return
     }
     entry.fence++
