@@ -1,6 +1,6 @@
 /**
  * What the router asks of its host. Everything above this file is the same on Node and on Workers; everything that
- * differs between them is behind one of these five.
+ * differs between them is behind one of these.
  */
 import type { Context } from 'hono'
 import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
@@ -85,6 +85,18 @@ export interface Claim {
   readonly hash: string
 }
 
+/** Where a run stands, and what of it can be looked up. A foreign id is an unknown one. */
+export interface Records {
+  find(ref: RunRef): Promise<RunRow | undefined>
+  /** Its newest whole event that is durable; 0 before the first. */
+  lastSeq(ref: RunRef): Promise<number>
+  /** One event, or undefined if it is not (or no longer) kept. A line ends with its `\n`. */
+  event(row: RunRow, seq: number): Promise<Uint8Array | undefined>
+}
+
+/** What leads to the line that a run waits in. */
+export type Place = Pick<RunRow, 'id' | 'tenant' | 'pool'>
+
 /**
  * Where runs wait for a slot. The database is the record of who waits; a restart loses nothing but the sockets of those
  * who were watching.
@@ -96,9 +108,9 @@ export interface WaitingLine {
    * `accepted` once the lease is durable; throws the fault of a refusal, after which nothing of the run is left. With
    * `placed` it is `waiting` as soon as there is no slot to be had at once. `unknown`: not waiting here (any more).
    */
-  outcome(run: string, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'>
+  outcome(ref: RunRef, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'>
   /** How many of the same tenant and pool are ahead, counted from 1; undefined when it does not wait. */
-  position(run: string): number | undefined
+  position(place: Place): Promise<number | undefined>
   /** Takes it out of the line, as cancelled. False: it does not wait. */
   cancel(ref: RunRef): Promise<boolean>
 }
@@ -132,12 +144,15 @@ export interface RouterSettings {
   readonly timeoutS: number
   /** A subscriber that takes nothing for so long is let go; 30 s unless told otherwise. */
   readonly blockedMs?: number | undefined
+  /** A silent stream says that it lives this often; 15 s unless told otherwise. */
+  readonly commentEveryMs?: number | undefined
 }
 
 export interface Deps {
   readonly store: Store
   readonly hub: RunnerHub
   readonly line: WaitingLine
+  readonly records: Records
   readonly platform: Platform
   readonly keys: Keys
   readonly settings: RouterSettings

@@ -5,7 +5,6 @@ import { isTerminal } from '../core/run-state.ts'
 import { eventStream } from '../engine/stream.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
-import { logEnd } from '../store/run-events.ts'
 import { notFound, problems } from './run-schemas.ts'
 import { mustBeKept, mustFind, refOf } from './runs.ts'
 
@@ -41,10 +40,10 @@ runEvents.openapi(route, async (c) => {
   const after = Number(given)
   const row = await mustFind(c, ref)
   mustBeKept(row)
-  const last = isTerminal(row.state) ? row.lastSeq : (await logEnd(deps.store.db, ref.run)).seq
+  const last = isTerminal(row.state) ? row.lastSeq : await deps.records.lastSeq(ref)
   if (after > last) throw new Fault('event_id', `event ${after} has not happened; the newest is ${last}`, { extra: { newest: last } })
   if (isTerminal(row.state) && after === last) return c.body(null, 204)
   // The body of an answer to HEAD is dropped unread, and a stream that nobody reads or cancels would stay.
   if (c.req.raw.method === 'HEAD') return c.body(null, 200, { 'content-type': 'text/event-stream; charset=utf-8' })
-  return eventStream(deps, ref, after)
+  return eventStream(deps, row, after)
 })

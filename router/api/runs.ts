@@ -4,7 +4,7 @@ import type { Context } from 'hono'
 import { Fault } from '../../shared/faults.ts'
 import { RunId } from '../../shared/ids.ts'
 import { CliOptions } from '../../shared/run-spec.ts'
-import { isTerminal } from '../core/run-state.ts'
+import { isTerminal, publicStatus } from '../core/run-state.ts'
 import { runSummary, runView } from '../engine/run-view.ts'
 import { cancelRun } from '../engine/cancel.ts'
 import { claimOf } from '../engine/claim.ts'
@@ -12,8 +12,8 @@ import { eventStream, untilEnded } from '../engine/stream.ts'
 import { submit } from '../engine/submit.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
-import type { AppEnv, RunRef, RunRow } from '../ports.ts'
-import { findRun, listRuns } from '../store/runs.ts'
+import type { AppEnv, Deps, RunRef, RunRow } from '../ports.ts'
+import { listRuns } from '../store/runs.ts'
 import { ListQuery, notFound, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
@@ -113,14 +113,16 @@ runs.openapi(start, async (c) => {
   c.header('x-should-retry', 'false')
   if (!async && wantsStream(c.req.header('accept'))) {
     // An old key may lead to a run whose events are gone.
-    mustBeKept(await mustFind(c, ref))
-    return eventStream(deps, ref, 0)
+    const row = await mustFind(c, ref)
+    mustBeKept(row)
+    return eventStream(deps, row, 0)
   }
   c.header('x-run-id', ref.run)
   if (async) {
     c.header('location', `/v1/runs/${ref.run}`)
     c.header('preference-applied', 'respond-async')
-    return c.json(runSummary(await mustFind(c, ref), deps.line.position(ref.run)), 202)
+    const row = await mustFind(c, ref)
+    return c.json(runSummary(row, await positionOf(deps, row)), 202)
   }
   await untilEnded(deps, ref, c.req.raw.signal)
   const row = await mustFind(c, ref)
@@ -128,13 +130,13 @@ runs.openapi(start, async (c) => {
     c.header('location', `/v1/runs/${ref.run}`)
     throw new Fault('draining', `the router is stopping; run ${ref.run} goes on and can be asked for again`, { retryAfterS: 2 })
   }
-  return c.json(await runView(deps.store.db, row), 200)
+  return c.json(await runView(deps.records, row), 200)
 })
 
 runs.openapi(get, async (c) => {
-  const { store, line } = c.get('deps')
-  const ref = refOf(c, c.req.valid('param').id)
-  return c.json(await runView(store.db, await mustFind(c, ref), line.position(ref.run)), 200)
+  const deps = c.get('deps')
+  const row = await mustFind(c, refOf(c, c.req.valid('param').id))
+  return c.json(await runView(deps.records, row, await positionOf(deps, row)), 200)
 })
 
 runs.openapi(list, async (c) => {
@@ -174,6 +176,11 @@ function bypassField({ permission_mode, agents }: CliOptions): string | undefine
   return agent && `agents.${agent[0]}.permissionMode`
 }
 
+/** Its place in the line, for a run that waits. */
+async function positionOf({ line }: Deps, row: RunRow): Promise<number | undefined> {
+  return publicStatus(row.state) === 'queued' ? line.position(row) : undefined
+}
+
 /** A foreign, forged or malformed id is the same 404. */
 export function refOf(c: Context<AppEnv>, id: string): RunRef {
   if (!RunId.safeParse(id).success) throw new Fault('run_not_found', `no run ${id.slice(0, 64)}`)
@@ -186,7 +193,7 @@ export function mustBeKept(row: RunRow): void {
 }
 
 export async function mustFind(c: Context<AppEnv>, ref: RunRef): Promise<RunRow> {
-  const row = await findRun(c.get('deps').store.db, ref.tenant, ref.run)
+  const row = await c.get('deps').records.find(ref)
   if (!row) throw new Fault('run_not_found', `no run ${ref.run}`)
   return row
 }

@@ -1,6 +1,5 @@
 /** A run as clients see it. The row of an ended run never changes, so neither does this. */
-import type { Db, RunRow } from '../ports.ts'
-import { readEvent } from '../store/run-events.ts'
+import type { Records, RunRow } from '../ports.ts'
 import { publicStatus } from '../core/run-state.ts'
 
 const decoder = new TextDecoder()
@@ -30,14 +29,14 @@ export function runSummary(row: RunRow, queuePosition?: number) {
 }
 
 /** With the result: its text, or whatever the CLI put in its place; null while there is none. */
-export async function runView(db: Db, row: RunRow, queuePosition?: number) {
+export async function runView(records: Records, row: RunRow, queuePosition?: number) {
   const { id, status, session_id, runner_id, provider, model, ...rest } = runSummary(row, queuePosition)
-  return { id, status, session_id, runner_id, provider, model, result: await resultText(db, row), ...rest }
+  return { id, status, session_id, runner_id, provider, model, result: await resultText(records, row), ...rest }
 }
 
-async function resultText(db: Db, row: RunRow): Promise<unknown> {
+async function resultText(records: Records, row: RunRow): Promise<unknown> {
   if (row.resultSeq === null || row.prunedAt !== null) return null
-  const line = await readEvent(db, row.id, row.resultSeq)
+  const line = await records.event(row, row.resultSeq)
   if (!line) return null
   const parsed = parse(line)
   if (typeof parsed !== 'object' || parsed === null) return null

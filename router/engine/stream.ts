@@ -6,10 +6,8 @@
  */
 import type { ExitMark } from '../../shared/marks.ts'
 import { SSE_COMMENT, SSE_RETRY, sseEvent, sseMessages } from '../../shared/sse.ts'
-import type { Deps, EventChunk, RunRef } from '../ports.ts'
+import type { Deps, EventChunk, RunRef, RunRow } from '../ports.ts'
 import { isTerminal } from '../core/run-state.ts'
-import { logEnd } from '../store/run-events.ts'
-import { findRun } from '../store/runs.ts'
 import { runSummary } from './run-view.ts'
 
 const COMMENT_EVERY_MS = 15_000
@@ -20,11 +18,14 @@ const BLOCKED_MS = 30_000
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
-export function eventStream(deps: Deps, ref: RunRef, afterSeq: number): Response {
+/** The events of a run as its row was a moment ago, after `afterSeq`. */
+export function eventStream(deps: Deps, row: RunRow, afterSeq: number): Response {
+  const ref: RunRef = { run: row.id, tenant: row.tenant }
   const stop = new AbortController()
   const leave = deps.hub.attend(ref)
   const chunks = deps.hub.events(ref, afterSeq, stop.signal)[Symbol.asyncIterator]()
   let next: Promise<IteratorResult<EventChunk[]>> | undefined
+  let waits = row.state === 'queued' || row.state === 'offered'
   let place: number | undefined
   let blocked: ReturnType<typeof setTimeout> | undefined
   let ended = false
@@ -39,14 +40,16 @@ export function eventStream(deps: Deps, ref: RunRef, afterSeq: number): Response
   const nextPage = async (): Promise<Uint8Array[] | 'end'> => {
     for (;;) {
       next ??= chunks.next()
-      const waiting = deps.line.position(ref.run)
-      if (waiting !== undefined && waiting !== place) {
-        place = waiting
-        return [queuedNotice(waiting)]
+      const position = waits ? await deps.line.position(row) : undefined
+      waits = position !== undefined
+      if (position !== undefined && position !== place) {
+        place = position
+        return [queuedNotice(position)]
       }
-      const page = await orTimeout(next, waiting === undefined ? COMMENT_EVERY_MS : POSITION_EVERY_MS)
-      if (page === undefined && waiting !== undefined) continue
+      const page = await orTimeout(next, waits ? POSITION_EVERY_MS : (deps.settings.commentEveryMs ?? COMMENT_EVERY_MS))
+      if (page === undefined && waits) continue
       if (page === undefined) return [SSE_COMMENT]
+      waits = false
       next = undefined
       if (page.done) return 'end'
       return Promise.all(page.value.map((chunk) => frame(deps, ref, chunk)))
@@ -101,7 +104,7 @@ async function frame(deps: Deps, ref: RunRef, chunk: EventChunk): Promise<Uint8A
   const text = decoder.decode(chunk.bytes)
   const { kind } = JSON.parse(text) as { kind: string }
   if (kind !== 'exit') return sseEvent(chunk.first, kind, text)
-  const row = await findRun(deps.store.db, ref.tenant, ref.run)
+  const row = await deps.records.find(ref)
   return sseEvent(chunk.first, 'done', JSON.stringify(row ? runSummary(row) : { id: ref.run }))
 }
 
@@ -114,12 +117,12 @@ export function isLast(chunk: EventChunk): boolean {
 /** Resolves when the run's last event is durable. */
 export async function untilEnded(deps: Deps, ref: RunRef, signal: AbortSignal): Promise<void> {
   // The end of the log first, the row second: an ending between the two is still ahead of the cursor.
-  const end = await logEnd(deps.store.db, ref.run)
-  const row = await findRun(deps.store.db, ref.tenant, ref.run)
+  const last = await deps.records.lastSeq(ref)
+  const row = await deps.records.find(ref)
   if (!row || isTerminal(row.state)) return
   const leave = deps.hub.attend(ref)
   try {
-    for await (const chunks of deps.hub.events(ref, end.seq, signal)) if (chunks.some(isLast)) return
+    for await (const chunks of deps.hub.events(ref, last, signal)) if (chunks.some(isLast)) return
   } finally {
     leave()
   }

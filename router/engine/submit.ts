@@ -8,7 +8,7 @@ import { Fault } from '../../shared/faults.ts'
 import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
 import type { Claim, Deps, Principal, RunRef } from '../ports.ts'
 import { findClaim } from '../store/idempotency.ts'
-import { findRun, sessionHasTurn } from '../store/runs.ts'
+import { sessionHasTurn } from '../store/runs.ts'
 import { findSession, type SessionRow } from '../store/sessions.ts'
 
 const RETRY_AFTER_S = 2
@@ -55,9 +55,9 @@ export async function submit(
       const row = await newRun(deps, who, wish, options.newSessionId)
       if ((await deps.line.submit({ ...row, id: run }, claim)) === 'taken') continue
     }
-    const outcome = await deps.line.outcome(run, until, signal)
+    const outcome = await deps.line.outcome(ref, until, signal)
     // Not in line: it is under way or over, or it was refused just now and its key is free.
-    if (outcome !== 'unknown' || (await findRun(deps.store.db, tenant, run))) return ref
+    if (outcome !== 'unknown' || (await deps.records.find(ref))) return ref
   }
   throw new Fault('busy', 'too many requests with this Idempotency-Key at once', { retryAfterS: RETRY_AFTER_S })
 }

@@ -33,8 +33,7 @@ export function assertionAudiences({ publicUrl }: RouterSettings, requestUrl: st
 }
 
 /**
- * Trades an assertion for a 15-minute token; throws `unauthenticated`. For the route and for `refresh` on a socket,
- * whose owner must also check that `who` is the runner it is talking to.
+ * Trades an assertion for a 15-minute token; throws `unauthenticated`.
  */
 export async function exchangeAssertion(
   { store, platform, keys }: Pick<Deps, 'store' | 'platform' | 'keys'>,
@@ -60,6 +59,13 @@ export async function exchangeAssertion(
   const wish = { kind: 'runner', tenant, subject: id, pool, jti: platform.id(), scopes: [], ttlS: RUNNER_TOKEN_TTL_S } as const
   const { token } = await mint(keys, wish, now)
   return { who: { runner: id, tenant, pool }, token, expiresInS: RUNNER_TOKEN_TTL_S }
+}
+
+/** The same for `refresh` on the socket of a runner that dialled `connectUrl`: nobody gets a token for somebody else there. */
+export async function refreshToken(deps: Pick<Deps, 'store' | 'platform' | 'keys' | 'settings'>, assertion: string, runner: string, connectUrl: string): Promise<Exchanged> {
+  const exchanged = await exchangeAssertion(deps, assertion, assertionAudiences(deps.settings, connectUrl))
+  if (exchanged.who.runner !== runner) throw refuse('the assertion is of another runner')
+  return exchanged
 }
 
 /** Not verified yet: it only says whose key to verify with. */

@@ -1,10 +1,10 @@
 import { sql } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { assertions, enrolments, idempotency } from '../../drizzle/schema.ts'
-import { appendOf, lines, mark, openLog, part, type LogRig } from '../../test/kit/log.ts'
+import { appendOf, lines, mark, nextTurn, openLog, part, type LogRig } from '../../test/kit/log.ts'
 import type { Log, Platform } from '../ports.ts'
 import { keptBytes, markPruned } from '../store/retention.ts'
-import { GroupCommitLog, sqlCommit } from './event-log.ts'
+import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
 import { Retention, type Keep } from './retention.ts'
 
 const DAY_MS = 86_400_000
@@ -27,7 +27,7 @@ const sweep = (keep: Partial<Keep>) =>
 /** A run that ended at `now` with about so many bytes of events. */
 async function ended(bytes = 1_000, rows = 4): Promise<string> {
   const run = await rig.run()
-  const log = new GroupCommitLog(sqlCommit(rig.database, platform))
+  const log = new GroupCommitLog(sqlCommit(rig.database, platform), nextTurn)
   const text = 'x'.repeat(Math.floor(bytes / rows))
   for (let seq = 1; seq <= rows; seq++) await log.append(appendOf(run, [lines(seq, [text])]))
   await log.append(appendOf(run, [mark(rows + 1, { kind: 'exit' })], { ending: { state: 'succeeded', error: undefined, result: undefined, durationMs: 1 } }))
@@ -39,7 +39,7 @@ const isKept = async (run: string) => (await rig.rows(run)).length > 0
 describe('retention', () => {
   it('knows the size of what an ended run left, parts of long lines included', async () => {
     const run = await rig.run()
-    const log = new GroupCommitLog(sqlCommit(rig.database, platform))
+    const log = new GroupCommitLog(sqlCommit(rig.database, platform), nextTurn)
     await log.append(appendOf(run, [lines(1, ['12345', '67']), part(3, 0, 2, 'ab'), part(3, 1, 2, 'c')]))
     expect(await keptBytes(rig.database.db)).toBe(0)
     await log.append(appendOf(run, [mark(4, {})], { ending: { state: 'failed', error: undefined, result: undefined, durationMs: 1 } }))
@@ -52,7 +52,7 @@ describe('retention', () => {
     now = DAY_MS
     const young = await ended()
     const live = await rig.run()
-    await new GroupCommitLog(sqlCommit(rig.database, platform)).append(appendOf(live, [lines(1, ['{}'])]))
+    await new GroupCommitLog(sqlCommit(rig.database, platform), nextTurn).append(appendOf(live, [lines(1, ['{}'])]))
     now = 30 * DAY_MS
     await sweep({})
     expect([await isKept(old), await isKept(young)]).toEqual([true, true])

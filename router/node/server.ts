@@ -6,28 +6,28 @@ import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
 import { uuidv7 } from 'uuidv7'
 import { CLOSE } from '../../shared/frames.ts'
-import { RUNNER_TOKEN_TTL_S } from '../../shared/runner-auth.ts'
 import { createApp } from '../app.ts'
-import { assertionAudiences, exchangeAssertion } from '../guard/assertion.ts'
+import { cancelRun } from '../engine/cancel.ts'
+import { Attendance } from '../hub/attendance.ts'
+import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
+import { Line } from '../line/line.ts'
 import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
 import { hubStore } from '../store/hub-store.ts'
-import { findRunner } from '../store/runners.ts'
-import { findRun, runnersWithLiveRuns, unwatchedRuns } from '../store/runs.ts'
-import { cancelRun } from '../engine/cancel.ts'
+import { storeRecords } from '../store/records.ts'
+import { findRunner, touchRunner } from '../store/runners.ts'
+import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
+import { acceptRunner } from './accept-runner.ts'
 import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
-import { Attendance } from './attendance.ts'
 import { openDatabase } from './database.ts'
-import { GroupCommitLog, sqlCommit } from './event-log.ts'
 import { NodeHub } from './hub.ts'
 import { listen } from './listen.ts'
 import { Retention, type Keep } from './retention.ts'
-import { NodeWaitingLine } from './waiting-line.ts'
-import { acceptRunner, type Refresh } from './runner-socket.ts'
 
 /** Runners of a stopping router come back spread over this time. */
 const GOAWAY_SPREAD_MS: [number, number] = [0, 1_000]
 /** After a restart, subscribers have this long to come back before `on_disconnect` takes them for gone. */
 const RETURN_MS = 30_000
+const LINE_TICK_MS = 250
 const KEEP: Keep = { ageMs: 30 * 86_400_000, bytes: 10 * 1024 ** 3 }
 
 export interface RouterOptions {
@@ -68,12 +68,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       timeoutS: options.timeoutS,
       blockedMs: options.blockedMs,
     }
-    const refresh: Refresh = async (assertion, runner, connectUrl) => {
-      const exchanged = await exchangeAssertion(deps, assertion, assertionAudiences(settings, connectUrl))
-      if (exchanged.who.runner !== runner) throw new Error('the assertion is of another runner')
-      return exchanged
-    }
-    const eventLog = new GroupCommitLog(sqlCommit(database, platform))
+    const eventLog = new GroupCommitLog(sqlCommit(database, platform), nextTurn)
     const attendance = new Attendance({
       async patienceMs({ tenant, run }) {
         const row = await findRun(database.db, tenant, run)
@@ -82,10 +77,14 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       abandoned: async (ref) => void (await cancelRun(deps, ref)),
       failed: (error) => log.error({ err: error }, 'a run that nobody watches could not be ended'),
     })
-    const hub = new NodeHub({ store: hubStore(database), eventLog, platform, log, attendance, accept: acceptRunner(refresh, RUNNER_TOKEN_TTL_S * 1_000, log) })
-    const line = new NodeWaitingLine({ store: database, hub, platform, log })
+    const hub = new NodeHub({ store: hubStore(database), eventLog, platform, log, attendance, accept: acceptRunner(() => deps) })
+    const line = new Line({ store: database, fleet: hub, platform, log, now: () => performance.now(), nextTurn })
+    hub.onCapacity = () => line.kick()
+    hub.onTurnOver = (run) => line.turnOver(run)
+    hub.onRequeued = (row) => line.comeBack(row)
+    hub.onPresence = ({ who }) => platform.background(touchRunner(database.db, who.runner, platform.now()))
     const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run) })
-    const deps: Deps = { store: database, hub, line, platform, keys, settings, log }
+    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, settings, log }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
       const row = await findRunner(database.db, id)
@@ -96,7 +95,8 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
 
     const app = createApp(() => deps)
     // Before anybody can post: what is offered from here on is of this process.
-    await line.revive()
+    line.revive(await reviveQueue(database.db), await turnsUnderWay(database.db))
+    const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
     const listening = await listen(app.fetch, port, host)
     retention.start()
     const { address } = listening
@@ -110,6 +110,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
           socket.send({ t: 'goaway', reason: 'the router is stopping', after_ms: GOAWAY_SPREAD_MS })
           socket.close(CLOSE.restart, 'the router is stopping')
         }
+        clearInterval(lineTicker)
         line.close()
         attendance.close()
         hub.close()
@@ -125,6 +126,8 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     throw error
   }
 }
+
+const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
 
 function nodePlatform(log: Log): Platform {
   return {

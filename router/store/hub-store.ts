@@ -5,7 +5,6 @@
 import type { RestoredRun } from '../core/runner-core.ts'
 import type { Db, EventChunk, RunRef, RunRow, Store } from '../ports.ts'
 import { logEnd, readChunks } from './run-events.ts'
-import { touchRunner } from './runners.ts'
 import { findRun, lease, liveRunsOf, returnToQueue, type QueuedRow } from './runs.ts'
 
 export interface HubStore {
@@ -15,7 +14,6 @@ export interface HubStore {
   readChunks(run: string, afterSeq: number, maxBytes: number): Promise<EventChunk[]>
   lease(run: string, fence: number, cwd: string, now: number): Promise<boolean>
   returnToQueue(run: string, atFence: number, from: 'offered' | 'leased'): Promise<QueuedRow | undefined>
-  touchRunner(runner: string, now: number): Promise<void>
 }
 
 export function hubStore(store: Store): HubStore {
@@ -26,7 +24,6 @@ export function hubStore(store: Store): HubStore {
     readChunks: (run, afterSeq, maxBytes) => readChunks(db, run, afterSeq, maxBytes),
     lease: (run, fence, cwd, now) => lease(store, run, fence, cwd, now),
     returnToQueue: (run, atFence, from) => returnToQueue(db, run, atFence, from),
-    touchRunner: (runner, now) => touchRunner(db, runner, now),
   }
 }
 

@@ -22,6 +22,8 @@ export interface LogRig {
   close(): Promise<void>
 }
 
+export const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
+
 export async function openLog(): Promise<LogRig> {
   const dir = await mkdtemp(join(tmpdir(), 'runyard-log-'))
   const path = join(dir, 'test.db')

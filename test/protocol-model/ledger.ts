@@ -6,7 +6,7 @@ import type { LogRow } from '../../router/core/intake.ts'
 import { isTerminal, type RunState } from '../../router/core/run-state.ts'
 import type { Append } from '../../router/core/runner-core.ts'
 import type { EventChunk } from '../../router/ports.ts'
-import type { Outcome } from '../../router/node/event-log.ts'
+import type { Outcome } from '../../router/hub/event-log.ts'
 import type { Mark } from '../../shared/marks.ts'
 
 export type Row = {

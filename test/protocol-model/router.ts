@@ -1,7 +1,7 @@
 /** A process of the router: the real hub and log over the ledger. What is not in the ledger ends with it. */
 import type { RestoredRun } from '../../router/core/runner-core.ts'
-import { Attendance, type AttendanceEvents } from '../../router/node/attendance.ts'
-import { GroupCommitLog } from '../../router/node/event-log.ts'
+import { Attendance, type AttendanceEvents } from '../../router/hub/attendance.ts'
+import { GroupCommitLog } from '../../router/hub/event-log.ts'
 import { NodeHub } from '../../router/node/hub.ts'
 import type { Log, Platform } from '../../router/ports.ts'
 import type { HubStore } from '../../router/store/hub-store.ts'
@@ -43,7 +43,7 @@ export class RouterProcess {
       background: (work) => void work.catch(() => undefined),
       vitals: () => ({ uptimeS: 0, memory: { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 } }),
     }
-    const eventLog = new GroupCommitLog((appends) => world.faults.commit(this, appends))
+    const eventLog = new GroupCommitLog((appends) => world.faults.commit(this, appends), () => new Promise((resolve) => setImmediate(resolve)))
     this.hub = new NodeHub({
       store: this.#store(world),
       eventLog,
@@ -112,7 +112,6 @@ export class RouterProcess {
           row.runner = null
           return { id: run, fence } as QueuedRow
         }),
-      touchRunner: () => Promise.resolve(),
     }
   }
 }

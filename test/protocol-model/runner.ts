@@ -2,7 +2,7 @@
 import { mkdirSync, readdirSync } from 'node:fs'
 import { Agent } from '../../runner/agent.ts'
 import type { Transport } from '../../runner/sender.ts'
-import { Inbox } from '../../router/node/runner-socket.ts'
+import { Inbox } from '../../router/hub/inbox.ts'
 import { Fault } from '../../shared/faults.ts'
 import { decodeToRunner, type Offer, type ToRunner } from '../../shared/frames.ts'
 import { LEASE_MS, PING_MS } from '../../shared/limits.ts'
@@ -131,14 +131,17 @@ export class Machine {
     // The old link, if there was one, is terminated before the next is dialled.
     this.#wire?.toRouter({ close: 1006 })
     this.wires.push(wire)
-    wire.inbox = new Inbox(this.who, router.hub, () => Promise.reject(new Error('no tokens here')), TOKEN_TTL_MS, router.log)
-    wire.inbox.open({
-      send: (data) => {
-        this.#world.onRouterSends(data)
-        wire.toRunner(data)
-      },
-      close: (code) => wire.toRunner({ close: code }),
+    wire.inbox = new Inbox({
+      seat: () => router.hub.seat(this.who),
+      refresh: () => Promise.reject(new Error('no tokens here')),
+      log: router.log,
+      now: () => performance.now(),
     })
+    const toRunner = (data: string) => {
+      this.#world.onRouterSends(data)
+      wire.toRunner(data)
+    }
+    wire.inbox.open({ send: toRunner, close: (code) => wire.toRunner({ close: code }) }, TOKEN_TTL_MS)
     this.#wire = wire
     this.#credit = new Credit(this.#world.violate)
     this.#sentAt.clear()

@@ -2,7 +2,7 @@
  * One connection as two queues of frames that are delivered when a schedule says so. A cut loses what was under way, an
  * end that is not told of it goes on speaking into the void, and what the router still gets of an old connection is late.
  */
-import type { Inbox } from '../../router/node/runner-socket.ts'
+import type { Inbox } from '../../router/hub/inbox.ts'
 
 export type Up = string | Uint8Array<ArrayBuffer> | { close: number }
 export type Down = string | { close: number }

@@ -11,6 +11,7 @@ import { createApp } from '../../router/app.ts'
 import { generateSigningJwk, importKeys, type SigningJwk } from '../../router/guard/keys.ts'
 import { mintToken, type TokenWish } from '../../router/guard/mint.ts'
 import { openDatabase, type Database } from '../../router/node/database.ts'
+import { storeRecords } from '../../router/store/records.ts'
 import type { AppEnv, Deps, RouterSettings, RunnerHub, WaitingLine } from '../../router/ports.ts'
 
 export interface IdentityRouter {
@@ -47,7 +48,7 @@ const noRunners: RunnerHub = {
 const noLine: WaitingLine = {
   submit: () => Promise.resolve('taken'),
   outcome: () => Promise.resolve('unknown'),
-  position: () => undefined,
+  position: () => Promise.resolve(undefined),
   cancel: () => Promise.resolve(false),
 }
 
@@ -62,6 +63,7 @@ export async function identityRouter(settings: Partial<RouterSettings> = {}): Pr
     store: database,
     hub: noRunners,
     line: noLine,
+    records: storeRecords(database),
     platform: {
       now: () => clock.now,
       id: () => (++ids).toString(16).padStart(32, '0'),

@@ -15,7 +15,7 @@ const RETRY_MS = 1_000
 
 export class Attendance {
   readonly #present = new Map<string, number>()
-  readonly #timers = new Map<string, NodeJS.Timeout>()
+  readonly #timers = new Map<string, ReturnType<typeof setTimeout>>()
   readonly #events: AttendanceEvents
   #closed = false
 
@@ -64,7 +64,6 @@ export class Attendance {
       this.#timers.delete(ref.run)
       if (!this.#closed && !this.#present.has(ref.run)) then()
     }, ms)
-    timer.unref()
     this.#timers.set(ref.run, timer)
   }
 

@@ -1,6 +1,6 @@
 /**
- * The waiting line of one process. It decides nothing by itself: who is next is core/queue-order, where to is
- * core/placement, and who gets a slot is the runner's own core. Every move is a compare-and-set on the run's row.
+ * The waiting line, in whichever process keeps it. It decides nothing by itself: who is next is core/queue-order, where
+ * to is core/placement, and who gets a slot is the runner's own core. Every move is a compare-and-set on the run's row.
  */
 import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
@@ -8,18 +8,35 @@ import type { Placed } from '../core/placement.ts'
 import { placesIn, queueOrder } from '../core/queue-order.ts'
 import { endingOf } from '../core/run-state.ts'
 import type { Append } from '../core/runner-core.ts'
-import type { Claim, Log, NewRun, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
-import { dropRefused, insertRun, isCancelWanted, returnToQueue, reviveQueue, takeFromQueue, turnsUnderWay, type QueuedRow } from '../store/runs.ts'
-import type { NodeHub } from './hub.ts'
-import { Pass } from './pass.ts'
+import type { Claim, Dispatch, Log, NewRun, Place, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
+import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
+import { Pass, type Sight } from './pass.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
 const MAX_REOFFERS = 2
-const TICK_MS = 250
 const RETRY_AFTER_S = 2
 const STORE_RETRY_MS = 1_000
 /** How old a place in the line may be that somebody is shown. */
 const PLACES_MS = 500
+
+/** The runners, as far as the line has to do with them. */
+export interface Fleet extends Sight {
+  /** Resolves once the runner accepted and the lease is durable; throws the `Fault` of a refusal. */
+  dispatch(d: Dispatch): Promise<void>
+  /** Ends a run that no runner holds. False: somebody else has moved it. */
+  end(append: Append): Promise<boolean>
+}
+
+export interface LineParts {
+  readonly store: Store
+  readonly fleet: Fleet
+  readonly platform: Platform
+  readonly log: Log
+  /** Milliseconds on a clock that nobody sets. */
+  readonly now: () => number
+  /** Resolves when the event loop has come round: what happens until then is met in one pass. */
+  readonly nextTurn: () => Promise<void>
+}
 
 type Watcher = { resolve: (outcome: 'accepted' | 'waiting') => void; reject: (fault: Fault) => void; placedIsEnough: boolean }
 
@@ -45,36 +62,44 @@ type Entry = {
   why: Exclude<Placed, { ok: true }>['why'] | 'session_busy'
 }
 
-export class NodeWaitingLine implements WaitingLine {
+export class Line implements WaitingLine {
   readonly #store: Store
-  readonly #hub: NodeHub
+  readonly #fleet: Fleet
   readonly #platform: Platform
   readonly #log: Log
+  readonly #now: () => number
+  readonly #nextTurn: () => Promise<void>
   readonly #entries = new Map<string, Entry>()
   /** Sessions by the run that has their turn: the database refuses a second one, this saves asking. */
   readonly #turns = new Map<string, string>()
-  readonly #ticker: NodeJS.Timeout
   #places: { at: number; of: ReadonlyMap<string, number> } = { at: -Infinity, of: new Map() }
   #kicked = false
   #closed = false
 
-  constructor(parts: { store: Store; hub: NodeHub; platform: Platform; log: Log }) {
-    this.#store = parts.store
-    this.#hub = parts.hub
-    this.#platform = parts.platform
-    this.#log = parts.log
-    this.#ticker = setInterval(() => this.#tick(), TICK_MS)
-    this.#ticker.unref()
-    parts.hub.onCapacity = () => this.#kick()
-    parts.hub.onRequeued = (row) => this.#comeBack(row)
-    parts.hub.onTurnOver = (run) => void this.#turns.delete(run)
+  constructor({ store, fleet, platform, log, now, nextTurn }: LineParts) {
+    this.#store = store
+    this.#fleet = fleet
+    this.#platform = platform
+    this.#log = log
+    this.#now = now
+    this.#nextTurn = nextTurn
   }
 
-  /** After a restart. */
-  async revive(): Promise<void> {
-    for (const { id, session } of await turnsUnderWay(this.#store.db)) this.#turns.set(id, session)
-    for (const row of await reviveQueue(this.#store.db)) this.#add(row, true)
-    this.#kick()
+  /** How many are in it, those that are just being offered included. */
+  get size(): number {
+    return this.#entries.size
+  }
+
+  /** How many wait for a slot. */
+  get waiting(): number {
+    return this.#waiting().length
+  }
+
+  /** After a restart: what waits, and the turns under way. */
+  revive(queued: readonly QueuedRow[], turns: readonly { id: string; session: string }[]): void {
+    for (const { id, session } of turns) this.#turns.set(id, session)
+    for (const row of queued) this.#add(row, true)
+    this.kick()
   }
 
   async submit(run: NewRun, claim: Claim | undefined): Promise<'submitted' | 'taken'> {
@@ -90,11 +115,11 @@ export class NodeWaitingLine implements WaitingLine {
     }
     if (!(await insertRun(this.#store, run, undefined, claim))) return 'taken'
     this.#entries.set(entry.run, entry)
-    this.#kick()
+    this.kick()
     return 'submitted'
   }
 
-  outcome(run: string, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'> {
+  outcome({ run }: RunRef, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'> {
     const entry = this.#entries.get(run)
     if (!entry) return Promise.resolve('unknown')
     return new Promise((resolve, reject) => {
@@ -107,14 +132,14 @@ export class NodeWaitingLine implements WaitingLine {
     })
   }
 
-  position(run: string): number | undefined {
+  position({ id: run }: Place): Promise<number | undefined> {
     const entry = this.#entries.get(run)
-    if (!entry) return undefined
+    if (!entry) return Promise.resolve(undefined)
     // Whoever asks knows its id, so it must end as a run.
     entry.known = true
-    const now = performance.now()
+    const now = this.#now()
     if (now - this.#places.at > PLACES_MS || !this.#places.of.has(run)) this.#places = { at: now, of: placesIn(this.#waiting()) }
-    return this.#places.of.get(run) ?? 1
+    return Promise.resolve(this.#places.of.get(run) ?? 1)
   }
 
   async cancel({ run }: RunRef): Promise<boolean> {
@@ -124,7 +149,6 @@ export class NodeWaitingLine implements WaitingLine {
 
   close(): void {
     this.#closed = true
-    clearInterval(this.#ticker)
     for (const { run, watchers } of this.#entries.values()) {
       for (const { reject } of watchers) reject(new Fault('draining', `the router is stopping; run ${run} waits for the next one`, { mayStart: true, extra: { run_id: run } }))
     }
@@ -137,13 +161,19 @@ export class NodeWaitingLine implements WaitingLine {
     if (row.cancelRequestedAt !== null) this.#platform.background(this.#endCancelled(entry))
   }
 
-  #kick(): void {
+  /** A slot may have come free. */
+  kick(): void {
     if (this.#kicked || this.#closed) return
     this.#kicked = true
-    setImmediate(() => {
+    void this.#nextTurn().then(() => {
       this.#kicked = false
       this.#placeAll()
     })
+  }
+
+  /** The session of this run is free. */
+  turnOver(run: string): void {
+    this.#turns.delete(run)
   }
 
   #placeAll(): void {
@@ -168,7 +198,7 @@ export class NodeWaitingLine implements WaitingLine {
   }
 
   #pass(): Pass {
-    return new Pass(this.#hub, () => this.#platform.random())
+    return new Pass(this.#fleet, () => this.#platform.random())
   }
 
   #waiting(): Entry[] {
@@ -208,14 +238,16 @@ export class NodeWaitingLine implements WaitingLine {
 
   #attempt(entry: Entry, runner: string, spec: NewRun['spec']): void {
     entry.offered = true
-    this.#hub.dispatch({ run: entry.run, tenant: entry.tenant, runner, fence: entry.fence, spec }).then(
-      () => {
-        this.#entries.delete(entry.run)
-        this.#turns.set(entry.run, entry.session)
-        for (const { resolve } of entry.watchers) resolve('accepted')
-      },
+    this.#fleet.dispatch({ run: entry.run, tenant: entry.tenant, runner, fence: entry.fence, spec }).then(
+      () => this.#accepted(entry),
       (error: unknown) => this.#platform.background(this.#refused(entry, runner, error)),
     )
+  }
+
+  #accepted(entry: Entry): void {
+    this.#entries.delete(entry.run)
+    this.#turns.set(entry.run, entry.session)
+    for (const { resolve } of entry.watchers) resolve('accepted')
   }
 
   async #refused(entry: Entry, runner: string, error: unknown): Promise<void> {
@@ -234,6 +266,9 @@ export class NodeWaitingLine implements WaitingLine {
         // The hint was wrong a moment ago; the next capacity change or tick asks again.
         return
       }
+      // Not offered any more: its runner took it, whatever became of the answer, or it is over.
+      const now = await this.#untilStored(entry, () => findRun(this.#store.db, entry.tenant, entry.run))
+      if (now && now.state !== 'offered' && now.state !== 'queued') return this.#accepted(entry)
     }
     await this.#refuse(entry, fault)
   }
@@ -259,7 +294,7 @@ export class NodeWaitingLine implements WaitingLine {
     const ending = endingOf(exit, exit.reason === 'cancelled')
     const row = { first: 1, part: 0, parts: 1, count: 1, kind: 'mark', bytes: new TextEncoder().encode(JSON.stringify(exit)) } as const
     const append: Append = { run: entry.run, fence: entry.fence, rows: [row], upTo: { seq: 1, part: 0 }, ending }
-    const done = await this.#untilStored(entry, () => this.#hub.end(append))
+    const done = await this.#untilStored(entry, () => this.#fleet.end(append))
     this.#forget(entry, fault)
     return done
   }
@@ -285,16 +320,17 @@ export class NodeWaitingLine implements WaitingLine {
   #forget(entry: Entry, fault: Fault): void {
     this.#entries.delete(entry.run)
     for (const { reject } of entry.watchers) reject(fault)
-    this.#kick()
+    this.kick()
   }
 
   /** A runner that was given the go says that it never started: the run may be asked of another one. */
-  #comeBack(row: QueuedRow): void {
+  comeBack(row: QueuedRow): void {
     this.#add(row, true)
-    this.#kick()
+    this.kick()
   }
 
-  #tick(): void {
+  /** Whatever is due by now; called a few times a second while anybody waits. */
+  tick(): void {
     const now = this.#platform.now()
     let waiting = false
     for (const entry of this.#entries.values()) {
@@ -304,7 +340,7 @@ export class NodeWaitingLine implements WaitingLine {
       entry.offered = true
       this.#platform.background(this.#refuse(entry, timeoutFault(entry)))
     }
-    if (waiting) this.#kick()
+    if (waiting) this.kick()
   }
 }
 

@@ -3,22 +3,28 @@
  * has given away, and how much each tenant has under way.
  */
 import { place, type Candidate, type Placed, type Wish } from '../core/placement.ts'
-import type { NodeHub } from './hub.ts'
+
+/** What the line sees of the runners: hints, as only their own cores admit. */
+export interface Sight {
+  connected(tenant: string): Candidate[]
+  /** Runs of a tenant that hold a slot. */
+  underWay(tenant: string): number
+}
 
 export class Pass {
-  readonly #hub: NodeHub
+  readonly #sight: Sight
   readonly #random: () => number
   readonly #candidates = new Map<string, Candidate[]>()
   readonly #underWay = new Map<string, number>()
   readonly #given = new Map<string, number>()
 
-  constructor(hub: NodeHub, random: () => number) {
-    this.#hub = hub
+  constructor(sight: Sight, random: () => number) {
+    this.#sight = sight
     this.#random = random
   }
 
   readonly underWay = (tenant: string): number => {
-    const known = this.#underWay.get(tenant) ?? this.#hub.underWay(tenant)
+    const known = this.#underWay.get(tenant) ?? this.#sight.underWay(tenant)
     this.#underWay.set(tenant, known)
     return known
   }
@@ -45,7 +51,7 @@ export class Pass {
   #of(tenant: string): Candidate[] {
     const known = this.#candidates.get(tenant)
     if (known) return known
-    const found = this.#hub.connected(tenant).map((r): Candidate => ({ ...r, busy: r.busy + (this.#given.get(r.id) ?? 0) }))
+    const found = this.#sight.connected(tenant).map((r): Candidate => ({ ...r, busy: r.busy + (this.#given.get(r.id) ?? 0) }))
     this.#candidates.set(tenant, found)
     return found
   }

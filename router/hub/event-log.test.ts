@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { lockWrites } from '../../test/kit/lock.ts'
-import { appendOf, lines, mark, openLog, type LogRig } from '../../test/kit/log.ts'
+import { appendOf, lines, mark, nextTurn, openLog, type LogRig } from '../../test/kit/log.ts'
 import type { Platform } from '../ports.ts'
 import { GroupCommitLog, sqlCommit } from './event-log.ts'
 
@@ -10,7 +10,7 @@ let rig: LogRig
 let log: GroupCommitLog
 beforeEach(async () => {
   rig = await openLog()
-  log = new GroupCommitLog(sqlCommit(rig.database, platform))
+  log = new GroupCommitLog(sqlCommit(rig.database, platform), nextTurn)
 })
 afterEach(() => rig.close())
 
@@ -79,7 +79,7 @@ describe('the event log', () => {
       if (++commits < 100) void busy.append(line('run', commits))
       await new Promise((resolve) => setImmediate(resolve))
       return appends.map(() => 'durable')
-    })
+    }, nextTurn)
     void busy.append(line('run', 0))
     await busy.settled()
     expect(commits).toBeLessThan(3)

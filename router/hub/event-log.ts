@@ -5,9 +5,8 @@
  * event loop comes round, and load makes the groups larger by itself.
  */
 import type { Append } from '../core/runner-core.ts'
-import type { Platform } from '../ports.ts'
+import type { Platform, Store } from '../ports.ts'
 import { appendStatements } from '../store/run-events.ts'
-import type { Database } from './database.ts'
 
 /** SQLite's limits are far away; this bounds how long one commit holds the event loop. */
 const MAX_GROUP = 256
@@ -20,12 +19,15 @@ export type Commit = (appends: readonly Append[]) => Promise<Outcome[]>
 
 export class GroupCommitLog {
   readonly #commit: Commit
+  readonly #nextTurn: () => Promise<void>
   #waiting: Waiting[] = []
   #flushing = false
   #last: Promise<unknown> = Promise.resolve()
 
-  constructor(commit: Commit) {
+  /** `nextTurn` resolves when the event loop has come round: what arrives together until then is one commit. */
+  constructor(commit: Commit, nextTurn: () => Promise<void>) {
     this.#commit = commit
+    this.#nextTurn = nextTurn
   }
 
   /** Resolves in the order of the calls, when the rows are on disk or were refused by their fence. */
@@ -45,8 +47,7 @@ export class GroupCommitLog {
 
   async #flush(): Promise<void> {
     this.#flushing = true
-    // One turn of the event loop collects what arrived together.
-    await new Promise((resolve) => setImmediate(resolve))
+    await this.#nextTurn()
     while (this.#waiting.length > 0) {
       const group = this.#waiting.splice(0, MAX_GROUP)
       try {
@@ -61,12 +62,12 @@ export class GroupCommitLog {
   }
 }
 
-/** The embedded database behind the log. It waits for a lock that somebody else holds; what it then rejects with was not kept. */
-export function sqlCommit(database: Database, platform: Platform): Commit {
+/** One batch behind the log; what the store rejects with was not kept. */
+export function sqlCommit(store: Store, platform: Pick<Platform, 'now'>): Commit {
   return async (appends) => {
     const now = platform.now()
-    const parts = appends.map((append) => appendStatements(database.db, append, now))
-    const results = await database.batch(parts.flat())
+    const parts = appends.map((append) => appendStatements(store.db, append, now))
+    const results = await store.batch(parts.flat())
     let at = 0
     return parts.map((statements) => {
       at += statements.length

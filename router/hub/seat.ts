@@ -1,0 +1,281 @@
+/**
+ * One runner's place at the router: its core, its connection, and who waits for its answers.
+ *
+ * It carries out what the core decides, in that order, and decides nothing itself. What the core asked to append is told
+ * back to it only when it is durable. Hosts differ in how many seats share a process, and in what they keep beside it.
+ */
+import type { EventFrame } from '../../shared/event-frames.ts'
+import { Fault } from '../../shared/faults.ts'
+import type { Hello, ToRouter, ToRunner } from '../../shared/frames.ts'
+import { RunnerCore, type Append, type Effect } from '../core/runner-core.ts'
+import type { Dispatch, Log, OnlineRunner, Platform, RunnerIdentity } from '../ports.ts'
+import type { HubStore } from '../store/hub-store.ts'
+import type { QueuedRow } from '../store/runs.ts'
+import { Acks } from './acks.ts'
+import type { GroupCommitLog } from './event-log.ts'
+
+/** A connection as a seat uses it. */
+export interface RunnerSocket {
+  readonly conn: number
+  send(message: ToRunner): void
+  close(code: number, reason: string): void
+  /** Called now and then, for what nothing else would notice. */
+  tick(): void
+}
+
+export interface SeatEvents {
+  /** A slot may have come free. */
+  capacity(): void
+  /** The run's turn is over, here at least: its session is free. */
+  turnOver(run: string): void
+  /** A run that had its go never started, and waits again. */
+  requeued(row: QueuedRow): void
+  /** It connected, left, or takes no new runs from now on. */
+  presence(): void
+}
+
+export interface SeatParts {
+  readonly store: HubStore
+  readonly eventLog: GroupCommitLog
+  readonly platform: Platform
+  readonly log: Log
+  /** Tells the subscribers of a run that there is something to read. */
+  readonly wake: (run: string) => void
+  /** Milliseconds on a clock that leases and silences are measured on. */
+  readonly now: () => number
+  readonly on: SeatEvents
+}
+
+type Pending = { resolve: () => void; reject: (fault: Fault) => void }
+
+export class Seat {
+  readonly who: RunnerIdentity
+  readonly core: RunnerCore
+  readonly #parts: SeatParts
+  readonly #acks: Acks
+  readonly #pending = new Map<string, Pending>()
+  #socket: RunnerSocket | undefined
+  /** Reading what the store has of its runs, and whether that is done. */
+  #restored: Promise<void> | undefined
+  #known = false
+  #conns = 0
+
+  /** `conns`: the number of the newest connection that it ever had. */
+  constructor(who: RunnerIdentity, parts: SeatParts, conns = 0) {
+    this.who = who
+    this.#parts = parts
+    this.#conns = conns
+    this.core = new RunnerCore(parts.now())
+    this.#acks = new Acks((a) => this.#socket?.send({ t: 'ack', a }))
+  }
+
+  get socket(): RunnerSocket | undefined {
+    return this.#socket
+  }
+
+  /** What it says of itself, and what it has to do; undefined without a connection that said hello. */
+  get online(): OnlineRunner | undefined {
+    const { hello } = this.core
+    if (!hello) return undefined
+    return {
+      id: this.who.runner,
+      pool: this.who.pool,
+      labels: hello.labels,
+      slots: hello.slots,
+      busy: this.core.busy,
+      draining: this.core.draining,
+      provider: hello.provider,
+      cliVersion: hello.cli,
+      agentVersion: hello.agent,
+    }
+  }
+
+  /** A socket that passed authentication. Returns the number of the connection. */
+  opened(socket: RunnerSocket): number {
+    const conn = ++this.#conns
+    this.perform(this.core.opened(conn, this.#parts.now()))
+    this.#socket = socket
+    return conn
+  }
+
+  /** A connection that outlived the memory of its host. */
+  reopened(socket: RunnerSocket): void {
+    this.#socket = socket
+  }
+
+  heard(conn: number, at = this.#parts.now()): void {
+    this.core.heard(conn, at)
+  }
+
+  /** The first message of a connection; the socket holds back the next one until this is done. */
+  async greeted(conn: number, hello: Hello): Promise<void> {
+    const { eventLog, log, now, on } = this.#parts
+    // What the old connection delivered must be durable or refused before the runner is told where to go on.
+    await eventLog.settled()
+    await this.restore()
+    this.perform(this.core.greeted(conn, hello, now()))
+    log.info({ runner: this.who.runner, conn, runs: hello.runs.length }, 'runner connected')
+    on.presence()
+    on.capacity()
+  }
+
+  message(conn: number, message: Exclude<ToRouter, { t: 'hello' } | { t: 'refresh' }>): void {
+    this.perform(this.core.message(conn, message, this.#parts.now()))
+    if (message.t === 'drain') this.#parts.on.presence()
+  }
+
+  frame(conn: number, frame: EventFrame): void {
+    this.perform(this.core.events(conn, frame, this.#parts.now()))
+  }
+
+  closed(conn: number): void {
+    this.perform(this.core.closed(conn, this.#parts.now()))
+    if (this.#socket?.conn === conn) this.#socket = undefined
+    this.#parts.log.info({ runner: this.who.runner, conn }, 'runner disconnected')
+    this.#parts.on.presence()
+  }
+
+  /** Resolves once the runner accepted and the lease is durable; throws the fault of a refusal. */
+  dispatch({ run, fence, spec }: Pick<Dispatch, 'run' | 'fence' | 'spec'>): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#pending.set(key(run, fence), { resolve, reject })
+      this.perform(this.core.offer(run, fence, spec, this.#parts.now()))
+    })
+  }
+
+  cancel(run: string, fence: number): void {
+    this.perform(this.core.cancel(run, fence, this.#parts.now()))
+  }
+
+  /** Whatever is due by now. Nothing is given up before it is known where its log ends. */
+  tick(): void {
+    this.#socket?.tick()
+    if (this.#known) this.perform(this.core.tick(this.#parts.now()))
+    else this.restore().catch((error: unknown) => this.#parts.log.error({ err: error }, 'runs could not be read'))
+  }
+
+  /** Takes up the runs that the store has of it, with their grace running from now. */
+  restore(): Promise<void> {
+    if (this.#restored) return this.#restored
+    const reading = this.#parts.store.liveRunsOf(this.who.runner).then((runs) => {
+      // A commit failed while it was read: what was read may be older than what was kept.
+      if (this.#restored !== reading) return this.restore()
+      this.perform(this.core.restore(runs, this.#parts.now()))
+      this.#known = true
+      return undefined
+    })
+    this.#restored = reading
+    reading.catch(() => {
+      if (this.#restored === reading) this.#restored = undefined
+    })
+    return reading
+  }
+
+  /** Nobody hears of his run from here any more. */
+  abandon(fault: Fault): void {
+    for (const { reject } of this.#pending.values()) reject(fault)
+    this.#pending.clear()
+  }
+
+  perform(effects: readonly Effect[]): void {
+    const { log, on, platform, wake } = this.#parts
+    for (const effect of effects) {
+      switch (effect.do) {
+        case 'send':
+          this.#socket?.send(effect.message)
+          break
+        case 'close':
+          if (this.#socket?.conn === effect.conn) {
+            this.#socket.close(effect.code, effect.reason)
+            this.#socket = undefined
+          }
+          log.warn({ runner: this.who.runner, code: effect.code, reason: effect.reason }, 'closing the connection of a runner')
+          on.presence()
+          break
+        case 'append':
+          this.#append(effect.append)
+          break
+        case 'ack':
+          this.#acks.add(effect.entry)
+          break
+        case 'accepted':
+          platform.background(this.#lease(effect))
+          break
+        case 'refused':
+          this.#settle(effect.run, effect.fence, new Fault(effect.code, effect.message))
+          on.capacity()
+          break
+        case 'requeue':
+          platform.background(this.#requeue(effect))
+          break
+        case 'wake':
+          wake(effect.run)
+          break
+        case 'log':
+          log.warn({ runner: this.who.runner, ...effect.fields }, effect.message)
+          break
+      }
+    }
+  }
+
+  #append(append: Append): void {
+    const { eventLog, log, on } = this.#parts
+    eventLog.append(append).then(
+      (outcome) => {
+        this.perform(outcome === 'durable' ? this.core.committed(append) : this.core.fencedOut(append))
+        if (append.ending || outcome === 'fenced_out') {
+          on.turnOver(append.run)
+          on.capacity()
+        }
+      },
+      (error: unknown) => {
+        log.error({ err: error, run: append.run }, 'the event log could not write')
+        this.#storageFailed()
+      },
+    )
+  }
+
+  async #lease({ run, fence, cwd }: { run: string; fence: number; cwd: string }): Promise<void> {
+    const { store, platform, log, now } = this.#parts
+    let ok = false
+    let fault = new Fault('storage')
+    try {
+      ok = await store.lease(run, fence, cwd, platform.now())
+      fault = new Fault('internal')
+    } catch (error) {
+      log.error({ err: error, run }, 'a lease could not be written')
+    }
+    this.perform(this.core.leased(run, fence, ok, now()))
+    if (fault.code === 'storage') this.#storageFailed()
+    this.#settle(run, fence, ok ? undefined : fault)
+  }
+
+  async #requeue({ run, fence }: { run: string; fence: number }): Promise<void> {
+    const { store, log, on } = this.#parts
+    try {
+      const row = await store.returnToQueue(run, fence, 'leased')
+      this.perform(row ? this.core.requeued(run, fence) : this.core.fencedOut({ run, fence }))
+      on.turnOver(run)
+      if (row) on.requeued(row)
+      on.capacity()
+    } catch (error) {
+      log.error({ err: error, run }, 'a run could not go back to the queue')
+      this.#storageFailed()
+    }
+  }
+
+  /** An error does not prove that nothing was kept, so what is known of this runner's runs is read anew. */
+  #storageFailed(): void {
+    this.#restored = undefined
+    this.#known = false
+    this.perform(this.core.storageFailed(this.#parts.now()))
+  }
+
+  #settle(run: string, fence: number, fault: Fault | undefined): void {
+    const pending = this.#pending.get(key(run, fence))
+    this.#pending.delete(key(run, fence))
+    return fault ? pending?.reject(fault) : pending?.resolve()
+  }
+}
+
+const key = (run: string, fence: number) => `${run}.${fence}`

@@ -1,0 +1,12 @@
+/** `Records` where one database has everything. */
+import type { Records, Store } from '../ports.ts'
+import { logEnd, readEvent } from './run-events.ts'
+import { findRun } from './runs.ts'
+
+export function storeRecords({ db }: Store): Records {
+  return {
+    find: ({ tenant, run }) => findRun(db, tenant, run),
+    lastSeq: async ({ run }) => (await logEnd(db, run)).seq,
+    event: ({ id }, seq) => readEvent(db, id, seq),
+  }
+}
