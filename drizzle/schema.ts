@@ -4,7 +4,13 @@
  */
 import { sql } from 'drizzle-orm'
 import type { RunSpec } from '../shared/run-spec.ts'
-import { blob, index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+import { customType, index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+
+/** A blob without Node's Buffer. libSQL gives an ArrayBuffer, D1 a list of numbers. */
+const bytes = customType<{ data: Uint8Array; driverData: Uint8Array | ArrayBuffer | number[] }>({
+  dataType: () => 'blob',
+  fromDriver: (value) => (value instanceof Uint8Array ? value : new Uint8Array(value)),
+})
 
 export const tenants = sqliteTable('tenants', {
   id: text('id').primaryKey(),
@@ -56,6 +62,8 @@ export const runners = sqliteTable(
     sealingJwk: text('sealing_jwk', { mode: 'json' }).$type<Record<string, unknown>>().notNull(),
     createdAt: integer('created_at').notNull(),
     lastSeenAt: integer('last_seen_at'),
+    /** What it said when it connected, null when it left: a hint, as a host that dies takes nothing back. */
+    online: text('online', { mode: 'json' }).$type<{ slots: number; cli: string | null }>(),
     revokedAt: integer('revoked_at'),
   },
   (t) => [index('runners_tenant').on(t.tenant, t.pool)],
@@ -156,7 +164,7 @@ export const runEvents = sqliteTable(
     parts: integer('parts').notNull().default(1),
     count: integer('count').notNull(),
     kind: text('kind', { enum: ['ev', 'part', 'mark'] }).notNull(),
-    bytes: blob('bytes', { mode: 'buffer' }).$type<Uint8Array>().notNull(),
+    bytes: bytes('bytes').notNull(),
   },
   (t) => [primaryKey({ columns: [t.run, t.first, t.part] })],
 )

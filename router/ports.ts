@@ -59,8 +59,8 @@ export interface RunnerHub {
   connect(c: Context, who: RunnerIdentity): Promise<Response>
   /** Resolves once the runner accepted and the lease is durable; throws the `Fault` of a refusal. Until then nothing has started. */
   dispatch(d: Dispatch): Promise<void>
-  /** A cursor over the log: everything after `afterSeq`, then what follows, until the run's last event. */
-  events(ref: RunRef, afterSeq: number, signal: AbortSignal): AsyncIterable<EventChunk[]>
+  /** A cursor over the log of a run as its row was a moment ago: everything after `afterSeq`, then what follows, until the last event. */
+  events(row: RunRow, afterSeq: number, signal: AbortSignal): AsyncIterable<EventChunk[]>
   /** Tells the runner of a cancel that is durable already. */
   cancel(ref: RunRef): Promise<void>
   /** Counts a subscriber of the run; when the last one has left, its `on_disconnect` begins to count. Call the result once. */
@@ -89,7 +89,7 @@ export interface Claim {
 export interface Records {
   find(ref: RunRef): Promise<RunRow | undefined>
   /** Its newest whole event that is durable; 0 before the first. */
-  lastSeq(ref: RunRef): Promise<number>
+  lastSeq(row: RunRow): Promise<number>
   /** One event, or undefined if it is not (or no longer) kept. A line ends with its `\n`. */
   event(row: RunRow, seq: number): Promise<Uint8Array | undefined>
 }
@@ -157,6 +157,8 @@ export interface Deps {
   readonly keys: Keys
   readonly settings: RouterSettings
   readonly log: Log
+  /** The host's own coarse limit in front of everything, where it has one. False: too many requests. */
+  readonly gate?: ((request: Request) => Promise<boolean>) | undefined
 }
 
 /** Who is calling, as far as its token proves. */

@@ -29,6 +29,7 @@ export const FAULTS = {
   media_type: { status: 415, retryable: false, title: 'the body must be JSON' },
   version: { status: 426, retryable: false, title: 'no common protocol version' },
   busy: { status: 429, retryable: true, title: 'every slot is taken' },
+  rate: { status: 429, retryable: true, title: 'too many requests' },
   internal: { status: 500, retryable: false, title: 'an error of the router' },
   unknown_provider: { status: 502, retryable: false, title: 'the runner has no such provider' },
   cli: { status: 502, retryable: true, title: 'the CLI could not be started' },

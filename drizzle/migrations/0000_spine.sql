@@ -49,6 +49,7 @@ CREATE TABLE `runners` (
 	`sealing_jwk` text NOT NULL,
 	`created_at` integer NOT NULL,
 	`last_seen_at` integer,
+	`online` text,
 	`revoked_at` integer
 );
 --> statement-breakpoint

@@ -5,16 +5,17 @@
 import { probes } from '../../drizzle/schema.ts'
 import { VERSION } from '../../shared/version.ts'
 import { newRouter } from '../guard/router.ts'
-import type { Log, Store } from '../ports.ts'
+import type { Keys } from '../guard/keys.ts'
+import type { Deps } from '../ports.ts'
 
 export const health = newRouter()
 
 health.get('/healthz', (c) => c.json({ status: 'ok' }))
 
 health.get('/readyz', async (c) => {
-  const { store, hub, platform, log } = c.get('deps')
-  const database = await commits(store, platform.now(), log)
-  const { runners } = await hub.load()
+  const deps = c.get('deps')
+  const database = await commits(deps)
+  const { runners } = await deps.hub.load()
   const ready = database && runners > 0
   return c.json({ status: ready ? 'ready' : 'not ready', database: database ? 'ok' : 'does not commit', runners }, ready ? 200 : 503)
 })
@@ -38,20 +39,25 @@ health.get('/health', async (c) => {
 
 /** Unauthenticated, so it costs at most one commit a second. */
 const PROBE_MS = 1_000
-const probed = new WeakMap<Store, { at: number; ok: Promise<boolean> }>()
+const probed = new WeakMap<Keys, { at: number; ok: boolean | undefined }>()
 
-/** A read would not notice a full disk or a poisoned connection. */
-function commits(store: Store, now: number, log: Log): Promise<boolean> {
-  const last = probed.get(store)
-  if (last && now - last.at < PROBE_MS) return last.ok
+/**
+ * A read would not notice a full disk or a poisoned connection. Remembered by the keys, which one router has for long,
+ * and only once it is known: another request's promise is nothing to wait for on every host.
+ */
+async function commits({ store, platform, keys, log }: Deps): Promise<boolean> {
+  const now = platform.now()
+  const last = probed.get(keys)
+  if (last?.ok !== undefined && now - last.at < PROBE_MS) return last.ok
+  const mine = { at: now, ok: last?.ok }
+  probed.set(keys, mine)
   const probe = store.db.insert(probes).values({ id: 1, at: now }).onConflictDoUpdate({ target: probes.id, set: { at: now } })
-  const ok = store.batch([probe]).then(
+  mine.ok = await store.batch([probe]).then(
     () => true,
     (error: unknown) => {
       log.warn({ err: error }, 'the database does not commit')
       return false
     },
   )
-  probed.set(store, { at: now, ok })
-  return ok
+  return mine.ok
 }

@@ -40,7 +40,7 @@ runEvents.openapi(route, async (c) => {
   const after = Number(given)
   const row = await mustFind(c, ref)
   mustBeKept(row)
-  const last = isTerminal(row.state) ? row.lastSeq : await deps.records.lastSeq(ref)
+  const last = isTerminal(row.state) ? row.lastSeq : await deps.records.lastSeq(row)
   if (after > last) throw new Fault('event_id', `event ${after} has not happened; the newest is ${last}`, { extra: { newest: last } })
   if (isTerminal(row.state) && after === last) return c.body(null, 204)
   // The body of an answer to HEAD is dropped unread, and a stream that nobody reads or cancels would stay.

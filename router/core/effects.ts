@@ -40,7 +40,17 @@ export type Effect =
   | { do: 'wake'; run: string }
   | { do: 'log'; message: string; fields: Record<string, string | number> }
 
-export type RestoredRun = { run: string; fence: number; state: 'leased' | 'running'; durable: Position; parts: number; cancelRequested: boolean; timeoutMs: number }
+export type RestoredRun = {
+  run: string
+  fence: number
+  state: 'leased' | 'running'
+  durable: Position
+  parts: number
+  cancelRequested: boolean
+  timeoutMs: number
+  /** When it must be over, where the clock of the core outlives its process. */
+  deadlineAt?: number
+}
 
 const encoder = new TextEncoder()
 

@@ -42,7 +42,7 @@ export function offeredRun(run: string, fence: number, offerId: string, timeoutM
   }
 }
 
-export function restoredRun(r: RestoredRun, now: number): LiveRun {
+export function restoredRun(r: RestoredRun, now: number, heardAt = now): LiveRun {
   return {
     run: r.run,
     fence: r.fence,
@@ -50,11 +50,11 @@ export function restoredRun(r: RestoredRun, now: number): LiveRun {
     intake: new Intake(r.durable, r.parts),
     cancel: r.cancelRequested ? { sentAt: undefined } : undefined,
     offer: undefined,
-    heardAt: now,
+    heardAt,
     progressAt: now,
     timeoutMs: r.timeoutMs,
-    // How long it has run already is not known on this clock; later is safe, the runner counts as well.
-    deadlineAt: now + r.timeoutMs + BACKSTOP_MS,
+    // How long it has run already may not be known on this clock; later is safe, the runner counts as well.
+    deadlineAt: r.deadlineAt ?? now + r.timeoutMs + BACKSTOP_MS,
     overdueSince: undefined,
   }
 }

@@ -35,8 +35,9 @@ export class RunnerCore {
   /** Bytes of events that the log has not confirmed; a runner that ignores its credit must not fill our memory. */
   #uncommitted = 0
 
-  constructor(now: number) {
-    this.#offlineSince = now
+  /** `offlineSince`: since when the runner has had no connection, as far as anybody knows. */
+  constructor(offlineSince: number) {
+    this.#offlineSince = offlineSince
   }
 
   /** The newest hello, while its connection lives. */
@@ -62,9 +63,11 @@ export class RunnerCore {
 
   /** Live runs as the database has them: what a restarted router must expect its runner to bring back. */
   restore(runs: readonly RestoredRun[], now: number): Effect[] {
-    const over = takeUp(this.#live, this.#unsure, runs, now)
+    const over = takeUp(this.#live, this.#unsure, runs, now, this.#link ? now : this.#offlineSince)
     this.#unsure.clear()
-    return over.map((run) => ({ do: 'wake', run }))
+    const effects: Effect[] = over.map((run) => ({ do: 'wake', run }))
+    if (this.#link?.hello) for (const run of this.#live.values()) if (run.cancel && run.cancel.sentAt === undefined && isStarted(run)) effects.push(this.#sendCancel(run, now))
+    return effects
   }
 
   /** A new authenticated socket. The newest connection of an identity wins. */
@@ -80,7 +83,12 @@ export class RunnerCore {
   }
 
   heard(conn: number, now: number): void {
-    if (this.#link?.conn === conn) this.#link.heardAt = now
+    if (this.#link?.conn === conn) this.#link.heardAt = Math.max(this.#link.heardAt, now)
+  }
+
+  /** A connection that outlived the memory of its host, as it was. */
+  relink(link: { conn: number; hello: Hello | undefined; draining: boolean; heardAt: number }): void {
+    this.#link = { ...link, openedAt: link.heardAt }
   }
 
   /**

@@ -23,7 +23,7 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number): Response
   const ref: RunRef = { run: row.id, tenant: row.tenant }
   const stop = new AbortController()
   const leave = deps.hub.attend(ref)
-  const chunks = deps.hub.events(ref, afterSeq, stop.signal)[Symbol.asyncIterator]()
+  const chunks = deps.hub.events(row, afterSeq, stop.signal)[Symbol.asyncIterator]()
   let next: Promise<IteratorResult<EventChunk[]>> | undefined
   let waits = row.state === 'queued' || row.state === 'offered'
   let place: number | undefined
@@ -116,13 +116,13 @@ export function isLast(chunk: EventChunk): boolean {
 
 /** Resolves when the run's last event is durable. */
 export async function untilEnded(deps: Deps, ref: RunRef, signal: AbortSignal): Promise<void> {
-  // The end of the log first, the row second: an ending between the two is still ahead of the cursor.
-  const last = await deps.records.lastSeq(ref)
   const row = await deps.records.find(ref)
   if (!row || isTerminal(row.state)) return
+  const last = await deps.records.lastSeq(row)
   const leave = deps.hub.attend(ref)
   try {
-    for await (const chunks of deps.hub.events(ref, last, signal)) if (chunks.some(isLast)) return
+    // The last event once more: it may have been the end, between the two looks.
+    for await (const chunks of deps.hub.events(row, Math.max(0, last - 1), signal)) if (chunks.some(isLast)) return
   } finally {
     leave()
   }

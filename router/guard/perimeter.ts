@@ -22,10 +22,13 @@ const answerCors = cors({
   maxAge: 600,
 })
 
+const GATE_RETRY_S = 10
+
 /** For every route. Needs `deps` in the context. */
 export function perimeter(): MiddlewareHandler<AppEnv> {
   return createMiddleware<AppEnv>(async (c, next) => {
-    const { settings } = c.get('deps')
+    const { settings, gate } = c.get('deps')
+    if (gate && !(await gate(c.req.raw))) throw new Fault('rate', 'too many requests from this address', { retryAfterS: GATE_RETRY_S })
     const host = addressedHost(c.req.raw, settings)
     const origin = c.req.header('origin')
     const listed = origin !== undefined && checkOrigin(origin, host, settings) === 'listed'

@@ -5,7 +5,7 @@
  * event loop comes round, and load makes the groups larger by itself.
  */
 import type { Append } from '../core/runner-core.ts'
-import type { Platform, Store } from '../ports.ts'
+import type { Platform, Statement, Store } from '../ports.ts'
 import { appendStatements } from '../store/run-events.ts'
 
 /** SQLite's limits are far away; this bounds how long one commit holds the event loop. */
@@ -62,11 +62,11 @@ export class GroupCommitLog {
   }
 }
 
-/** One batch behind the log; what the store rejects with was not kept. */
-export function sqlCommit(store: Store, platform: Pick<Platform, 'now'>): Commit {
+/** One batch behind the log; what the store rejects with was not kept. `beside`: what else belongs to the same commit. */
+export function sqlCommit(store: Store, platform: Pick<Platform, 'now'>, beside: (append: Append) => Statement[] = () => []): Commit {
   return async (appends) => {
     const now = platform.now()
-    const parts = appends.map((append) => appendStatements(store.db, append, now))
+    const parts = appends.map((append) => [...beside(append), ...appendStatements(store.db, append, now)])
     const results = await store.batch(parts.flat())
     let at = 0
     return parts.map((statements) => {

@@ -25,6 +25,8 @@ export interface InboxParts {
   readonly log: Log
   /** Milliseconds, on the clock of the seat. */
   readonly now: () => number
+  /** It said hello, or has a new token: for a host that may forget this inbox and keep its socket. */
+  readonly stands?: (standing: Standing) => void
 }
 
 /** Where a connection stood when its host forgot it. */
@@ -131,7 +133,10 @@ export class Inbox implements RunnerSocket {
     if (message.t === 'hello') {
       if (this.#greeted) return this.#malformed('a second hello')
       this.#greeted = true
-      return this.#hold(async () => this.#seat?.greeted(this.#conn, message))
+      return this.#hold(async () => {
+        await this.#seat?.greeted(this.#conn, message)
+        this.#parts.stands?.(this.standing)
+      })
     }
     if (message.t === 'refresh') return this.#hold(() => this.#renew(message.assertion))
     this.#seat?.message(this.#conn, message)
@@ -153,6 +158,7 @@ export class Inbox implements RunnerSocket {
     try {
       const { token, expiresInS } = await this.#parts.refresh(assertion)
       this.#validUntil = this.#parts.now() + expiresInS * 1_000
+      this.#parts.stands?.(this.standing)
       this.send({ t: 'token', token, expires_in_s: expiresInS })
     } catch (error) {
       // Trouble of the database is no word on who it is.

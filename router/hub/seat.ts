@@ -60,12 +60,12 @@ export class Seat {
   #known = false
   #conns = 0
 
-  /** `conns`: the number of the newest connection that it ever had. */
-  constructor(who: RunnerIdentity, parts: SeatParts, conns = 0) {
+  /** `conns`: the number of the newest connection that it ever had; `offlineSince`: since when it has had none. */
+  constructor(who: RunnerIdentity, parts: SeatParts, { conns = 0, offlineSince = parts.now() } = {}) {
     this.who = who
     this.#parts = parts
     this.#conns = conns
-    this.core = new RunnerCore(parts.now())
+    this.core = new RunnerCore(offlineSince)
     this.#acks = new Acks((a) => this.#socket?.send({ t: 'ack', a }))
   }
 
@@ -88,6 +88,12 @@ export class Seat {
       cliVersion: hello.cli,
       agentVersion: hello.agent,
     }
+  }
+
+  /** What the runner's row has to say of it. */
+  get hint(): { slots: number; cli: string | null } | null {
+    const { hello } = this.core
+    return hello ? { slots: hello.slots, cli: hello.cli } : null
   }
 
   /** A socket that passed authentication. Returns the number of the connection. */

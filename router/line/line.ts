@@ -75,6 +75,8 @@ export class Line implements WaitingLine {
   #places: { at: number; of: ReadonlyMap<string, number> } = { at: -Infinity, of: new Map() }
   #kicked = false
   #closed = false
+  /** A run is in the line no more, whatever became of it. */
+  onLeave: (run: string) => void = () => undefined
 
   constructor({ store, fleet, platform, log, now, nextTurn }: LineParts) {
     this.#store = store
@@ -88,6 +90,10 @@ export class Line implements WaitingLine {
   /** How many are in it, those that are just being offered included. */
   get size(): number {
     return this.#entries.size
+  }
+
+  has(run: string): boolean {
+    return this.#entries.has(run)
   }
 
   /** How many wait for a slot. */
@@ -246,6 +252,7 @@ export class Line implements WaitingLine {
 
   #accepted(entry: Entry): void {
     this.#entries.delete(entry.run)
+    this.onLeave(entry.run)
     this.#turns.set(entry.run, entry.session)
     for (const { resolve } of entry.watchers) resolve('accepted')
   }
@@ -319,13 +326,16 @@ export class Line implements WaitingLine {
 
   #forget(entry: Entry, fault: Fault): void {
     this.#entries.delete(entry.run)
+    this.onLeave(entry.run)
     for (const { reject } of entry.watchers) reject(fault)
     this.kick()
   }
 
-  /** A runner that was given the go says that it never started: the run may be asked of another one. */
-  comeBack(row: QueuedRow): void {
+  /** A runner that was given the go says that it never started, or one that had it offered is gone: it waits again. */
+  comeBack(row: QueuedRow, tried: readonly string[] = []): void {
+    if (this.#entries.has(row.id)) return
     this.#add(row, true)
+    for (const runner of tried) this.#entries.get(row.id)?.tried.add(runner)
     this.kick()
   }
 

@@ -9,6 +9,7 @@ import { chmod } from 'node:fs/promises'
 import { migrations } from '../../drizzle/migrations.gen.ts'
 import * as schema from '../../drizzle/schema.ts'
 import type { Statement, Store } from '../ports.ts'
+import { migrate } from '../store/migrate.ts'
 import { Connection, type Executor } from './connection.ts'
 
 export interface Database extends Store {
@@ -20,28 +21,18 @@ export async function openDatabase(path: string): Promise<Database> {
   try {
     await connection.configure()
     await chmod(path, 0o600)
-    await migrate(connection)
+    // Drizzle asks for more than it uses: without interactive transactions these two are all.
+    const db = drizzle(connection as Executor as Client, { schema })
+    const database: Database = {
+      db,
+      batch: (statements) => db.batch(statements as unknown as [Statement, ...Statement[]] as never),
+      close: () => connection.close(),
+    }
+    await migrate(database, migrations)
+    return database
   } catch (error) {
     connection.close()
     throw error
-  }
-  // Drizzle asks for more than it uses: without interactive transactions these two are all.
-  const db = drizzle(connection as Executor as Client, { schema })
-  return {
-    db,
-    batch: (statements) => db.batch(statements as unknown as [Statement, ...Statement[]] as never),
-    close: () => connection.close(),
-  }
-}
-
-/** Applies what is new, each migration atomically, in drizzle's own table so that its tools agree with us. */
-async function migrate(connection: Executor): Promise<void> {
-  await connection.execute('CREATE TABLE IF NOT EXISTS __drizzle_migrations (id INTEGER PRIMARY KEY, hash text NOT NULL, created_at numeric)')
-  const { rows } = await connection.execute('SELECT max(created_at) AS newest FROM __drizzle_migrations')
-  const newest = Number(rows[0]?.['newest'] ?? 0)
-  for (const { statements, hash, when } of migrations) {
-    if (when <= newest) continue
-    await connection.batch([...statements, { sql: 'INSERT INTO __drizzle_migrations (hash, created_at) VALUES (?, ?)', args: [hash, when] }], 'write')
   }
 }
 

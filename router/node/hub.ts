@@ -9,7 +9,7 @@ import type { GroupCommitLog } from '../hub/event-log.ts'
 import { followLog } from '../hub/follow-log.ts'
 import { Seat, type RunnerSocket } from '../hub/seat.ts'
 import { Wakeups } from '../hub/wakeups.ts'
-import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef } from '../ports.ts'
+import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef, RunRow } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import type { QueuedRow } from '../store/runs.ts'
 
@@ -54,8 +54,8 @@ export class NodeHub implements RunnerHub {
     if (row?.runner) this.#seats.get(row.runner)?.cancel(row.id, row.fence)
   }
 
-  events(ref: RunRef, afterSeq: number, client: AbortSignal): AsyncIterable<EventChunk[]> {
-    return followLog(this.#parts.store, this.#wakeups, ref, afterSeq, AbortSignal.any([client, this.#closing.signal]))
+  events({ id }: RunRow, afterSeq: number, client: AbortSignal): AsyncIterable<EventChunk[]> {
+    return followLog(this.#parts.store, this.#wakeups, id, afterSeq, AbortSignal.any([client, this.#closing.signal]))
   }
 
   online(tenant: string): Promise<OnlineRunner[]> {

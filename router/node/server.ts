@@ -10,10 +10,12 @@ import { createApp } from '../app.ts'
 import { cancelRun } from '../engine/cancel.ts'
 import { Attendance } from '../hub/attendance.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
+import { Retention, type Keep } from '../hub/retention.ts'
 import { Line } from '../line/line.ts'
 import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
 import { hubStore } from '../store/hub-store.ts'
 import { storeRecords } from '../store/records.ts'
+import { pruneSecrets } from '../store/retention.ts'
 import { findRunner, touchRunner } from '../store/runners.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
 import { acceptRunner } from './accept-runner.ts'
@@ -21,13 +23,13 @@ import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
 import { openDatabase } from './database.ts'
 import { NodeHub } from './hub.ts'
 import { listen } from './listen.ts'
-import { Retention, type Keep } from './retention.ts'
 
 /** Runners of a stopping router come back spread over this time. */
 const GOAWAY_SPREAD_MS: [number, number] = [0, 1_000]
 /** After a restart, subscribers have this long to come back before `on_disconnect` takes them for gone. */
 const RETURN_MS = 30_000
 const LINE_TICK_MS = 250
+const SWEEP_MS = 60_000
 const KEEP: Keep = { ageMs: 30 * 86_400_000, bytes: 10 * 1024 ** 3 }
 
 export interface RouterOptions {
@@ -82,8 +84,8 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     hub.onCapacity = () => line.kick()
     hub.onTurnOver = (run) => line.turnOver(run)
     hub.onRequeued = (row) => line.comeBack(row)
-    hub.onPresence = ({ who }) => platform.background(touchRunner(database.db, who.runner, platform.now()))
-    const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run) })
+    hub.onPresence = (seat) => platform.background(touchRunner(database.db, seat.who.runner, seat.hint, platform.now()))
+    const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run), clock: () => performance.now() })
     const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, settings, log }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
@@ -98,7 +100,9 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     line.revive(await reviveQueue(database.db), await turnsUnderWay(database.db))
     const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
     const listening = await listen(app.fetch, port, host)
-    retention.start()
+    const sweep = () => platform.background(pruneSecrets(database.db, platform.now()).then(() => retention.sweep()))
+    sweep()
+    const sweeper = setInterval(sweep, SWEEP_MS)
     const { address } = listening
     const url = `http://${urlHost(host, address)}:${address.port}`
 
@@ -110,6 +114,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
           socket.send({ t: 'goaway', reason: 'the router is stopping', after_ms: GOAWAY_SPREAD_MS })
           socket.close(CLOSE.restart, 'the router is stopping')
         }
+        clearInterval(sweeper)
         clearInterval(lineTicker)
         line.close()
         attendance.close()

@@ -22,7 +22,7 @@ export function hubStore(store: Store): HubStore {
     findRun: (ref) => findRun(db, ref.tenant, ref.run),
     liveRunsOf: async (runner) => Promise.all((await liveRunsOf(db, runner)).map((row) => restored(db, row))),
     readChunks: (run, afterSeq, maxBytes) => readChunks(db, run, afterSeq, maxBytes),
-    lease: (run, fence, cwd, now) => lease(store, run, fence, cwd, now),
+    lease: async (run, fence, cwd, now) => (await lease(store, run, fence, cwd, now)) !== undefined,
     returnToQueue: (run, atFence, from) => returnToQueue(db, run, atFence, from),
   }
 }

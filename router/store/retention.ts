@@ -81,6 +81,13 @@ export async function deleteEvents(db: Db, run: string, maxBytes: number): Promi
 
 const MAX_ROWS = 256
 
+/** Where the events of runs are kept elsewhere: those of runs that never reached a runner, and ended before then. */
+export async function pruneUnstarted(db: Db, endedBefore: number, now: number): Promise<void> {
+  const old = and(kept, isNull(runs.runner), lt(runs.endedAt, endedBefore))
+  await db.delete(runEvents).where(sql`${runEvents.run} IN (SELECT id FROM ${runs} WHERE ${old})`)
+  await db.update(runs).set({ prunedAt: now, eventBytes: 0 }).where(old)
+}
+
 /** Idempotency keys, enrolment tokens and assertions that can no longer be used. */
 export async function pruneSecrets(db: Db, now: number): Promise<void> {
   await pruneClaims(db, now)

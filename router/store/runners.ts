@@ -1,11 +1,11 @@
-/** Enrolled machines. What is online now is the hub's knowledge, not a column. */
+/** Enrolled machines. What is online now is the hub's knowledge; a column has a hint of it. */
 import { eq } from 'drizzle-orm'
 import { runners } from '../../drizzle/schema.ts'
 import type { Db } from '../ports.ts'
 
 export type RunnerRow = typeof runners.$inferSelect
 
-export async function insertRunner(db: Db, row: Omit<RunnerRow, 'lastSeenAt' | 'revokedAt'>): Promise<void> {
+export async function insertRunner(db: Db, row: Omit<RunnerRow, 'lastSeenAt' | 'online' | 'revokedAt'>): Promise<void> {
   await db.insert(runners).values(row)
 }
 
@@ -20,6 +20,7 @@ export function listRunners(db: Db, tenant: string): Promise<RunnerRow[]> {
   return db.select().from(runners).where(eq(runners.tenant, tenant)).orderBy(runners.id)
 }
 
-export async function touchRunner(db: Db, id: string, now: number): Promise<void> {
-  await db.update(runners).set({ lastSeenAt: now }).where(eq(runners.id, id))
+/** It came, with this to offer, or left. */
+export async function touchRunner(db: Db, id: string, online: RunnerRow['online'], now: number): Promise<void> {
+  await db.update(runners).set({ lastSeenAt: now, online }).where(eq(runners.id, id))
 }

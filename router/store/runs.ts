@@ -100,16 +100,21 @@ export async function reviveQueue(db: Db): Promise<QueuedRow[]> {
   return db.select(QUEUED).from(runs).where(eq(runs.state, 'queued'))
 }
 
-/** The lease and the session that it binds to this runner become durable together. False: overtaken. */
-export async function lease(store: Store, run: string, atFence: number, cwd: string, now: number): Promise<boolean> {
+/** Who waits in one pool. */
+export async function queuedIn(db: Db, tenant: string, pool: string): Promise<QueuedRow[]> {
+  return db.select(QUEUED).from(runs).where(and(eq(runs.state, 'queued'), eq(runs.tenant, tenant), eq(runs.pool, pool)))
+}
+
+/** The lease and the session that it binds to this runner become durable together. Undefined: overtaken. */
+export async function lease(store: Store, run: string, atFence: number, cwd: string, now: number): Promise<RunRow | undefined> {
   const { db } = store
-  const moved = db.update(runs).set({ state: 'leased', startedAt: now }).where(held(run, atFence, 'offered')).returning({ id: runs.id })
+  const moved = db.update(runs).set({ state: 'leased', startedAt: now }).where(held(run, atFence, 'offered')).returning()
   const bind = db.run(sql`
     INSERT INTO ${sessions} (id, tenant, runner, cwd, created_at, last_run_at)
     SELECT session, tenant, runner, ${cwd}, ${now}, ${now} FROM ${runs} WHERE id = ${run} AND fence = ${atFence} AND state = 'leased'
     ON CONFLICT (id) DO UPDATE SET last_run_at = excluded.last_run_at`)
   const [rows] = await store.batch([moved, bind as Statement])
-  return (rows as unknown[]).length === 1
+  return (rows as RunRow[])[0]
 }
 
 export async function findRun(db: Db, tenant: string, id: string): Promise<RunRow | undefined> {

@@ -7,7 +7,7 @@ import { join } from 'node:path'
 import { isTerminal } from '../../router/core/run-state.ts'
 import type { Append } from '../../router/core/runner-core.ts'
 import type { Outcome } from '../../router/hub/event-log.ts'
-import type { EventChunk } from '../../router/ports.ts'
+import type { EventChunk, RunRow } from '../../router/ports.ts'
 import { isBefore } from '../../router/core/intake.ts'
 import type { AckEntry, ToRunner } from '../../shared/frames.ts'
 import { GRACE_MS } from '../../shared/limits.ts'
@@ -206,7 +206,7 @@ export class World {
   listen(subscriber: Subscriber): void {
     const { router } = this
     if (!router || subscriber.ended) return
-    subscriber.connect((run, after, signal) => router.hub.events({ run, tenant: TENANT }, after, signal))
+    subscriber.connect((run, after, signal) => router.hub.events({ id: run } as RunRow, after, signal))
   }
 
   running(): Cli[] {

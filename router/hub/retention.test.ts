@@ -5,8 +5,10 @@ import { appendOf, lines, mark, nextTurn, openLog, part, type LogRig } from '../
 import type { Log, Platform } from '../ports.ts'
 import { keptBytes, markPruned } from '../store/retention.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
+import { pruneSecrets } from '../store/retention.ts'
 import { Retention, type Keep } from './retention.ts'
 
+const clock = () => performance.now()
 const DAY_MS = 86_400_000
 const quiet: Log = { info: () => undefined, warn: () => undefined, error: () => undefined }
 
@@ -22,7 +24,7 @@ afterEach(() => rig.close())
 
 const platform = { now: () => now } as Platform
 const sweep = (keep: Partial<Keep>) =>
-  new Retention({ store: rig.database, platform, log: quiet, keep: { ageMs: 30 * DAY_MS, bytes: 1e12, ...keep }, watched: (run) => watched.has(run) }).sweep()
+  new Retention({ store: rig.database, platform, log: quiet, keep: { ageMs: 30 * DAY_MS, bytes: 1e12, ...keep }, watched: (run) => watched.has(run), clock }).sweep()
 
 /** A run that ended at `now` with about so many bytes of events. */
 async function ended(bytes = 1_000, rows = 4): Promise<string> {
@@ -106,7 +108,7 @@ describe('retention', () => {
     now = 60 * DAY_MS
     let asked = 0
     const keep = { ageMs: 1, bytes: 1e12 }
-    await new Retention({ store: rig.database, platform, log: quiet, keep, watched: () => asked++ > 0 }).sweep()
+    await new Retention({ store: rig.database, platform, log: quiet, keep, watched: () => asked++ > 0, clock }).sweep()
     expect(await isKept(run)).toBe(true)
     expect(await rig.row(run)).toMatchObject({ prunedAt: null })
   })
@@ -122,7 +124,7 @@ describe('retention', () => {
   it('deletes a large run in pieces, and stops between two of them when it is closed', async () => {
     const run = await ended(8 * 1024 * 1024, 128)
     now = 60 * DAY_MS
-    const retention = new Retention({ store: rig.database, platform, log: quiet, keep: { ageMs: 1, bytes: 1 }, watched: () => false })
+    const retention = new Retention({ store: rig.database, platform, log: quiet, keep: { ageMs: 1, bytes: 1 }, watched: () => false, clock })
     const sweeping = retention.sweep()
     for (;;) {
       await new Promise((resolve) => setImmediate(resolve))
@@ -153,8 +155,7 @@ describe('retention', () => {
       { tenant: 't', key: 'expired', hash: 'h', run: 'r', expiresAt: 99 },
       { tenant: 't', key: 'good', hash: 'h', run: 'r', expiresAt: 500 },
     ])
-    now = 100
-    await sweep({})
+    await pruneSecrets(db, 100)
     expect(await db.all(sql`SELECT hash FROM enrolments UNION ALL SELECT jti FROM assertions UNION ALL SELECT key FROM idempotency`)).toEqual([
       { hash: 'good' },
       { hash: 'good' },

@@ -1,12 +1,12 @@
 /**
- * The sweep that keeps the data directory bounded: what is older than its time goes, then, oldest first, what is too much.
+ * The sweep that keeps a host's events bounded: what is older than its time goes, then, oldest first, what is too much.
  *
- * It runs beside the streams of this process, on the same connection, so it deletes in small pieces and comes back to the
+ * It runs beside the streams of its host, on the same connection, so it deletes in small pieces and comes back to the
  * event loop after each. A run that somebody reads at the moment is left for the next sweep. The file does not shrink: its
  * free pages take the next events (docs/decisions/0004).
  */
 import type { Log, Platform, Store } from '../ports.ts'
-import { deleteEvents, keptBytes, marked, markPruned, oldestKept, pruneSecrets, unmarkPruned, type KeptRun } from '../store/retention.ts'
+import { deleteEvents, keptBytes, marked, markPruned, oldestKept, unmarkPruned, type KeptRun } from '../store/retention.ts'
 
 export interface Keep {
   /** Events are kept this long after their run ended. */
@@ -15,7 +15,6 @@ export interface Keep {
   readonly bytes: number
 }
 
-const EVERY_MS = 60_000
 /** Whoever waited for a run gets to read its result, however little is to be kept. */
 const LEAST_AGE_MS = 60_000
 /** Measured on two busy cores: 1 to 6 ms each, 0.3 to 1.7 s for a run of 64 MiB. */
@@ -26,35 +25,27 @@ const PAGE = 100
 
 export class Retention {
   readonly #store: Store
-  readonly #platform: Platform
+  readonly #platform: Pick<Platform, 'now'>
   readonly #log: Log
   readonly #keep: Keep
   readonly #watched: (run: string) => boolean
-  #timer: NodeJS.Timeout | undefined
+  readonly #clock: () => number
   #sweeping: Promise<void> | undefined
   #closed = false
 
-  /** `watched` says whether anybody reads the events of a run just now. */
-  constructor(parts: { store: Store; platform: Platform; log: Log; keep: Keep; watched: (run: string) => boolean }) {
+  /** `watched` says whether anybody reads the events of a run just now; `clock` measures its own work, in milliseconds. */
+  constructor(parts: { store: Store; platform: Pick<Platform, 'now'>; log: Log; keep: Keep; watched: (run: string) => boolean; clock: () => number }) {
     this.#store = parts.store
     this.#platform = parts.platform
     this.#log = parts.log
     this.#keep = parts.keep
     this.#watched = parts.watched
-  }
-
-  /** Sweeps now and every minute. */
-  start(): void {
-    const sweep = () => this.#platform.background(this.sweep())
-    sweep()
-    this.#timer = setInterval(sweep, EVERY_MS)
-    this.#timer.unref()
+    this.#clock = parts.clock
   }
 
   /** Resolves when nothing of it is under way. */
   async close(): Promise<void> {
     this.#closed = true
-    clearInterval(this.#timer)
     await this.#sweeping?.catch(() => undefined)
   }
 
@@ -67,7 +58,6 @@ export class Retention {
   async #sweep(): Promise<void> {
     const { db } = this.#store
     const now = this.#platform.now()
-    await pruneSecrets(db, now)
     // What an earlier process had marked; nobody has been able to open it since.
     await this.#finish(await marked(db, PAGE))
     let tooMuch = (await keptBytes(db)) - this.#keep.bytes
@@ -110,9 +100,9 @@ export class Retention {
   async #finish(ids: readonly string[]): Promise<void> {
     for (const id of ids) {
       while (!this.#closed) {
-        const since = performance.now()
+        const since = this.#clock()
         if (await deleteEvents(this.#store.db, id, PIECE_BYTES)) break
-        await pause(REST * (performance.now() - since))
+        await pause(REST * (this.#clock() - since))
       }
     }
   }

@@ -1,0 +1,124 @@
+/**
+ * The waiting line as one request sees it. The usual way asks nobody but the runner's own object: the directory of the
+ * pool is remembered for a second, and admission is atomic there. Who finds no room so goes to the pool.
+ */
+import { place } from '../core/placement.ts'
+import type { Claim, NewRun, Place, RunRef, Store, WaitingLine } from '../ports.ts'
+import { findRun } from '../store/runs.ts'
+import { revived, valueOf } from './answer.ts'
+import type { Env } from './env.ts'
+import { log } from './log.ts'
+import type { Sight, Started } from './offers.ts'
+import type { PoolDO, PoolName } from './pool-object.ts'
+
+const FRESH_MS = 1_000
+/** After so many refusals the pool decides, which knows who waits. */
+const TRIES = 2
+const LOOK_AGAIN_MS = 100
+/** More pools than this at once are looked up anew. */
+const MAX_POOLS = 1_000
+
+type Directory = { at: number; waiting: number; runners: Map<string, Sight> }
+/** Plain data: what belongs to a request is never kept here. */
+const directories = new Map<string, Directory>()
+
+export class WorkersLine implements WaitingLine {
+  readonly #env: Env
+  readonly #store: Store
+  /** What this request began itself. */
+  readonly #started = new Map<string, Started['outcome']>()
+
+  constructor(env: Env, store: Store) {
+    this.#env = env
+    this.#store = store
+  }
+
+  async submit(run: NewRun, claim: Claim | undefined): Promise<'submitted' | 'taken'> {
+    const name = { tenant: run.tenant, pool: run.pool }
+    const directory = run.bound === null ? await this.#directory(name) : undefined
+    const tried = new Set<string>()
+    while (tried.size < TRIES && !directory?.waiting) {
+      const runner = directory ? choose(directory, run, tried) : (run.bound ?? undefined)
+      if (runner === undefined || tried.has(runner)) break
+      const { outcome, sight } = await this.#start(runner, run, claim)
+      correct(name, runner, sight)
+      if (outcome.is === 'taken') break
+      if (outcome.is !== 'full') {
+        this.#started.set(run.id, outcome)
+        return 'submitted'
+      }
+      tried.add(runner)
+    }
+    return valueOf(await this.#pool(name).submit(name, run, claim))
+  }
+
+  async outcome(ref: RunRef, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'> {
+    const mine = this.#started.get(ref.run)
+    if (mine?.is === 'accepted') return 'accepted'
+    if (mine?.is === 'refused') throw revived(mine.fault)
+    while (!signal.aborted) {
+      const row = await findRun(this.#store.db, ref.tenant, ref.run)
+      if (row?.state === 'queued') {
+        const outcome = valueOf(await this.#pool(row).outcome(nameOf(row), ref, until))
+        if (outcome !== 'unknown') return outcome
+      } else if (row?.state === 'offered' && row.runner !== null) {
+        await this.#env.RUNNER.getByName(row.runner).answered(ref.run)
+      } else return 'unknown'
+      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
+    }
+    return 'waiting'
+  }
+
+  position(run: Place): Promise<number | undefined> {
+    return this.#pool(run).position(nameOf(run), run.id)
+  }
+
+  async cancel(ref: RunRef): Promise<boolean> {
+    const row = await findRun(this.#store.db, ref.tenant, ref.run)
+    return row?.state === 'queued' ? this.#pool(row).cancel(nameOf(row), ref) : false
+  }
+
+  async #start(runner: string, run: NewRun, claim: Claim | undefined): Promise<Started> {
+    try {
+      return (await this.#env.RUNNER.getByName(runner).start(run, claim)) as Started
+    } catch (error) {
+      // It may have begun: its row says so, and nobody may begin a second time under this id.
+      log.warn({ err: error, run: run.id }, 'the object of a runner did not answer')
+      const row = await findRun(this.#store.db, run.tenant, run.id)
+      return { outcome: row ? { is: 'waiting' } : { is: 'full', code: 'no_runner' }, sight: null }
+    }
+  }
+
+  #pool({ tenant, pool }: PoolName): DurableObjectStub<PoolDO> {
+    return this.#env.POOL.getByName(`${tenant}/${pool}`)
+  }
+
+  async #directory(name: PoolName): Promise<Directory> {
+    const key = `${name.tenant}/${name.pool}`
+    const known = directories.get(key)
+    if (known && Date.now() - known.at < FRESH_MS) return known
+    const { runners, waiting } = await this.#pool(name).directory(name)
+    const fresh = { at: Date.now(), waiting, runners: new Map(runners.map((r) => [r.id, r as Sight])) }
+    if (directories.size >= MAX_POOLS) directories.clear()
+    directories.set(key, fresh)
+    return fresh
+  }
+}
+
+function choose(directory: Directory, run: NewRun, tried: ReadonlySet<string>): string | undefined {
+  const placed = place([...directory.runners.values()], { pool: run.pool, labels: run.labels, bound: undefined, tried }, Math.random)
+  if (!placed.ok) return undefined
+  const sight = directory.runners.get(placed.runner)!
+  // Until its answer is here, the others of this second should not all choose it too.
+  directory.runners.set(sight.id, { ...sight, busy: sight.busy + 1 })
+  return sight.id
+}
+
+/** What a runner's object said is newer than what its pool had heard. */
+function correct({ tenant, pool }: PoolName, runner: string, sight: Sight | null): void {
+  const directory = directories.get(`${tenant}/${pool}`)
+  if (sight) directory?.runners.set(runner, sight)
+  else directory?.runners.delete(runner)
+}
+
+const nameOf = ({ tenant, pool }: PoolName): PoolName => ({ tenant, pool })

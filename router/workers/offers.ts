@@ -1,0 +1,294 @@
+/**
+ * Runs on their way to one runner: from an offer that nothing may start on yet to the lease, or back into the line.
+ *
+ * The shared row decides who may go on; before it names this runner, our own note does, so that whatever dies in between
+ * leaves nothing behind that nobody takes care of. Until the lease is in our own database no go was sent.
+ */
+import { and, eq, lte } from 'drizzle-orm'
+import { offers } from '../../drizzle/object-schema.ts'
+import { runEvents, runs } from '../../drizzle/schema.ts'
+import { Fault, type FaultCode } from '../../shared/faults.ts'
+import { BACKSTOP_MS } from '../core/live-run.ts'
+import type { Candidate } from '../core/placement.ts'
+import type { RestoredRun } from '../core/runner-core.ts'
+import { asFault } from '../guard/problem.ts'
+import type { Seat } from '../hub/seat.ts'
+import type { Claim, Dispatch, NewRun, OnlineRunner, RunnerIdentity, RunRow, Statement, Store } from '../ports.ts'
+import type { HubStore } from '../store/hub-store.ts'
+import { logEnd, readChunks } from '../store/run-events.ts'
+import { dropRefused, findRun, insertRun, lease, liveRunsOf, returnToQueue, type QueuedRow } from '../store/runs.ts'
+import { answerOf, plain, type Answer, type PlainFault } from './answer.ts'
+import { log } from './log.ts'
+import type { PoolDO } from './pool-object.ts'
+
+/** What the line and the Worker see of a runner. */
+export type Sight = Candidate
+type Outcome = { is: 'accepted' | 'taken' | 'waiting' } | { is: 'refused'; fault: PlainFault } | { is: 'full'; code: FaultCode }
+export type Started = { outcome: Outcome; sight: Sight | null }
+
+export interface OffersParts {
+  readonly own: Store
+  readonly shared: () => Store
+  readonly pool: () => DurableObjectStub<PoolDO>
+  readonly who: RunnerIdentity
+  /** Resolves when what was written here is on disk. */
+  readonly sync: () => Promise<void>
+  /** Something is left to be done later. */
+  readonly plan: () => void
+}
+
+/** An offer that is so old was forgotten by everybody. */
+const FORGOTTEN_MS = 60_000
+/** The line renews its interest before this is over. */
+const WANTED_MS = 15_000
+
+export class Offers {
+  readonly #parts: OffersParts
+  /** Offers that this process is making. */
+  readonly #making = new Map<string, Promise<unknown>>()
+  /** Slots that are promised to runs whose rows are just being written. */
+  #promised = 0
+  #wantedUntil = 0
+  #telling = false
+
+  constructor(parts: OffersParts) {
+    this.#parts = parts
+  }
+
+  async start(seat: Seat, run: NewRun, claim: Claim | undefined): Promise<Started> {
+    const full = this.#isFull(seat)
+    // Who waits in line has waited longer.
+    if (full || Date.now() < this.#wantedUntil) return { outcome: { is: 'full', code: full ?? 'busy' }, sight: this.#sight(seat) }
+    const outcome = await this.#make(run.id, this.#start(seat, run, claim))
+    return { outcome, sight: this.#sight(seat) }
+  }
+
+  async dispatch(seat: Seat, d: Dispatch): Promise<{ answer: Answer<void>; sight: Sight | null }> {
+    const full = this.#isFull(seat)
+    if (full) return { answer: { ok: false, fault: plain(new Fault(full)) }, sight: this.#sight(seat) }
+    const answer = await this.#make(d.run, answerOf(this.#dispatch(seat, d)))
+    return { answer, sight: this.#sight(seat) }
+  }
+
+  async answered(run: string): Promise<void> {
+    await this.#making.get(run)
+  }
+
+  async giveBack(run: string, fence: number): Promise<boolean> {
+    if (this.#making.has(run)) return false
+    const { shared } = this.#parts
+    const row = (await returnToQueue(shared().db, run, fence, 'offered')) ?? (await this.#unleased(run, fence))
+    await this.#forget(run)
+    if (row) await this.handOver(row, [])
+    return true
+  }
+
+  /** Somebody waits for its slots, or no longer does. */
+  wanted(seat: Seat, by: boolean): Sight | null {
+    this.#wantedUntil = by ? Date.now() + WANTED_MS : 0
+    return this.#sight(seat)
+  }
+
+  /** A slot may have come free: whoever waits hears of it. */
+  capacity(seat: Seat): void {
+    if (this.#telling || Date.now() >= this.#wantedUntil) return
+    this.#telling = true
+    queueMicrotask(() => {
+      this.#telling = false
+      const { pool, who } = this.#parts
+      pool()
+        .seen({ tenant: who.tenant, pool: who.pool }, who.runner, this.#sight(seat))
+        .catch((error: unknown) => log.warn({ err: error }, 'the line could not be told of a free slot; it asks again'))
+    })
+  }
+
+  /** Into the line of its pool; noted until the line has it. */
+  async handOver(row: QueuedRow, tried: readonly string[]): Promise<void> {
+    const { pool, who } = this.#parts
+    await this.#note(row.id, row.fence)
+    try {
+      await pool().enter({ tenant: who.tenant, pool: row.pool }, row, [...tried])
+      await this.#forget(row.id)
+    } catch (error) {
+      log.warn({ err: error, run: row.id }, 'a run could not be put into the line; it is tried again')
+      this.#parts.plan()
+    }
+  }
+
+  async pending(): Promise<boolean> {
+    return (await this.#parts.own.db.select({ run: offers.run }).from(offers).limit(1)).length > 0
+  }
+
+  async fenceOf(run: string): Promise<number | undefined> {
+    const [row] = await this.#parts.own.db.select({ fence: offers.fence }).from(offers).where(eq(offers.run, run))
+    return row?.fence
+  }
+
+  /** Offers of a process that is gone, and of callers that are. */
+  async sweep(): Promise<void> {
+    const { own, shared } = this.#parts
+    const left = await own.db.select().from(offers).where(lte(offers.at, Date.now() - this.#patienceMs()))
+    for (const { run, fence } of left) {
+      if (this.#making.has(run)) continue
+      const [queued] = await shared().db.select().from(runs).where(and(eq(runs.id, run), eq(runs.state, 'queued')))
+      if (queued) await this.handOver(queued, [])
+      else await this.giveBack(run, fence)
+    }
+  }
+
+  /** The rows that a seat moves: shared ones while a run is under way to it, our own from the lease on. */
+  hubStore(seat: () => Seat): HubStore {
+    const { own, shared, sync } = this.#parts
+    return {
+      findRun: (ref) => findRun(own.db, ref.tenant, ref.run),
+      liveRunsOf: async (runner) => Promise.all((await liveRunsOf(own.db, runner)).map((row) => restored(own, row))),
+      readChunks: (run, after, maxBytes) => readChunks(own.db, run, after, maxBytes),
+      lease: async (run, fence, cwd, now) => {
+        const row = await lease(shared(), run, fence, cwd, now)
+        if (!row) return false
+        await this.#adopt(row)
+        await sync()
+        // A wish that came while it was being offered.
+        if (row.cancelRequestedAt !== null) seat().cancel(run, fence)
+        return true
+      },
+      returnToQueue: async (run, fence, from) => {
+        await this.#note(run, fence)
+        const row = await returnToQueue(shared().db, run, fence, from)
+        await own.db.delete(runs).where(and(eq(runs.id, run), eq(runs.fence, fence)))
+        return row
+      },
+    }
+  }
+
+  #patienceMs(): number {
+    return this.#making.size === 0 ? 0 : FORGOTTEN_MS
+  }
+
+  async #start(seat: Seat, run: NewRun, claim: Claim | undefined): Promise<Outcome> {
+    const { shared, who } = this.#parts
+    this.#promised++
+    let promised = true
+    const keep = () => {
+      if (promised) this.#promised--
+      promised = false
+    }
+    try {
+      await this.#note(run.id, 1)
+      if (!(await insertRun(shared(), run, who.runner, claim))) {
+        await this.#forget(run.id)
+        return { is: 'taken' }
+      }
+      keep()
+      await seat.dispatch({ run: run.id, fence: 1, spec: run.spec })
+      return { is: 'accepted' }
+    } catch (error) {
+      keep()
+      return await this.#refused(run.id, asFault(error))
+    }
+  }
+
+  /** A full or silent runner is no verdict on the run. */
+  async #refused(run: string, fault: Fault): Promise<Outcome> {
+    const { shared, who } = this.#parts
+    try {
+      if (['busy', 'draining', 'no_runner', 'start_by', 'internal'].includes(fault.code)) {
+        const row = await returnToQueue(shared().db, run, 1, 'offered')
+        if (row) await this.handOver(row, fault.code === 'start_by' ? [who.runner] : [])
+        else await this.#forget(run)
+        return { is: 'waiting' }
+      }
+      if (fault.code !== 'storage') {
+        await dropRefused(shared(), run, 1)
+        await this.#forget(run)
+        return { is: 'refused', fault: plain(fault) }
+      }
+    } catch (error) {
+      log.error({ err: error, run }, 'a refused run could not be taken back; it is tried again')
+    }
+    this.#parts.plan()
+    const uncertain = new Fault('storage', `the database does not take writes; run ${run} waits for it`, { retryAfterS: 2, mayStart: true, extra: { run_id: run } })
+    return { is: 'refused', fault: plain(uncertain) }
+  }
+
+  async #dispatch(seat: Seat, d: Dispatch): Promise<void> {
+    await this.#note(d.run, d.fence)
+    try {
+      await seat.dispatch(d)
+    } catch (error) {
+      // Its row is the caller's to move.
+      await this.#forget(d.run)
+      throw error
+    }
+  }
+
+  async #make<T>(run: string, work: Promise<T>): Promise<T> {
+    this.#making.set(run, work)
+    try {
+      return await work
+    } finally {
+      this.#making.delete(run)
+    }
+  }
+
+  #isFull(seat: Seat): 'busy' | 'draining' | 'no_runner' | undefined {
+    const { online } = seat
+    if (!online) return 'no_runner'
+    if (online.draining) return 'draining'
+    return online.busy + this.#promised >= online.slots ? 'busy' : undefined
+  }
+
+  #sight(seat: Seat): Sight | null {
+    return sightOf(seat.online, this.#promised)
+  }
+
+  /** Leased by a process that died before it had the run: no go was sent. */
+  async #unleased(run: string, fence: number): Promise<QueuedRow | undefined> {
+    const { own, shared } = this.#parts
+    const [mine] = await own.db.select({ id: runs.id }).from(runs).where(and(eq(runs.id, run), eq(runs.fence, fence)))
+    return mine ? undefined : returnToQueue(shared().db, run, fence, 'leased')
+  }
+
+  async #note(run: string, fence: number): Promise<void> {
+    const { own, sync } = this.#parts
+    const at = Date.now()
+    await own.db.insert(offers).values({ run, fence, at }).onConflictDoUpdate({ target: offers.run, set: { fence, at } })
+    await sync()
+    this.#parts.plan()
+  }
+
+  async #forget(run: string): Promise<void> {
+    await this.#parts.own.db.delete(offers).where(eq(offers.run, run))
+  }
+
+  /** The run is ours from here on. What an earlier fence may have left of it goes. */
+  async #adopt(row: RunRow): Promise<void> {
+    const { db } = this.#parts.own
+    await this.#parts.own.batch([
+      db.delete(runEvents).where(eq(runEvents.run, row.id)),
+      db.delete(runs).where(eq(runs.id, row.id)),
+      db.insert(runs).values({ ...row, spec: null }),
+      db.delete(offers).where(eq(offers.run, row.id)),
+    ] as Statement[])
+  }
+}
+
+export function sightOf(online: OnlineRunner | undefined, promised = 0): Sight | null {
+  if (!online) return null
+  const { id, pool, labels, slots, busy, draining } = online
+  return { id, pool, labels, slots, busy: busy + promised, draining }
+}
+
+async function restored({ db }: Store, row: RunRow): Promise<RestoredRun> {
+  const { seq, part, parts } = await logEnd(db, row.id)
+  return {
+    run: row.id,
+    fence: row.fence,
+    state: row.state === 'running' ? 'running' : 'leased',
+    durable: { seq, part },
+    parts,
+    cancelRequested: row.cancelRequestedAt !== null,
+    timeoutMs: row.timeoutS * 1_000,
+    deadlineAt: (row.startedAt ?? row.createdAt) + row.timeoutS * 1_000 + BACKSTOP_MS,
+  }
+}

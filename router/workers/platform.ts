@@ -1,0 +1,32 @@
+/** What an isolate can tell of itself, and the keys that it signs with. */
+import { uuidv7 } from 'uuidv7'
+import { importKeys, type Keys } from '../guard/keys.ts'
+import type { Platform } from '../ports.ts'
+import type { Env } from './env.ts'
+import { log } from './log.ts'
+
+const NOTHING = { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 }
+
+/** `outlive` keeps the isolate at work that outlives its request; an object needs none. */
+export function platform(outlive: (work: Promise<unknown>) => void = () => undefined): Platform {
+  return {
+    now: () => Date.now(),
+    id: () => uuidv7().replaceAll('-', ''),
+    random: Math.random,
+    background: (work) => outlive(work.catch((error: unknown) => log.error({ err: error }, 'work in the background failed'))),
+    vitals: () => ({ uptimeS: 0, memory: NOTHING }),
+  }
+}
+
+/** By the text that they came from. Only what is done is kept: a promise belongs to the request that made it. */
+const imported = new Map<string, Keys>()
+
+export async function keysOf({ SIGNING_KEY: text }: Env): Promise<Keys> {
+  if (!text) throw new Error('SIGNING_KEY is not set: `npx wrangler secret put SIGNING_KEY < signing-key.json`')
+  const known = imported.get(text)
+  if (known) return known
+  const { issuer, jwk } = JSON.parse(text) as { issuer: string; jwk: unknown }
+  const keys = await importKeys(jwk, issuer)
+  imported.set(text, keys)
+  return keys
+}

@@ -1,0 +1,220 @@
+/**
+ * The object of one tenant's pool: who is connected, and who waits for a slot. No event of a run passes here.
+ *
+ * The directory is a hint, corrected by every answer of a runner's object; the line is router/line over it, and the
+ * shared database is the record of who waits. It stays awake while somebody does.
+ */
+import { DurableObject } from 'cloudflare:workers'
+import { and, eq } from 'drizzle-orm'
+import { runs } from '../../drizzle/schema.ts'
+import { Fault } from '../../shared/faults.ts'
+import type { Append } from '../core/runner-core.ts'
+import { Wakeups } from '../hub/wakeups.ts'
+import { Line } from '../line/line.ts'
+import type { Claim, Dispatch, NewRun, RunRef } from '../ports.ts'
+import { appendStatements } from '../store/run-events.ts'
+import { queuedIn, type QueuedRow } from '../store/runs.ts'
+import { answerOf, valueOf, type Answer } from './answer.ts'
+import type { Env } from './env.ts'
+import { log } from './log.ts'
+import type { Sight } from './offers.ts'
+import { platform } from './platform.ts'
+import { sharedStore } from './shared-store.ts'
+
+/** Whose object this is: it is told with every call, and kept for the alarm. */
+export type PoolName = { readonly tenant: string; readonly pool: string }
+
+const TICK_MS = 250
+/** The runners forget after 15 s that somebody waits for them. */
+const WANT_MS = 5_000
+/** An object that died with somebody in line is woken after this long. */
+const WAKE_MS = 10_000
+
+export class PoolDO extends DurableObject<Env> {
+  readonly #platform = platform()
+  readonly #directory = new Map<string, Sight>()
+  readonly #moves = new Wakeups()
+  /** Runners that know that somebody waits for them. */
+  readonly #wanted = new Set<string>()
+  #name: PoolName | undefined
+  #line: Line | undefined
+  #ticker: ReturnType<typeof setInterval> | undefined
+  #wantedAt = 0
+
+  constructor(ctx: DurableObjectState, env: Env) {
+    super(ctx, env)
+    void ctx.blockConcurrencyWhile(async () => {
+      for (const [, sight] of await ctx.storage.list<Sight>({ prefix: 'runner:' })) this.#directory.set(sight.id, sight)
+      this.#name = await ctx.storage.get<PoolName>('name')
+    })
+  }
+
+  /** Who is connected, as far as is known here, and how many wait. */
+  async directory(name: PoolName): Promise<{ runners: Sight[]; waiting: number }> {
+    const line = await this.#open(name)
+    return { runners: [...this.#directory.values()], waiting: line.waiting }
+  }
+
+  /** A runner came, changed, or left. */
+  async seen(name: PoolName, runner: string, sight: Sight | null): Promise<void> {
+    await this.#see(runner, sight)
+    const line = await this.#open(name)
+    line.kick()
+    await this.#want()
+  }
+
+  async submit(name: PoolName, run: NewRun, claim: Claim | undefined): Promise<Answer<'submitted' | 'taken'>> {
+    const line = await this.#open(name)
+    return this.#while(() => answerOf(line.submit(run, claim)))
+  }
+
+  /** A run that waits again. More than once does no harm. */
+  async enter(name: PoolName, row: QueuedRow, tried: readonly string[]): Promise<void> {
+    const line = await this.#open(name)
+    await this.#while(async () => line.comeBack(row, tried))
+  }
+
+  async outcome(name: PoolName, ref: RunRef, until: 'accepted' | 'placed'): Promise<Answer<'accepted' | 'waiting' | 'unknown'>> {
+    const line = await this.#open(name)
+    return answerOf(line.outcome(ref, until, new AbortController().signal))
+  }
+
+  async position(name: PoolName, id: string): Promise<number | undefined> {
+    const line = await this.#open(name)
+    return line.position({ ...name, id })
+  }
+
+  async cancel(name: PoolName, ref: RunRef): Promise<boolean> {
+    const line = await this.#open(name)
+    return line.cancel(ref)
+  }
+
+  /** Resolves when the run has left the line, or after a while. */
+  async moved(name: PoolName, run: string, withinMs: number): Promise<void> {
+    const line = await this.#open(name)
+    const listening = this.#moves.listen(run)
+    try {
+      if (line.has(run)) await listening.next(AbortSignal.timeout(withinMs))
+    } finally {
+      listening.end()
+    }
+  }
+
+  /** Runs again after a kill, without being told so. */
+  override async alarm(): Promise<void> {
+    if (!this.#name) return
+    const line = await this.#open(this.#name)
+    line.tick()
+    await this.#stay()
+    if (line.size > 0) await this.ctx.storage.setAlarm(Date.now() + WAKE_MS)
+  }
+
+  /** The line as the shared database has it; what was only offered belongs to who offers it, if he lives. */
+  async #open(name: PoolName): Promise<Line> {
+    if (this.#line) return this.#line
+    if (!this.#name) {
+      this.#name = { tenant: name.tenant, pool: name.pool }
+      await this.ctx.storage.put('name', this.#name)
+    }
+    const store = sharedStore(this.env)
+    const queued = await queuedIn(store.db, name.tenant, name.pool)
+    const offered = await store.db
+      .select({ run: runs.id, runner: runs.runner, fence: runs.fence })
+      .from(runs)
+      .where(and(eq(runs.state, 'offered'), eq(runs.tenant, name.tenant), eq(runs.pool, name.pool)))
+    // Another call may have been faster.
+    if (this.#line) return this.#line
+    const line = new Line({
+      store: sharedStore(this.env),
+      fleet: {
+        connected: () => [...this.#directory.values()],
+        underWay: () => 0,
+        dispatch: (d) => this.#dispatch(d),
+        end: (append) => this.#end(append),
+      },
+      platform: this.#platform,
+      log,
+      now: () => Date.now(),
+      nextTurn: () => new Promise((resolve) => setTimeout(resolve, 0)),
+    })
+    this.#line = line
+    line.onLeave = (run) => this.#moves.wake(run)
+    line.revive(queued, [])
+    for (const { run, runner, fence } of offered) if (runner !== null) this.#platform.background(this.env.RUNNER.getByName(runner).giveBack(run, fence))
+    if (line.size > 0) await this.#stay()
+    return line
+  }
+
+  async #dispatch(d: Dispatch): Promise<void> {
+    const { answer, sight } = await this.env.RUNNER.getByName(d.runner)
+      .dispatch(d)
+      .catch((error: unknown) => {
+        // Whether it was accepted is for the row to say.
+        log.warn({ err: error, run: d.run }, 'the object of a runner did not answer')
+        throw new Fault('no_runner', 'the runner did not answer')
+      })
+    await this.#see(d.runner, sight)
+    valueOf(answer)
+  }
+
+  async #end(append: Append): Promise<boolean> {
+    const store = sharedStore(this.env)
+    const results = await store.batch(appendStatements(store.db, append, Date.now()))
+    return (results.at(-1) as unknown[]).length > 0
+  }
+
+  async #see(runner: string, sight: Sight | null): Promise<void> {
+    const before = this.#directory.get(runner)
+    if (sight) this.#directory.set(runner, sight)
+    else this.#directory.delete(runner)
+    if (!sight) this.#wanted.delete(runner)
+    // How busy it is changes all the time and is asked again after a restart; the rest is worth a write.
+    const lasting = (s: Sight | null | undefined) => JSON.stringify(s ? { ...s, busy: 0 } : null)
+    if (lasting(before) === lasting(sight)) return
+    if (sight) await this.ctx.storage.put(`runner:${runner}`, { ...sight, busy: 0 })
+    else await this.ctx.storage.delete(`runner:${runner}`)
+  }
+
+  /** Does what may put somebody into the line. */
+  async #while<T>(work: () => Promise<T>): Promise<T> {
+    await this.#stay()
+    const result = await work()
+    await this.#stay()
+    return result
+  }
+
+  /** Stays awake, or is woken after a kill, for as long as the line is not empty. */
+  async #stay(): Promise<void> {
+    if (this.#ticker !== undefined) return
+    this.#ticker = setInterval(() => this.#tick(), TICK_MS)
+    await this.ctx.storage.setAlarm(Date.now() + WAKE_MS)
+  }
+
+  #tick(): void {
+    const line = this.#line
+    line?.tick()
+    this.#platform.background(this.#want())
+    if (line?.size) return
+    clearInterval(this.#ticker)
+    this.#ticker = undefined
+    this.#platform.background(this.ctx.storage.deleteAlarm())
+  }
+
+  /** The runners tell of each free slot for as long as somebody waits, and only then. */
+  async #want(): Promise<void> {
+    const by = (this.#line?.waiting ?? 0) > 0
+    const renew = by && Date.now() - this.#wantedAt > WANT_MS
+    if (renew) this.#wantedAt = Date.now()
+    const asked = by ? [...this.#directory.keys()].filter((id) => renew || !this.#wanted.has(id)) : [...this.#wanted]
+    if (!by) this.#wanted.clear()
+    else for (const id of asked) this.#wanted.add(id)
+    await Promise.all(
+      asked.map(async (id) => {
+        const sight = await this.env.RUNNER.getByName(id).wanted(by)
+        await this.#see(id, sight)
+        if (by && sight) this.#wanted.add(id)
+        if (by) this.#line?.kick()
+      }),
+    )
+  }
+}

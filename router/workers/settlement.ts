@@ -1,0 +1,95 @@
+/**
+ * The outbox of one runner's object: brings the rows of its runs in the shared database up to what the object knows.
+ *
+ * What is told is the state and not the change, so telling it twice, late, or after something newer does no harm. A row
+ * that another runner has by now, under a higher fence, is left alone.
+ */
+import { and, eq, isNotNull, isNull, lte, or, sql } from 'drizzle-orm'
+import { unsettled } from '../../drizzle/object-schema.ts'
+import { runs } from '../../drizzle/schema.ts'
+import type { Append } from '../core/runner-core.ts'
+import type { Log, Statement, Store } from '../ports.ts'
+
+/** A state that lasts a moment only is not worth a write. */
+const SOON_MS = 1_000
+const PAGE = 50
+
+export class Settlement {
+  readonly #own: Store
+  readonly #shared: () => Store
+  readonly #log: Log
+  #settling: Promise<boolean> | undefined
+  #timer: ReturnType<typeof setTimeout> | undefined
+
+  constructor(own: Store, shared: () => Store, log: Log) {
+    this.#own = own
+    this.#shared = shared
+    this.#log = log
+  }
+
+  /** What belongs to the commit of an append that changes the row of its run. */
+  readonly owed = ({ run, started, running, ending }: Append): Statement[] => (started || running || ending ? [this.#touch(run)] : [])
+
+  /** Runs whose events were pruned since then. */
+  async owePruned(since: number): Promise<void> {
+    await this.#own.db.run(sql`
+      INSERT INTO ${unsettled} (run, version) SELECT id, 1 FROM ${runs} WHERE pruned_at >= ${since}
+      ON CONFLICT (run) DO UPDATE SET version = version + 1`)
+  }
+
+  async pending(): Promise<boolean> {
+    return (await this.#own.db.select({ run: unsettled.run }).from(unsettled).limit(1)).length > 0
+  }
+
+  /** Within a second or so. */
+  soon(): void {
+    this.#timer ??= setTimeout(() => {
+      this.#timer = undefined
+      void this.settle()
+    }, SOON_MS)
+  }
+
+  /** Everything that was owed when it was called. False: something is left, for a later attempt. */
+  async settle(): Promise<boolean> {
+    // One that is under way may have read before the latest change.
+    await this.#settling
+    this.#settling ??= this.#settle().finally(() => (this.#settling = undefined))
+    return this.#settling
+  }
+
+  #touch(run: string): Statement {
+    return this.#own.db
+      .insert(unsettled)
+      .values({ run, version: 1 })
+      .onConflictDoUpdate({ target: unsettled.run, set: { version: sql`${unsettled.version} + 1` } })
+  }
+
+  async #settle(): Promise<boolean> {
+    clearTimeout(this.#timer)
+    this.#timer = undefined
+    const { db } = this.#own
+    try {
+      for (;;) {
+        const owed = await db.select({ version: unsettled.version, row: runs }).from(unsettled).innerJoin(runs, eq(runs.id, unsettled.run)).limit(PAGE)
+        if (owed.length === 0) break
+        const shared = this.#shared()
+        await shared.batch(
+          owed.map(({ row: { id, tenant: _, spec: _spec, cancelRequestedAt: _cancel, ...known } }) =>
+            shared.db
+              .update(runs)
+              .set({ ...known, spec: null })
+              .where(and(eq(runs.id, id), eq(runs.runner, known.runner ?? ''), lte(runs.fence, known.fence), or(isNull(runs.endedAt), isNotNull(runs.prunedAt), sql`${known.prunedAt !== null}`)))
+              .returning({ id: runs.id }),
+          ),
+        )
+        await this.#own.batch(owed.map(({ version, row }) => db.delete(unsettled).where(and(eq(unsettled.run, row.id), eq(unsettled.version, version)))))
+      }
+      // Of runs that are not here any more there is nothing to tell.
+      await db.delete(unsettled).where(sql`${unsettled.run} NOT IN (SELECT id FROM ${runs})`)
+      return true
+    } catch (error) {
+      this.#log.warn({ err: error }, 'the index of runs could not be brought up to date; it is tried again')
+      return false
+    }
+  }
+}

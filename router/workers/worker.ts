@@ -1,0 +1,52 @@
+/** The router as a Worker: a fetch handler that makes its `Deps` anew for every request, and the objects behind it. */
+import { createApp } from '../app.ts'
+import type { Deps } from '../ports.ts'
+import { pruneSecrets, pruneUnstarted } from '../store/retention.ts'
+import { settingsOf, type Env } from './env.ts'
+import { WorkersHub } from './hub.ts'
+import { WorkersLine } from './line.ts'
+import { log } from './log.ts'
+import { keysOf, platform } from './platform.ts'
+import { migratedStore } from './shared-store.ts'
+
+export { PoolDO } from './pool-object.ts'
+export { RunnerDO } from './runner-object.ts'
+
+const app = createApp((c) => (c.env as { deps: Deps }).deps)
+
+export default {
+  async fetch(request, env, ctx) {
+    let deps: Deps
+    try {
+      deps = await depsOf(env, (work) => ctx.waitUntil(work))
+    } catch (error) {
+      log.error({ err: error }, 'the router is not set up')
+      return Response.json({ type: 'about:blank', title: 'the router is not set up', status: 503, detail: 'see its log', code: 'storage' }, { status: 503, headers: { 'content-type': 'application/problem+json', 'retry-after': '5' } })
+    }
+    return app.fetch(request, { deps }, ctx)
+  },
+
+  async scheduled(_event, env) {
+    const { db } = await migratedStore(env)
+    const now = Date.now()
+    await pruneSecrets(db, now)
+    await pruneUnstarted(db, now - settingsOf(env).keepMs, now)
+  },
+} satisfies ExportedHandler<Env>
+
+async function depsOf(env: Env, outlive: (work: Promise<unknown>) => void): Promise<Deps> {
+  const { GATE } = env
+  const store = await migratedStore(env)
+  const hub = new WorkersHub(env, store)
+  return {
+    store,
+    hub,
+    line: new WorkersLine(env, store),
+    records: hub,
+    platform: platform(outlive),
+    keys: await keysOf(env),
+    settings: settingsOf(env),
+    log,
+    gate: GATE && (async (request) => (await GATE.limit({ key: request.headers.get('cf-connecting-ip') ?? 'unknown' })).success),
+  }
+}
