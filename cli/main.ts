@@ -1,14 +1,15 @@
 #!/usr/bin/env node
 /** The `runyard` command: flags in, one function per command, exit code out. */
-import { Command, CommanderError, Option } from 'commander'
+import { Command, Option } from 'commander'
 import type { Wanted } from '../runner/sandbox.ts'
 import { VERSION } from '../shared/version.ts'
 import { doctorCommand } from './doctor.ts'
 import { drainCommand } from './drain.ts'
-import { CliError, EXIT } from './exit.ts'
+import { EXIT } from './exit.ts'
 import * as o from './options.ts'
-import { bold, out, say } from './output.ts'
+import { report } from './report.ts'
 import { routerCommand } from './router.ts'
+import { routerFlags, routerOptions, type RouterFlags } from './router-flags.ts'
 import { runCommand } from './run.ts'
 import { enrollCommand, startCommand } from './runner.ts'
 import { createToken } from './token.ts'
@@ -22,46 +23,6 @@ const program = new Command('runyard')
 
 let exitCode: number = EXIT.ok
 const done = (code: number) => void (exitCode = code)
-
-function routerFlags(command: Command): Command {
-  return command
-    .addOption(o.host())
-    .addOption(o.port())
-    .addOption(o.dataDir())
-    .addOption(new Option('--public-url <url>', 'where clients reach the router, if not where it listens').argParser(o.webUrl))
-    .addOption(new Option('--allow-host <name>', 'further host name to answer to (repeatable)').default([]).argParser(o.list))
-    .addOption(new Option('--cors-origin <origin>', 'web origin that may call (repeatable)').default([]).argParser(o.list))
-    .addOption(new Option('--timeout <duration>', 'default wall time of a run').default(3_600, '1h').argParser(o.duration))
-    .addOption(
-      new Option('--keep <duration>', 'how long the events of an ended run are kept')
-        .default(30 * 86_400, '30d')
-        .argParser(o.duration),
-    )
-    .addOption(
-      new Option('--keep-bytes <size>', 'and how much of all ended runs').default(10 * 1_024 ** 3, '10GiB').argParser(o.size),
-    )
-    .addOption(o.json())
-}
-
-type RouterFlags = {
-  host: string
-  port: number
-  dataDir: string
-  publicUrl?: string
-  allowHost: string[]
-  corsOrigin: string[]
-  timeout: number
-  keep: number
-  keepBytes: number
-  json: boolean
-}
-const routerOptions = ({ allowHost, corsOrigin, timeout, keep, keepBytes, ...rest }: RouterFlags) => ({
-  ...rest,
-  allowedHosts: allowHost,
-  corsOrigins: corsOrigin,
-  timeoutS: timeout,
-  keep: { ageMs: keep * 1_000, bytes: keepBytes },
-})
 
 routerFlags(program.command('up').description('router and runner on this machine'))
   .addOption(o.claude())
@@ -275,23 +236,3 @@ try {
 }
 // A handle that somebody forgot must not keep a finished command alive.
 process.exit(exitCode)
-
-function report(error: unknown): number {
-  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.ok : EXIT.usage
-  const message = error instanceof Error ? error.message : String(error)
-  const known = error instanceof CliError
-  if (process.argv.includes('--json')) {
-    out(
-      JSON.stringify({
-        event: 'error',
-        message,
-        exit_code: known ? error.exitCode : EXIT.failed,
-        ...(known && error.hint ? { hint: error.hint } : {}),
-      }),
-    )
-  } else {
-    say(`${bold('runyard')}: ${message}`)
-    if (known && error.hint) say(`  → ${error.hint}`)
-  }
-  return known ? error.exitCode : EXIT.failed
-}
