@@ -2,7 +2,9 @@ import { connect, type Socket } from 'node:net'
 import { createParser } from 'eventsource-parser'
 import { afterEach, describe, expect, it } from 'vitest'
 import type { Log } from '../router/ports.ts'
-import { quiet, resultAt, startFleet, type Fleet } from './kit/fleet.ts'
+import type { Fleet } from './kit/fleet.ts'
+import { quiet, startNodeFleet } from './kit/host-node.ts'
+import { resultAt } from './kit/turns.ts'
 import { until } from './kit/wait.ts'
 
 const MiB = 1024 * 1024
@@ -27,8 +29,8 @@ async function startPrinting(f: Fleet, gates: (() => void)[]) {
 }
 
 /** A client that asks for the stream, reads its head and then nothing any more. */
-async function stalled({ router, token }: Fleet, id: string): Promise<Socket> {
-  const { hostname, port } = new URL(router.url)
+async function stalled({ url, token }: Fleet, id: string): Promise<Socket> {
+  const { hostname, port } = new URL(url)
   const socket = connect(Number(port), hostname)
   sockets.push(socket)
   socket.on('error', () => undefined)
@@ -79,7 +81,7 @@ describe('a subscriber that does not read', () => {
   it('costs a bounded amount of memory, does not slow its neighbour, and is let go', { timeout: 180_000 }, async () => {
     const released: unknown[] = []
     const log: Log = { ...quiet, info: (fields, message) => void (message.includes('does not read') && released.push(fields)) }
-    fleet = await startFleet(log, { blockedMs: BLOCKED_MS })
+    fleet = await startNodeFleet({ log, blockedMs: BLOCKED_MS })
     const gates: (() => void)[] = []
     await fleet.runner({
       turn: async (sink) => {

@@ -1,17 +1,19 @@
 import { join } from 'node:path'
 import { sql } from 'drizzle-orm'
 import { afterEach, describe, expect, it } from 'vitest'
-import { resultAt, startFleet, type Fleet, type Turn } from './kit/fleet.ts'
+import type { Fleet } from './kit/fleet.ts'
+import { follow } from './kit/follow.ts'
+import { startNodeFleet, type OpenNodeHost } from './kit/host-node.ts'
 import { lockWrites } from './kit/lock.ts'
 import { noSmallDisk, smallDisk, type SmallDisk } from './kit/small-disk.ts'
-import { idsOf, readSse } from './kit/sse.ts'
+import { idsOf, readSse, SSE } from './kit/sse.ts'
+import { resultAt, type Turn } from './kit/turns.ts'
 import { until } from './kit/wait.ts'
 
-const SSE = { accept: 'text/event-stream' }
 /** What issue and operations promise: so long after the fault is gone everything works again. */
 const RECOVERY_MS = 5_000
 
-let fleet: Fleet | undefined
+let fleet: Fleet<OpenNodeHost> | undefined
 let disk: SmallDisk | undefined
 afterEach(async () => {
   disk?.free()
@@ -42,22 +44,11 @@ const ready = async (f: Fleet) => (await f.call('/readyz', { token: null })).sta
 const submit = (f: Fleet) => f.run({ prompt: 'short' }, { prefer: 'respond-async' })
 
 /** Everything the CLI printed, once and in order, then `done`. */
-async function expectWhole(stream: ReturnType<typeof readSse>, lines: readonly string[]) {
-  const { events } = await stream
+async function expectWhole(stream: ReturnType<typeof follow>, lines: readonly string[]) {
+  const events = await stream
   expect(idsOf(events)).toEqual(Array.from({ length: lines.length + 2 }, (_, i) => i + 1))
   expect(events.slice(1, -1).map((e) => e.data)).toEqual(lines)
   expect(JSON.parse(events.at(-1)!.data)).toMatchObject({ status: 'succeeded' })
-}
-
-/** Reads to `done`, coming back whenever the stream is cut. */
-async function follow(f: Fleet, id: string): ReturnType<typeof readSse> {
-  const all: Awaited<ReturnType<typeof readSse>> = { bytes: Buffer.alloc(0), events: [], text: '' }
-  for (;;) {
-    const response = await f.call(`/v1/runs/${id}/events`, { headers: { 'last-event-id': all.events.at(-1)?.id ?? '0' } })
-    if (response.status === 200) all.events.push(...(await readSse(response)).events)
-    if (all.events.at(-1)?.event === 'done') return all
-    await new Promise((resolve) => setTimeout(resolve, 50))
-  }
 }
 
 async function startRun(f: Fleet): Promise<string> {
@@ -98,11 +89,11 @@ async function expectRecovery(f: Fleet, lines: readonly string[]): Promise<numbe
 describe('a database that somebody else has locked', () => {
   it('for a second: nobody notices but by waiting', async () => {
     const cli = printer(100)
-    const f = (fleet = await startFleet())
+    const f = (fleet = await startNodeFleet())
     await f.runner({ turn: cli.turn })
-    const stream = readSse(await f.run({ prompt: 'print' }, SSE))
+    const stream = follow(f, await startRun(f))
     await until('the run to print', () => cli.lines.length > 20)
-    const release = await lockWrites(join(f.dir, 'data', 'runyard.db'))
+    const release = await lockWrites(join(f.host.dataDir, 'runyard.db'))
     const waiting = submit(f)
     await new Promise((resolve) => setTimeout(resolve, 1_000))
     await release()
@@ -113,12 +104,12 @@ describe('a database that somebody else has locked', () => {
 
   it('for ten: submissions are refused with a fault, runs lose nothing, and all is well soon after', { timeout: 90_000 }, async () => {
     const cli = printer(100)
-    const f = (fleet = await startFleet())
+    const f = (fleet = await startNodeFleet())
     await f.runner({ turn: cli.turn })
     const id = await startRun(f)
     const stream = follow(f, id)
     await until('the run to print', () => cli.lines.length > 20)
-    const release = await lockWrites(join(f.dir, 'data', 'runyard.db'))
+    const release = await lockWrites(join(f.host.dataDir, 'runyard.db'))
     const since = performance.now()
     while (performance.now() - since < 10_000) await expectFault(f)
     await release()
@@ -132,12 +123,12 @@ describe('a database that somebody else has locked', () => {
 describe('a database that cannot grow', () => {
   it('takes no event it cannot keep, says so, and goes on when it can', { timeout: 90_000 }, async () => {
     const cli = printer(4_000)
-    const f = (fleet = await startFleet())
+    const f = (fleet = await startNodeFleet())
     await f.runner({ turn: cli.turn })
     const id = await startRun(f)
     const stream = follow(f, id)
     await until('the run to print', () => cli.lines.length > 20)
-    const { db } = f.router.deps.store
+    const { db } = f.host.router.deps.store
     const [{ page_count: pages } = { page_count: 0 }] = await db.all<{ page_count: number }>(sql`PRAGMA page_count`)
     await db.all(sql.raw(`PRAGMA max_page_count = ${pages + 8}`))
     await until('the log to be full', async () => (await submit(f)).status === 503)
@@ -154,7 +145,7 @@ describe.skipIf(noSmallDisk !== '')(`a full disk${noSmallDisk}`, () => {
   it('under the database: no acknowledged event is lost, submissions are refused, and all is well soon after there is room', { timeout: 90_000 }, async () => {
     disk = smallDisk(16)
     const cli = printer(4_000)
-    const f = (fleet = await startFleet(undefined, { dataDir: join(disk.dir, 'data') }))
+    const f = (fleet = await startNodeFleet({ dataDir: join(disk.dir, 'data') }))
     await f.runner({ turn: cli.turn })
     const id = await startRun(f)
     const stream = follow(f, id)
@@ -174,7 +165,7 @@ describe.skipIf(noSmallDisk !== '')(`a full disk${noSmallDisk}`, () => {
     disk = smallDisk(4)
     const small = printer(10)
     const big: string[] = []
-    const f = (fleet = await startFleet())
+    const f = (fleet = await startNodeFleet())
     await f.runner({
       spoolDir: disk.dir,
       turn: async (sink, offer, stopped) => {

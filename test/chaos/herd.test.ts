@@ -1,7 +1,9 @@
 /** A hundred runners with five live runs each, all of them cut off at once by a restart of the router. */
 import { setMaxListeners } from 'node:events'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { resultAt, startFleet, type Fleet } from '../kit/fleet.ts'
+import type { Fleet } from '../kit/fleet.ts'
+import { startNodeFleet } from '../kit/host-node.ts'
+import { resultAt } from '../kit/turns.ts'
 import { until } from '../kit/wait.ts'
 import { endingOf } from './oracle.ts'
 import { follow } from './subscriber.ts'
@@ -17,7 +19,7 @@ describe('a herd of runners', () => {
   const printing = new AbortController()
 
   beforeAll(async () => {
-    fleet = await startFleet()
+    fleet = await startNodeFleet()
     for (let n = 0; n < RUNNERS; n += 10) {
       await Promise.all(
         Array.from({ length: 10 }, (_, i) =>
@@ -41,7 +43,7 @@ describe('a herd of runners', () => {
   afterAll(() => fleet.close(), 60_000)
 
   it('has every run of all of them going on within 10 s', { timeout: 120_000 }, async () => {
-    const where = () => ({ port: Number(new URL(fleet.router.url).port), token: fleet.token })
+    const where = () => ({ port: Number(new URL(fleet.url).port), token: fleet.token })
     const runs = await Promise.all(
       Array.from({ length: RUNNERS * SLOTS }, async () => {
         const response = await fleet.run({ prompt: 'go' }, { prefer: 'respond-async' })

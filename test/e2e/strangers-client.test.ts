@@ -1,8 +1,10 @@
 /** A stranger's client, the npm package `eventsource`, behind a proxy that cuts it every second. */
 import { EventSource } from 'eventsource'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { resultAt, startFleet, type Fleet } from '../kit/fleet.ts'
+import type { Fleet } from '../kit/fleet.ts'
+import { startNodeFleet } from '../kit/host-node.ts'
 import { startProxy, type Proxy } from '../kit/proxy.ts'
+import { resultAt } from '../kit/turns.ts'
 
 const LINES = 300
 const EVERY_MS = 20
@@ -36,8 +38,8 @@ describe("a stranger's client that is cut every second", () => {
   let cutter: NodeJS.Timeout
 
   beforeAll(async () => {
-    fleet = await startFleet()
-    proxy = await startProxy(Number(new URL(fleet.router.url).port))
+    fleet = await startNodeFleet()
+    proxy = await startProxy(Number(new URL(fleet.url).port))
     await fleet.runner({
       turn: async (sink) => {
         for (let n = 1; n < LINES; n++) {

@@ -1,100 +1,157 @@
 /**
- * A router and runners in this process, over real sockets: for tests that steer the CLI themselves. Their CLI is a port
- * of the runner (`CliProcess`) that a test scripts; end-to-end tests with the real one are in test/e2e.
+ * A host and runners in this process, over real sockets, for tests that steer the CLI themselves. What is asked of the
+ * host goes over HTTP. End-to-end tests with the real CLI are in test/e2e.
  */
 import { mkdtemp, rm, mkdir } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { mintToken } from '../../router/guard/mint.ts'
-import { startRouter, type RouterOptions, type RunningRouter } from '../../router/node/server.ts'
-import type { Log } from '../../router/ports.ts'
-import type { Offer } from '../../shared/frames.ts'
+import { SCOPES } from '../../router/core/scopes.ts'
+import { mint } from '../../router/guard/tokens.ts'
 import { Agent, type AgentOptions } from '../../runner/agent.ts'
 import { systemClock } from '../../runner/clock.ts'
 import { enroll } from '../../runner/enroll.ts'
-import type { CliProcess, TurnEnd, TurnSink } from '../../runner/held-run.ts'
-import { loadIdentity } from '../../runner/identity.ts'
+import { loadIdentity, type Identity } from '../../runner/identity.ts'
 import { Link } from '../../runner/link.ts'
+import type { Host, HostOptions, OpenHost } from './host.ts'
+import { scripted, type Turn } from './turns.ts'
+import { until } from './wait.ts'
 
-export const quiet: Log = { info: () => undefined, warn: () => undefined, error: () => undefined }
+export type Json = Record<string, unknown>
+/** A run as the API shows it, as far as tests look. */
+export type RunView = Json & {
+  readonly id: string
+  readonly status: string
+  readonly session_id: string
+  readonly runner_id: string | null
+  readonly queue_position?: number
+  readonly error?: { readonly code: string; readonly message: string }
+}
+export type RunnerView = { readonly id: string; readonly status: string; readonly slots: number; readonly busy: number }
 
-export interface Fleet {
-  router: RunningRouter
-  readonly dir: string
+export interface Fleet<Opened extends OpenHost = OpenHost> {
+  readonly host: Opened
+  readonly url: string
+  readonly tenant: string
   readonly token: string
   readonly adminToken: string
   /** Requests as an app; `path` begins with a slash. */
   call(path: string, init?: RequestInit & { token?: string | null }): Promise<Response>
   run(body: object, headers?: Record<string, string>): Promise<Response>
-  /** Ends the router and starts it anew on the same data and the same port. */
+  /** Runs with `respond-async`; fails unless it is taken. */
+  start(body: object, headers?: Record<string, string>): Promise<RunView>
+  get(id: string): Promise<RunView>
+  /** Waits until the run has this status. */
+  until(id: string, status: string, timeoutMs?: number): Promise<RunView>
+  list(query?: string): Promise<RunView[]>
+  runners(): Promise<RunnerView[]>
+  /** Ends the host and starts it anew on the same data and the same port. */
   restart(): Promise<void>
+  /** A machine that is enrolled and does nothing yet. */
+  enlist(options?: Membership): Promise<Enlisted>
   runner(options: RunnerSetup): Promise<TestRunner>
+  /** The same host as somebody else sees it; its `close` stops its own runners only. */
+  as(tenant: string): Promise<Fleet<Opened>>
   close(): Promise<void>
 }
 
-/** What the scripted CLI does with one turn. */
-export type Turn = (sink: TurnSink, offer: Offer, stopped: Promise<string>) => Promise<Partial<TurnEnd> | void>
-export type RunnerSetup = { turn: Turn; via?: number; slots?: number; name?: string; prepare?: AgentOptions['prepare']; spoolDir?: string }
-export type TestRunner = { readonly agent: Agent; readonly id: string; readonly stateDir: string; stop(): Promise<void> }
+export type Membership = { readonly name?: string; readonly pool?: string; readonly labels?: Record<string, string>; readonly via?: number }
+export type Enlisted = { readonly identity: Identity; readonly stateDir: string }
+/** `via`: the port of a proxy. */
+export type RunnerSetup = Membership & { readonly turn: Turn; readonly slots?: number; readonly prepare?: AgentOptions['prepare']; readonly spoolDir?: string }
+export type TestRunner = Enlisted & { readonly agent: Agent; readonly id: string; stop(): Promise<void> }
 
-export async function startFleet(log: Log = quiet, more: Partial<RouterOptions> = {}): Promise<Fleet> {
+export async function startFleet<Opened extends OpenHost, Options extends HostOptions>(host: Host<Opened, Options>, options: Options): Promise<Fleet<Opened>> {
+  const opened = await host.open(options)
   const dir = await mkdtemp(join(tmpdir(), 'runyard-fleet-'))
-  const start = (port: number) =>
-    startRouter({ dataDir: join(dir, 'data'), host: '127.0.0.1', allowedHosts: [], corsOrigins: [], timeoutS: 600, log, ...more, port })
-  const router = await start(0)
-  const { token } = await mintToken(router.deps, { kind: 'app', tenant: 'default', subject: 'test' })
-  const { token: adminToken } = await mintToken(router.deps, { kind: 'admin', tenant: 'default', subject: 'test-admin' })
+  return fleetOf(opened, dir, 'default', async () => {
+    await opened.close()
+    await rm(dir, { recursive: true, force: true })
+  })
+}
+
+async function fleetOf<Opened extends OpenHost>(host: Opened, dir: string, tenant: string, closeHost: () => Promise<void>): Promise<Fleet<Opened>> {
+  const admin = { kind: 'admin', tenant, subject: 'test-admin', jti: crypto.randomUUID(), scopes: SCOPES, ttlS: 3_600 } as const
+  const { token: adminToken } = await mint(host.keys, admin, Date.now())
   const runners: TestRunner[] = []
-  const fleet: Fleet = {
-    router,
-    dir,
-    token,
+  const closers: (() => Promise<void>)[] = []
+  const fleet: Omit<Fleet<Opened>, 'token'> & { token: string } = {
+    host,
+    url: host.url,
+    tenant,
+    token: '',
     adminToken,
-    call(path, { token: bearer = token, headers, ...init } = {}) {
+    call(path, { token: bearer = fleet.token, headers, ...init } = {}) {
       const all = new Headers(headers)
       if (bearer !== null && !all.has('authorization')) all.set('authorization', `Bearer ${bearer}`)
       if (typeof init.body === 'string' && !all.has('content-type')) all.set('content-type', 'application/json')
-      return fetch(fleet.router.url + path, { ...init, headers: all })
+      return fetch(host.url + path, { ...init, headers: all })
     },
     run: (body, headers = {}) => fleet.call('/v1/runs', { method: 'POST', body: JSON.stringify(body), headers }),
-    async restart() {
-      const port = Number(new URL(fleet.router.url).port)
-      await fleet.router.close()
-      fleet.router = await start(port)
-    },
+    start: async (body, headers = {}) => jsonOf<RunView>(await fleet.run(body, { prefer: 'respond-async', ...headers }), 202),
+    get: async (id) => jsonOf<RunView>(await fleet.call(`/v1/runs/${id}`)),
+    until: (id, status, timeoutMs) =>
+      until(`run ${id} to be ${status}`, async () => {
+        const run = await fleet.get(id)
+        return run.status === status && run
+      }, timeoutMs),
+    list: async (query = '') => (await jsonOf<{ data: RunView[] }>(await fleet.call(`/v1/runs${query}`))).data,
+    runners: async () => (await jsonOf<{ data: RunnerView[] }>(await fleet.call('/v1/runners'))).data,
+    restart: () => host.restart(),
+    enlist: (membership = {}) => enlist(fleet, dir, membership),
     async runner(setup) {
       const runner = await startRunner(fleet, setup)
       runners.push(runner)
+      await until(`runner ${runner.id} to be online`, async () => (await fleet.runners()).some(({ id, status }) => id === runner.id && status !== 'offline'))
       return runner
     },
+    async as(other) {
+      const theirs = await fleetOf(host, dir, other, () => Promise.resolve())
+      closers.push(() => theirs.close())
+      return theirs
+    },
     async close() {
+      for (const close of closers) await close()
       for (const runner of runners) await runner.stop()
-      await fleet.router.close()
-      await rm(dir, { recursive: true, force: true })
+      await closeHost()
     },
   }
+  fleet.token = (await admins<{ token: string }>(fleet, 'tokens', { kind: 'app', subject: 'test' })).token
   return fleet
 }
 
-async function startRunner(fleet: Fleet, { turn, via, slots = 4, name = 'test', prepare, ...setup }: RunnerSetup): Promise<TestRunner> {
-  const made = await fleet.call('/admin/v1/enrolment-tokens', { method: 'POST', token: fleet.adminToken, body: '{}' })
-  const { token } = (await made.json()) as { token: string }
-  const url = via === undefined ? fleet.router.url : `http://127.0.0.1:${via}`
-  const stateDir = await mkdtemp(join(fleet.dir, 'runner-'))
-  await enroll({ url, token, name, labels: {}, stateDir })
+/** What the admin API answers to a POST that makes something. */
+export async function admins<T>(fleet: Pick<Fleet, 'call' | 'adminToken'>, path: string, body: object): Promise<T> {
+  return jsonOf<T>(await fleet.call(`/admin/v1/${path}`, { method: 'POST', token: fleet.adminToken, body: JSON.stringify(body) }), 201)
+}
+
+async function jsonOf<T>(response: Response, status = 200): Promise<T> {
+  const text = await response.text()
+  if (response.status !== status) throw new Error(`${response.url} answered ${response.status}: ${text}`)
+  return JSON.parse(text) as T
+}
+
+async function enlist(fleet: Pick<Fleet, 'call' | 'adminToken' | 'url'>, dir: string, { name = 'test', pool, labels = {}, via }: Membership): Promise<Enlisted> {
+  const { token } = await admins<{ token: string }>(fleet, 'enrolment-tokens', pool === undefined ? {} : { pool })
+  const stateDir = await mkdtemp(join(dir, 'runner-'))
+  await enroll({ url: via === undefined ? fleet.url : `http://127.0.0.1:${via}`, token, name, labels, stateDir })
   const identity = await loadIdentity(stateDir)
   if (!identity) throw new Error('not enrolled')
+  return { identity, stateDir }
+}
+
+async function startRunner(fleet: Pick<Fleet, 'enlist'>, { turn, slots = 4, prepare, ...setup }: RunnerSetup): Promise<TestRunner> {
+  const { identity, stateDir } = await fleet.enlist(setup)
   const spoolDir = setup.spoolDir ?? join(stateDir, 'spool')
   await mkdir(spoolDir, { recursive: true })
   const agent = new Agent({
     clock: systemClock,
     spoolDir,
     slots,
-    labels: {},
+    labels: setup.labels ?? {},
     provider: 'local',
     cliVersion: '0.0.0-test',
     os: 'test',
-    prepare: prepare ?? ((offer) => Promise.resolve({ process: scripted(turn, offer), cwd: '/work', provider: 'local', dispose: () => Promise.resolve() })),
+    prepare: prepare ?? ((offer) => Promise.resolve({ process: scripted(turn, offer), cwd: offer.spec.cwd ?? '/work', provider: 'local', dispose: () => Promise.resolve() })),
     sweep: () => Promise.resolve(0),
     diskFree: () => 1e9,
     load: () => 0,
@@ -104,8 +161,9 @@ async function startRunner(fleet: Fleet, { turn, via, slots = 4, name = 'test', 
   const link = new Link(identity, agent, { log: () => undefined })
   const running = link.run()
   let stopped: Promise<void> | undefined
-  const runner: TestRunner = {
+  return {
     agent,
+    identity,
     id: identity.runnerId,
     stateDir,
     stop: () =>
@@ -116,43 +174,4 @@ async function startRunner(fleet: Fleet, { turn, via, slots = 4, name = 'test', 
         await agent.close()
       })()),
   }
-  for (;;) {
-    const online = await fleet.router.deps.hub.online('default')
-    if (online.some((r) => r.id === runner.id)) return runner
-    await new Promise((resolve) => setTimeout(resolve, 5))
-  }
-}
-
-function scripted(turn: Turn, offer: Offer): CliProcess {
-  let stop: (mode: string) => void = () => undefined
-  const stopped = new Promise<string>((resolve) => (stop = resolve))
-  let running: Promise<unknown> = Promise.resolve()
-  return {
-    cliVersion: '0.0.0-test',
-    async turn(sink) {
-      const end = turn(sink, offer, stopped)
-      running = end
-      return { code: 0, signal: null, result: undefined, ...(await end) }
-    },
-    async cancel(mode) {
-      stop(mode)
-      await running
-    },
-    pause: () => undefined,
-    resume: () => undefined,
-  }
-}
-
-/** A turn that prints these lines and succeeds with the last one as its result. */
-export const print =
-  (lines: (offer: Offer) => readonly string[]): Turn =>
-  (sink, offer) => {
-    let seq = 0
-    for (const line of lines(offer)) seq = sink.line(Buffer.from(line))
-    return Promise.resolve({ result: resultAt(seq) })
-  }
-
-export function resultAt(seq: number) {
-  const usage = { input_tokens: 1, output_tokens: 1, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
-  return { seq, is_error: false, cost_usd: 0.5, usage, num_turns: 1 }
 }

@@ -1,11 +1,20 @@
 /** Reads a stream of server-sent events to its end, keeping the bytes. */
 import { createParser, type EventSourceMessage } from 'eventsource-parser'
 
+/** Asks for a stream. */
+export const SSE = { accept: 'text/event-stream' }
+
 export type Stream = { bytes: Buffer; events: EventSourceMessage[]; text: string }
 
 /** `stopAfter` ends the reading early, as a client that leaves. */
 export async function readSse(response: Response, stopAfter?: (events: readonly EventSourceMessage[]) => boolean): Promise<Stream> {
   const events: EventSourceMessage[] = []
+  const bytes = await collectSse(response, events, stopAfter)
+  return { bytes, events, text: bytes.toString() }
+}
+
+/** The same into a list of the caller's, which keeps what was read when the stream breaks. */
+export async function collectSse(response: Response, events: EventSourceMessage[], stopAfter?: (events: readonly EventSourceMessage[]) => boolean): Promise<Buffer> {
   const parser = createParser({ onEvent: (event) => events.push(event) })
   const chunks: Uint8Array[] = []
   const decoder = new TextDecoder()
@@ -20,8 +29,7 @@ export async function readSse(response: Response, stopAfter?: (events: readonly 
       break
     }
   }
-  const bytes = Buffer.concat(chunks)
-  return { bytes, events, text: bytes.toString() }
+  return Buffer.concat(chunks)
 }
 
 /** The ids of the events must be exactly these: 1, 2, 3 … */
