@@ -15,6 +15,7 @@ import { Pass, type Sight } from './pass.ts'
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
 const MAX_REOFFERS = 2
 const RETRY_AFTER_S = 2
+const HOLD_OFF_MS = 500
 const STORE_RETRY_MS = 1_000
 /** How old a place in the line may be that somebody is shown. */
 const PLACES_MS = 500
@@ -72,6 +73,8 @@ export class Line implements WaitingLine {
   readonly #entries = new Map<string, Entry>()
   /** Sessions by the run that has their turn: the database refuses a second one, this saves asking. */
   readonly #turns = new Map<string, string>()
+  /** Sessions whose turn only the database knows of, and until when they are passed by. */
+  readonly #heldOff = new Map<string, number>()
   #places: { at: number; of: ReadonlyMap<string, number> } = { at: -Infinity, of: new Map() }
   #kicked = false
   #closed = false
@@ -182,6 +185,12 @@ export class Line implements WaitingLine {
     this.#turns.delete(run)
   }
 
+  /** Some turn is over, nobody knows whose: sessions that the database called busy are worth another look. */
+  lookAgain(): void {
+    this.#heldOff.clear()
+    this.kick()
+  }
+
   #placeAll(): void {
     if (this.#closed || this.#entries.size === 0) return
     const pass = this.#pass()
@@ -213,6 +222,11 @@ export class Line implements WaitingLine {
 
   #busySessions(): Set<string> {
     const busy = new Set(this.#turns.values())
+    const now = this.#now()
+    for (const [session, until] of this.#heldOff) {
+      if (until > now) busy.add(session)
+      else this.#heldOff.delete(session)
+    }
     for (const entry of this.#entries.values()) if (entry.offered) busy.add(entry.session)
     return busy
   }
@@ -234,8 +248,10 @@ export class Line implements WaitingLine {
     if (!spec) {
       entry.offered = false
       entry.why = 'session_busy'
+      // Passed by for a while: the slot is somebody else's meanwhile, and a disagreement with the database cannot spin.
+      this.#heldOff.set(entry.session, this.#now() + HOLD_OFF_MS)
       tell(entry)
-      // Not asked again at once: if the database and this process disagree, that would spin. The tick asks.
+      this.kick()
       return
     }
     entry.fence++
@@ -252,9 +268,9 @@ export class Line implements WaitingLine {
 
   #accepted(entry: Entry): void {
     this.#entries.delete(entry.run)
-    this.onLeave(entry.run)
     this.#turns.set(entry.run, entry.session)
     for (const { resolve } of entry.watchers) resolve('accepted')
+    this.onLeave(entry.run)
   }
 
   async #refused(entry: Entry, runner: string, error: unknown): Promise<void> {

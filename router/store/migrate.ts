@@ -24,5 +24,5 @@ export async function migrate(store: Store, migrations: readonly Migration[]): P
 
 async function newest({ db }: Store): Promise<number> {
   const [row] = await db.all<{ newest: number | null }>(sql`SELECT max(created_at) AS newest FROM __drizzle_migrations`)
-  return Number(row?.newest ?? 0)
+  return row?.newest ?? 0
 }

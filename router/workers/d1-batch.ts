@@ -16,6 +16,7 @@ export interface D1Like<S> {
 /** Begins before it returns: two calls in a row are two transactions in that order. */
 export function batchOn<S>(client: D1Like<S>, statements: readonly Statement[]): Promise<unknown[]> {
   if (statements.length === 0) return Promise.resolve([])
+  // oxlint-disable-next-line no-underscore-dangle -- drizzle's name
   const prepared = statements.map((statement) => (statement as unknown as { _prepare(): Prepared })._prepare())
   const bound = prepared.map((p) => {
     const { sql, params } = p.getQuery()

@@ -128,7 +128,7 @@ export class WorkersHub implements RunnerHub, Records {
   /** Ends early when the object was moved or restarted. */
   async *#fromObject(runner: string, { run, tenant }: RunRef, after: number, signal: AbortSignal): AsyncGenerator<EventChunk[]> {
     const query = new URLSearchParams({ run, tenant, after: String(after) })
-    const response = await this.#env.RUNNER.getByName(runner).fetch(`http://runner/events?${query}`)
+    const response = await this.#env.RUNNER.getByName(runner).fetch(`http://runner/events?${query.toString()}`)
     if (!response.ok || !response.body) return
     const decoder = new ChunkDecoder()
     const reader = response.body.getReader()

@@ -37,7 +37,9 @@ export class WorkersLine implements WaitingLine {
     const name = { tenant: run.tenant, pool: run.pool }
     const directory = run.bound === null ? await this.#directory(name) : undefined
     const tried = new Set<string>()
-    while (tried.size < TRIES && !directory?.waiting) {
+    // Who waits has waited longer.
+    const tries = directory?.waiting ? 0 : TRIES
+    while (tried.size < tries) {
       const runner = directory ? choose(directory, run, tried) : (run.bound ?? undefined)
       if (runner === undefined || tried.has(runner)) break
       const { outcome, sight } = await this.#start(runner, run, claim)
@@ -80,7 +82,7 @@ export class WorkersLine implements WaitingLine {
 
   async #start(runner: string, run: NewRun, claim: Claim | undefined): Promise<Started> {
     try {
-      return (await this.#env.RUNNER.getByName(runner).start(run, claim)) as Started
+      return await this.#env.RUNNER.getByName(runner).start(run, claim)
     } catch (error) {
       // It may have begun: its row says so, and nobody may begin a second time under this id.
       log.warn({ err: error, run: run.id }, 'the object of a runner did not answer')
@@ -98,7 +100,7 @@ export class WorkersLine implements WaitingLine {
     const known = directories.get(key)
     if (known && Date.now() - known.at < FRESH_MS) return known
     const { runners, waiting } = await this.#pool(name).directory(name)
-    const fresh = { at: Date.now(), waiting, runners: new Map(runners.map((r) => [r.id, r as Sight])) }
+    const fresh = { at: Date.now(), waiting, runners: new Map(runners.map((r) => [r.id, r])) }
     if (directories.size >= MAX_POOLS) directories.clear()
     directories.set(key, fresh)
     return fresh

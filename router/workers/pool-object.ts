@@ -59,7 +59,7 @@ export class PoolDO extends DurableObject<Env> {
   async seen(name: PoolName, runner: string, sight: Sight | null): Promise<void> {
     await this.#see(runner, sight)
     const line = await this.#open(name)
-    line.kick()
+    line.lookAgain()
     await this.#want()
   }
 
@@ -138,7 +138,11 @@ export class PoolDO extends DurableObject<Env> {
       nextTurn: () => new Promise((resolve) => setTimeout(resolve, 0)),
     })
     this.#line = line
-    line.onLeave = (run) => this.#moves.wake(run)
+    line.onLeave = (run) => {
+      this.#moves.wake(run)
+      // Ends of turns are not heard of here, so the database is asked each time.
+      line.turnOver(run)
+    }
     line.revive(queued, [])
     for (const { run, runner, fence } of offered) if (runner !== null) this.#platform.background(this.env.RUNNER.getByName(runner).giveBack(run, fence))
     if (line.size > 0) await this.#stay()

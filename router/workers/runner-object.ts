@@ -45,7 +45,6 @@ const SETTLE_MS = 1_000
 /** After a restart, subscribers have this long to come back before `on_disconnect` takes them for gone. */
 const RETURN_MS = 30_000
 const HOUR_MS = 3_600_000
-const KEEP_BYTES = 5 * 1024 ** 3
 const PAGE_BYTES = 256 * 1024
 
 type Attachment = Standing & { readonly url: string }
@@ -71,7 +70,7 @@ export class RunnerDO extends DurableObject<Env> {
     store: this.#own,
     platform: this.#platform,
     log,
-    keep: { ageMs: settingsOf(this.env).keepMs, bytes: KEEP_BYTES },
+    keep: settingsOf(this.env).keep,
     watched: (run) => this.#attendance.watched(run),
     clock: () => Date.now(),
   })
@@ -155,15 +154,9 @@ export class RunnerDO extends DurableObject<Env> {
 
   /** Runs again after a kill, without being told so: everything in it may be done twice. */
   override async alarm(): Promise<void> {
-    const seat = this.#awake()
-    if (seat && this.#unseen) await this.#present(seat)
-    await this.#settlement.settle()
-    await this.#offers?.sweep()
-    const since = Date.now()
-    await this.#retention.sweep()
-    await this.#settlement.owePruned(since)
-    if (await this.#settlement.settle()) await this.#record.forgetPruned()
-    await this.#plan()
+    this.#awake()
+    this.#pin()
+    await this.#tidy()
   }
 
   override async webSocketMessage(ws: WebSocket, data: string | ArrayBuffer): Promise<void> {
@@ -232,6 +225,19 @@ export class RunnerDO extends DurableObject<Env> {
     this.#unseen = true
     for (const { id, tenant, onDisconnectMs } of await unwatchedRuns(this.#own.db)) this.#attendance.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
     this.#pin()
+    // Not before the object answers: there may be much to do.
+    this.#platform.background(this.#tidy())
+  }
+
+  /** What nobody waits for. All of it may be done twice. */
+  async #tidy(): Promise<void> {
+    if (this.#seat && this.#unseen) await this.#present(this.#seat)
+    await this.#settlement.settle()
+    await this.#offers?.sweep()
+    const since = Date.now()
+    await this.#retention.sweep()
+    await this.#settlement.owePruned(since)
+    if (await this.#settlement.settle()) await this.#record.forgetPruned()
     await this.#plan()
   }
 
@@ -372,7 +378,7 @@ export class RunnerDO extends DurableObject<Env> {
     if ((this.#seat?.core.busy ?? 0) > 0) due.push(now + WAKE_MS)
     if (this.#unseen || (await this.#settlement.pending()) || (await this.#offers?.pending())) due.push(now + RETRY_MS)
     const oldest = await this.#record.oldestKept()
-    if (oldest !== undefined) due.push(Math.max(now + HOUR_MS, oldest + settingsOf(this.env).keepMs))
+    if (oldest !== undefined) due.push(Math.max(now + HOUR_MS, oldest + settingsOf(this.env).keep.ageMs))
     if (due.length === 0) return
     const next = Math.min(...due)
     const planned = await this.ctx.storage.getAlarm()

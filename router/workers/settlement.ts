@@ -4,11 +4,11 @@
  * What is told is the state and not the change, so telling it twice, late, or after something newer does no harm. A row
  * that another runner has by now, under a higher fence, is left alone.
  */
-import { and, eq, isNotNull, isNull, lte, or, sql } from 'drizzle-orm'
+import { and, eq, isNull, lte, sql } from 'drizzle-orm'
 import { unsettled } from '../../drizzle/object-schema.ts'
 import { runs } from '../../drizzle/schema.ts'
 import type { Append } from '../core/runner-core.ts'
-import type { Log, Statement, Store } from '../ports.ts'
+import type { Log, RunRow, Statement, Store } from '../ports.ts'
 
 /** A state that lasts a moment only is not worth a write. */
 const SOON_MS = 1_000
@@ -74,11 +74,12 @@ export class Settlement {
         if (owed.length === 0) break
         const shared = this.#shared()
         await shared.batch(
-          owed.map(({ row: { id, tenant: _, spec: _spec, cancelRequestedAt: _cancel, ...known } }) =>
+          owed.map(({ row }) =>
             shared.db
               .update(runs)
-              .set({ ...known, spec: null })
-              .where(and(eq(runs.id, id), eq(runs.runner, known.runner ?? ''), lte(runs.fence, known.fence), or(isNull(runs.endedAt), isNotNull(runs.prunedAt), sql`${known.prunedAt !== null}`)))
+              .set(told(row))
+              // An ended row does not change any more, but for what is kept of it.
+              .where(and(eq(runs.id, row.id), eq(runs.runner, row.runner ?? ''), lte(runs.fence, row.fence), row.prunedAt === null ? isNull(runs.endedAt) : undefined))
               .returning({ id: runs.id }),
           ),
         )
@@ -92,4 +93,11 @@ export class Settlement {
       return false
     }
   }
+}
+
+/** What changes of a row from its lease on. The wish to end it is written there first, so it is not told back. */
+function told(row: RunRow) {
+  const { state, fence, provider, model, startedAt, endedAt, lastSeq, resultSeq, isError, errorCode, errorMessage, costUsd, usage, numTurns, durationMs, eventBytes, prunedAt } = row
+  const ending = { endedAt, lastSeq, resultSeq, isError, errorCode, errorMessage, costUsd, usage, numTurns, durationMs, eventBytes, prunedAt }
+  return { state, fence, provider, model, startedAt, spec: null, ...ending }
 }

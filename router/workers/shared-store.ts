@@ -3,7 +3,7 @@
  * each request, as a client of another request cannot be used; what could not be done for a reason outside the statement
  * is the fault `storage`.
  */
-import { createClient } from '@libsql/client/web'
+import { createClient, type Client, type InArgs, type InStatement } from '@libsql/client/web'
 import { drizzle as drizzleD1 } from 'drizzle-orm/d1'
 import { drizzle as drizzleLibsql } from 'drizzle-orm/libsql/web'
 import { migrations } from '../../drizzle/migrations.gen.ts'
@@ -35,17 +35,13 @@ export async function migratedStore(env: Env): Promise<Store> {
 
 function libsql(url: string, authToken: string | undefined): Store {
   const client = createClient({ url, ...(authToken ? { authToken } : {}) })
-  const { execute, batch } = client
-  const db = drizzleLibsql(
-    Object.assign(client, {
-      execute: named((...args: Parameters<typeof execute>) => execute.apply(client, args)),
-      batch: named((...args: Parameters<typeof batch>) => batch.apply(client, args)),
-    }),
-  )
-  return {
-    db: db as unknown as Store['db'],
-    batch: (statements) => db.batch(statements as unknown as [Statement, ...Statement[]] as never) as Promise<unknown[]>,
+  // Without interactive transactions drizzle uses no more of it.
+  const used: Pick<Client, 'execute' | 'batch'> = {
+    execute: named((statement: InStatement | string, args?: InArgs) => (typeof statement === 'string' ? client.execute(statement, args) : client.execute(statement))),
+    batch: named((...args: Parameters<Client['batch']>) => client.batch(...args)),
   }
+  const db = drizzleLibsql(used as Client)
+  return { db: db as unknown as Store['db'], batch: (statements) => db.batch(statements as unknown as [Statement, ...Statement[]]) }
 }
 
 function d1({ DB }: Env): Store {
@@ -57,16 +53,20 @@ function d1({ DB }: Env): Store {
   return { db: drizzleD1(client as unknown as D1Database) as unknown as Store['db'], batch: (statements) => batchOn(client, statements) }
 }
 
-interface Wrapped {
+/** What drizzle uses of a prepared statement. */
+interface Wrapped extends Pick<D1PreparedStatement, 'all' | 'run'> {
   readonly inner: D1PreparedStatement
   bind(...values: unknown[]): Wrapped
+  raw(): Promise<unknown[][]>
 }
 
 function wrapped(inner: D1PreparedStatement): Wrapped {
   return {
     inner,
     bind: (...values) => wrapped(inner.bind(...values)),
-    ...{ all: named(() => inner.all()), run: named(() => inner.run()), raw: named(() => inner.raw()) },
+    all: named(<T>() => inner.all<T>()) as D1PreparedStatement['all'],
+    run: named(<T>() => inner.run<T>()) as D1PreparedStatement['run'],
+    raw: named(() => inner.raw()),
   }
 }
 

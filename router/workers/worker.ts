@@ -30,7 +30,7 @@ export default {
     const { db } = await migratedStore(env)
     const now = Date.now()
     await pruneSecrets(db, now)
-    await pruneUnstarted(db, now - settingsOf(env).keepMs, now)
+    await pruneUnstarted(db, now - settingsOf(env).keep.ageMs, now)
   },
 } satisfies ExportedHandler<Env>
 
