@@ -54,8 +54,10 @@ function d1({ DB }: Env): Store {
 }
 
 /** What drizzle uses of a prepared statement. */
-interface Wrapped extends Pick<D1PreparedStatement, 'all' | 'run'> {
+interface Wrapped {
   readonly inner: D1PreparedStatement
+  all(): Promise<D1Result>
+  run(): Promise<D1Result>
   bind(...values: unknown[]): Wrapped
   raw(): Promise<unknown[][]>
 }
@@ -64,8 +66,8 @@ function wrapped(inner: D1PreparedStatement): Wrapped {
   return {
     inner,
     bind: (...values) => wrapped(inner.bind(...values)),
-    all: named(<T>() => inner.all<T>()) as D1PreparedStatement['all'],
-    run: named(<T>() => inner.run<T>()) as D1PreparedStatement['run'],
+    all: named(() => inner.all()),
+    run: named(() => inner.run()),
     raw: named(() => inner.raw()),
   }
 }
