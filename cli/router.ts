@@ -15,23 +15,13 @@ export interface RouterCommand extends Omit<RouterOptions, 'log'> {
 
 /** Tokens for the person at this machine: `up` and `router` print them, and clients here find them. */
 export const TENANT = 'default'
-const RENEW_BEFORE_MS = 86_400_000
+export const RENEW_BEFORE_MS = 86_400_000
 
 export async function routerCommand(command: RouterCommand): Promise<number> {
   const log = createLog({ json: command.json, name: 'router' })
   const { router, client } = await openRouter(command, log)
   if (command.json) printReady(client, command.dataDir)
-  else {
-    out(`${bold('Runyard router')} is ready at ${client.url}`)
-    out(`  app token    ${client.token}`)
-    out(`  admin token  ${dim(`in ${command.dataDir}/client.json (0600)`)}`)
-    out('')
-    out('Add a runner: make an enrolment token here, use it there.')
-    out(
-      `  curl -s -X POST ${client.url}/admin/v1/enrolment-tokens -H "authorization: Bearer $ADMIN_TOKEN" -H 'content-type: application/json' -d '{}'`,
-    )
-    out(`  runyard runner enroll --url ${command.publicUrl ?? client.url} --token <token> && runyard runner start`)
-  }
+  else greet('Runyard router', client, command)
   await untilSignal()
   say('stopping; clients and runners will resume')
   await router.close()
@@ -51,6 +41,23 @@ export async function openRouter(command: RouterCommand, log: Log): Promise<{ ro
   }
   await writeClientFile(command.dataDir, client)
   return { router, client }
+}
+
+/** What a person needs next. */
+export function greet(
+  what: string,
+  client: ClientFile,
+  { dataDir, publicUrl }: Pick<RouterCommand, 'dataDir' | 'publicUrl'>,
+): void {
+  out(`${bold(what)} is ready at ${client.url}`)
+  out(`  app token    ${client.token}`)
+  out(`  admin token  ${dim(`in ${dataDir}/client.json (0600)`)}`)
+  out('')
+  out('Add a runner: make an enrolment token here, use it there.')
+  out(
+    `  curl -s -X POST ${client.url}/admin/v1/enrolment-tokens -H "authorization: Bearer $ADMIN_TOKEN" -H 'content-type: application/json' -d '{}'`,
+  )
+  out(`  runyard runner enroll --url ${publicUrl ?? client.url} --token <token> && runyard runner start`)
 }
 
 export function printReady(client: ClientFile, dataDir: string): void {

@@ -3,7 +3,7 @@
  * build time. Where the file goes is the caller's to say; it is replaced whole or not at all.
  */
 import { randomUUID } from 'node:crypto'
-import { existsSync } from 'node:fs'
+import { existsSync, readdirSync, statSync } from 'node:fs'
 import { mkdir, rename, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -17,6 +17,24 @@ export const WRANGLER = join(ROOT, 'wrangler.toml')
 
 function rootOf(folder: string): string {
   return existsSync(join(folder, 'wrangler.toml')) ? folder : rootOf(dirname(folder))
+}
+
+/** What ends up in the bundle, or decides what does. */
+const SOURCES = ['shared', 'drizzle', 'router', 'package-lock.json']
+
+/** The path of the Worker's bundle, which is made anew when it is older than what it is made of. */
+export async function currentBundle(): Promise<string> {
+  const sources = SOURCES.map((path) => newest(join(ROOT, path)))
+  if (newest(WORKER_BUNDLE) < Math.max(...sources)) await bundleWorker()
+  return WORKER_BUNDLE
+}
+
+/** When a file, or the last of a folder, was changed; 0 when there is none. */
+function newest(path: string): number {
+  const stats = statSync(path, { throwIfNoEntry: false })
+  if (!stats?.isDirectory()) return stats?.mtimeMs ?? 0
+  // The folder's own time tells of what was removed from it.
+  return Math.max(stats.mtimeMs, ...readdirSync(path).map((name) => newest(join(path, name))))
 }
 
 export interface Bundle {

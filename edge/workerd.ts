@@ -8,6 +8,7 @@ import { randomBytes } from 'node:crypto'
 import { chmod, copyFile, mkdir, rename, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
+import { bracketed, localUrl } from './addresses.ts'
 import { capnpConfig, CONTROL_FILE, D1_FILES, usesD1, WORKER_FILE } from './config.ts'
 import { callControl, controlWorker, type Control } from './control.ts'
 import { spawnGuarded, type Guarded } from './guarded.ts'
@@ -67,7 +68,7 @@ export interface RunningWorkerd {
 export async function startWorkerd(options: WorkerdOptions): Promise<RunningWorkerd> {
   const { dir, host = '127.0.0.1', port = 0, unsafe = false } = options
   const secret = randomBytes(32).toString('base64url')
-  const config = await prepare(options, `${urlHost(host)}:${port}`, { secret, unsafe })
+  const config = await prepare(options, `${bracketed(host)}:${port}`, { secret, unsafe })
 
   const lines: string[] = []
   const ports = new Map<string, number>()
@@ -92,7 +93,7 @@ export async function startWorkerd(options: WorkerdOptions): Promise<RunningWork
   const bound = ports.get('http')!
   const control: Control = { url: `http://127.0.0.1:${ports.get('control')}`, secret }
   return {
-    url: `http://${urlHost(host)}:${bound}`,
+    url: localUrl(host, bound),
     port: bound,
     pid: child.pid,
     lines,
@@ -154,11 +155,6 @@ async function untilReady(child: Guarded, ready: Promise<void>, lines: readonly 
   } finally {
     clearTimeout(timer)
   }
-}
-
-/** An address as it stands in a URL. */
-export function urlHost(host: string): string {
-  return host.includes(':') && !host.startsWith('[') ? `[${host}]` : host
 }
 
 function miniflareFile(path: string): string {

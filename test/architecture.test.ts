@@ -9,12 +9,12 @@ import { describe, expect, it } from 'vitest'
 import { VERSION } from '../shared/version.ts'
 
 const root = join(import.meta.dirname, '..')
-const FOLDERS = ['shared', 'drizzle', 'router', 'runner', 'cli', 'test', 'bench']
+const FOLDERS = ['shared', 'drizzle', 'router', 'runner', 'cli', 'edge', 'test', 'bench']
 /** A file past this has a second idea in it. */
 const MAX_LINES = 350
 
 const files = FOLDERS.flatMap((folder) => sources(folder))
-const isTest = (path: string) => path.endsWith('.test.ts') || path.startsWith('test/') || path.startsWith('bench/')
+const isTest = (path: string) => path.endsWith('.test.ts') || /^(?:test|bench|edge\/fixtures)\//.test(path)
 const shipped = files.filter((path) => !isTest(path))
 
 function sources(folder: string): string[] {
@@ -30,6 +30,12 @@ function list(folder: string): string[] {
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return []
     throw error
   }
+}
+
+interface Manifest {
+  readonly dependencies: Record<string, string>
+  readonly devDependencies: Record<string, string>
+  readonly files: string[]
 }
 
 const read = (path: string) => readFileSync(join(root, path), 'utf8')
@@ -98,9 +104,17 @@ describe('the arrows', () => {
     expect(forbidden(/^router\/ports\.ts$/, (t) => !inside('router/api', 'router/admin', 'router/engine')(t))).toEqual([])
   })
 
-  it('only the command line takes from all of them, and nobody takes from it', () => {
-    const takers = shipped.filter((path) => !path.startsWith('cli/'))
-    expect(takers.filter((path) => importsOf(path).some(inside('cli')))).toEqual([])
+  it('only the command line takes from all of them, and nobody takes from it but the second command', () => {
+    const takers = shipped.filter((path) => !/^(?:cli|edge)\//.test(path))
+    expect(takers.filter((path) => importsOf(path).some(inside('cli', 'edge')))).toEqual([])
+  })
+
+  it('edge runs the Worker as the file that was made of it, and takes neither it nor the runner', () => {
+    const router = inside('router/core', 'router/guard', 'router/hub', 'router/node')
+    expect(forbidden(/^edge\//, (t) => !isOurs(t) || inside('edge', 'cli', 'shared')(t) || router(t))).toEqual([])
+    expect(forbidden(/^cli\//, (t) => !inside('edge')(t))).toEqual([])
+    // What starts a Worker knows nothing of ours, so that any Worker can be started with it.
+    expect(forbidden(/^edge\/(?!main|command|tokens)/, (t) => !isOurs(t) || inside('edge')(t))).toEqual([])
   })
 
   it('nothing that ships takes from the tests', () => {
@@ -108,9 +122,16 @@ describe('the arrows', () => {
   })
 
   it('every package that the sources take is a dependency', () => {
-    const { dependencies } = JSON.parse(read('package.json')) as { dependencies: Record<string, string> }
-    const used = new Set(shipped.flatMap(importsOf).filter((t) => !isOurs(t) && !isNode(t)))
-    expect([...used].filter((name) => !(name in dependencies))).toEqual([])
+    const { dependencies, devDependencies, files: published } = JSON.parse(read('package.json')) as Manifest
+    const taken = (paths: string[]) => [...new Set(paths.flatMap(importsOf).filter((t) => !isOurs(t) && !isNode(t)))]
+    // Given by the runtime.
+    const given = ['cloudflare:workers']
+    const ofEdge = shipped.filter((path) => path.startsWith('edge/'))
+    const needed = taken(shipped.filter((path) => !path.startsWith('edge/')))
+    expect(needed.filter((name) => !(name in dependencies) && !given.includes(name))).toEqual([])
+    // It runs from a checkout only: workerd and the bundler are 150 MB that a router does not need.
+    expect(published).toContain('!dist/edge')
+    expect(taken(ofEdge).filter((name) => !(name in { ...dependencies, ...devDependencies }))).toEqual([])
   })
 })
 

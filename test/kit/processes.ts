@@ -10,6 +10,7 @@ import { createInterface } from 'node:readline'
 import { fileURLToPath } from 'node:url'
 
 export const MAIN = fileURLToPath(new URL('../../dist/cli/main.js', import.meta.url))
+export const EDGE = fileURLToPath(new URL('../../dist/edge/main.js', import.meta.url))
 export const CLAUDE = fileURLToPath(new URL('../../node_modules/.bin/claude', import.meta.url))
 
 export type Ended = { code: number | null; stdout: string; stderr: string }
@@ -28,8 +29,8 @@ export interface Machine {
   readonly home: string
   readonly dataDir: string
   readonly workspace: string
-  /** Starts `runyard <args>`; `env` is added to PATH and HOME. */
-  start(args: readonly string[], env?: Record<string, string>): Command
+  /** Starts `runyard <args>`, or another command of ours; `env` is added to PATH and HOME. */
+  start(args: readonly string[], env?: Record<string, string>, main?: string): Command
   /** Starts it and waits for its end. */
   runyard(args: readonly string[], env?: Record<string, string>): Promise<Ended>
   close(): Promise<void>
@@ -45,8 +46,8 @@ export async function newMachine(): Promise<Machine> {
     home,
     dataDir,
     workspace,
-    start(args, env = {}) {
-      const command = startCommand(args, { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: home, TMPDIR: home, ...env })
+    start(args, env = {}, main = MAIN) {
+      const command = startCommand(main, args, { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: home, TMPDIR: home, ...env })
       commands.push(command)
       return command
     },
@@ -59,8 +60,8 @@ export async function newMachine(): Promise<Machine> {
   return machine
 }
 
-function startCommand(args: readonly string[], env: Record<string, string>): Command {
-  const child = spawn(process.execPath, [MAIN, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
+function startCommand(main: string, args: readonly string[], env: Record<string, string>): Command {
+  const child = spawn(process.execPath, [main, ...args], { env, stdio: ['ignore', 'pipe', 'pipe'] })
   const stdout: string[] = []
   const stderr: string[] = []
   const seen = new Set<(line: string) => void>()
