@@ -51,11 +51,13 @@ export async function edgeCommand(command: EdgeCommand): Promise<number> {
       admin_token: await localToken(keys, 'admin', kept?.admin_token, Date.now()),
     }
     await writeClientFile(dataDir, client)
+    // Before anybody can read that it is ready, and ask it to stop.
+    const asked = untilSignal()
     if (json) printReady(client, dataDir)
     else greet('Runyard edge', client, command)
     follow(worker, crons, json)
 
-    const ended = await Promise.race([untilSignal(), worker.exited])
+    const ended = await Promise.race([asked, worker.exited])
     if (typeof ended === 'number') throw new CliError(EXIT.failed, died(`workerd ended with ${ended} by itself`, worker))
     say('stopping; clients and runners will resume')
     return EXIT.ok

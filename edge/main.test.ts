@@ -1,8 +1,9 @@
 /** The edge as a user has it: the built command in a process of its own. */
-import { stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { EDGE, newMachine, processesWith, type Command, type Machine } from '../test/kit/processes.ts'
+import { startSqld } from '../test/kit/sqld.ts'
 import { until } from '../test/kit/wait.ts'
 
 let machine: Machine
@@ -70,6 +71,21 @@ describe('npm run edge', () => {
     expect(code).toBe(69)
     expect(stdout).toContain('the Worker answers with 503')
     expect(stdout).not.toContain('"ready"')
+  })
+
+  it('keeps what is shared in a libSQL server when it is given one, and has no D1 then', async () => {
+    const sqld = await startSqld(join(machine.home, 'sqld'))
+    try {
+      const edge = start('--libsql-url', sqld.url)
+      const { url = '', admin_token: adminToken = '' } = await edge.event('ready')
+      expect(await asked(url, adminToken, '/admin/v1/enrolment-tokens', { method: 'POST', body: '{}' })).toBe(201)
+      const query = { statements: ['SELECT count(*) AS n FROM enrolments'] }
+      const answer = await fetch(sqld.url, { method: 'POST', body: JSON.stringify(query) })
+      expect(await answer.json()).toMatchObject([{ results: { rows: [[1]] } }])
+      expect(await readdir(join(machine.dataDir, 'edge/d1'))).toEqual([])
+    } finally {
+      await sqld.stop()
+    }
   })
 
   it('refuses flags that it does not know, with 2', async () => {
