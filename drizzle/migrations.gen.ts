@@ -4,7 +4,7 @@ export type Migration = { tag: string; when: number; hash: string; statements: s
 export const migrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795237299408,
+    "when": 1795238775693,
     "hash": "fd472f9ce2c5df41da3f84d8f6d171cec05bc81988849ad36248e0b1ed721e2e",
     "statements": [
       "CREATE TABLE `assertions` (\n\t`jti` text PRIMARY KEY NOT NULL,\n\t`expires_at` integer NOT NULL\n);",

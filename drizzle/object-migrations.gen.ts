@@ -4,8 +4,8 @@ import type { Migration } from './migrations.gen.ts'
 export const objectMigrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795237299715,
-    "hash": "e432e3b671849380ecc8ac30e7f6dcd406b5f3db504b05c5b826f47fd654c137",
+    "when": 1795238776469,
+    "hash": "8991fa4c5d00a81d98aa93dc0a9eccde2d9b26e64ae01dcc0d1dfc512f70ca9a",
     "statements": [
       "CREATE TABLE `offers` (\n\t`run` text PRIMARY KEY NOT NULL,\n\t`fence` integer NOT NULL,\n\t`at` integer NOT NULL\n);",
       "CREATE TABLE `run_events` (\n\t`run` text NOT NULL,\n\t`first` integer NOT NULL,\n\t`part` integer DEFAULT 0 NOT NULL,\n\t`parts` integer DEFAULT 1 NOT NULL,\n\t`count` integer NOT NULL,\n\t`kind` text NOT NULL,\n\t`bytes` blob NOT NULL,\n\tPRIMARY KEY(`run`, `first`, `part`)\n);",
@@ -17,7 +17,7 @@ export const objectMigrations: Migration[] = [
       "CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';",
       "CREATE INDEX `runs_kept` ON `runs` (`ended_at`,`event_bytes`,`pruned_at`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;",
       "CREATE INDEX `runs_pruning` ON `runs` (`pruned_at`) WHERE pruned_at IS NOT NULL AND event_bytes > 0;",
-      "CREATE TABLE `seats` (\n\t`id` integer PRIMARY KEY NOT NULL,\n\t`runner` text NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`conns` integer NOT NULL,\n\t`hello` text,\n\t`draining` integer NOT NULL,\n\t`lost_at` integer\n);",
+      "CREATE TABLE `seats` (\n\t`id` integer PRIMARY KEY NOT NULL,\n\t`runner` text NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`conns` integer NOT NULL,\n\t`hello` text,\n\t`draining` integer NOT NULL,\n\t`lost_at` integer,\n\t`told` integer NOT NULL\n);",
       "CREATE TABLE `unsettled` (\n\t`run` text PRIMARY KEY NOT NULL,\n\t`version` integer NOT NULL\n);"
     ]
   }

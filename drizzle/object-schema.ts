@@ -20,6 +20,8 @@ export const seats = sqliteTable('seats', {
   draining: integer('draining', { mode: 'boolean' }).notNull(),
   /** Since when it has no connection. */
   lostAt: integer('lost_at'),
+  /** Whether its pool has heard of all this. */
+  told: integer('told', { mode: 'boolean' }).notNull(),
 })
 
 /** Runs that were offered to this runner, from before their row says so until their lease is here or they wait elsewhere. */

@@ -66,7 +66,8 @@ CREATE TABLE `seats` (
 	`conns` integer NOT NULL,
 	`hello` text,
 	`draining` integer NOT NULL,
-	`lost_at` integer
+	`lost_at` integer,
+	`told` integer NOT NULL
 );
 --> statement-breakpoint
 CREATE TABLE `unsettled` (

@@ -9,6 +9,7 @@ import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
 import type { Claim, Deps, Principal, RunRef } from '../ports.ts'
 import { findClaim } from '../store/idempotency.ts'
 import { sessionHasTurn } from '../store/runs.ts'
+import { findRunner } from '../store/runners.ts'
 import { findSession, type SessionRow } from '../store/sessions.ts'
 
 const RETRY_AFTER_S = 2
@@ -86,7 +87,8 @@ async function newRun({ store, platform }: Deps, who: Principal, wish: Submissio
     tenant: who.tenant,
     subject: who.subject,
     session: use.id,
-    pool: wish.pool,
+    // A session waits in the line of the machine that has it, wherever that has been put.
+    pool: session ? ((await findRunner(store.db, session.runner))?.pool ?? wish.pool) : wish.pool,
     labels: { ...wish.labels },
     bound: session?.runner ?? null,
     priority: wish.priority,

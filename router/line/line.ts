@@ -4,17 +4,16 @@
  */
 import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
-import type { Placed } from '../core/placement.ts'
 import { placesIn, queueOrder } from '../core/queue-order.ts'
 import { endingOf } from '../core/run-state.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Claim, Dispatch, Log, NewRun, Place, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
+import { entryOf, RETRY_AFTER_S, tell, timeoutFault, type Entry, type Watcher } from './entry.ts'
 import { Pass, type Sight } from './pass.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
 const MAX_REOFFERS = 2
-const RETRY_AFTER_S = 2
 const HOLD_OFF_MS = 500
 const STORE_RETRY_MS = 1_000
 /** How old a place in the line may be that somebody is shown. */
@@ -37,30 +36,6 @@ export interface LineParts {
   readonly now: () => number
   /** Resolves when the event loop has come round: what happens until then is met in one pass. */
   readonly nextTurn: () => Promise<void>
-}
-
-type Watcher = { resolve: (outcome: 'accepted' | 'waiting') => void; reject: (fault: Fault) => void; placedIsEnough: boolean }
-
-type Entry = {
-  readonly run: string
-  readonly tenant: string
-  readonly session: string
-  readonly pool: string
-  readonly labels: Readonly<Record<string, string>>
-  readonly bound: string | undefined
-  readonly priority: number
-  readonly createdAt: number
-  readonly queueUntil: number
-  fence: number
-  attempts: number
-  readonly tried: Set<string>
-  /** Under way to a runner: not to be placed a second time. */
-  offered: boolean
-  readonly watchers: Set<Watcher>
-  /** Somebody heard its id already, so it must end as a run and not vanish. */
-  known: boolean
-  /** Why it could not be placed last time. */
-  why: Exclude<Placed, { ok: true }>['why'] | 'session_busy'
 }
 
 export class Line implements WaitingLine {
@@ -367,37 +342,5 @@ export class Line implements WaitingLine {
       this.#platform.background(this.#refuse(entry, timeoutFault(entry)))
     }
     if (waiting) this.kick()
-  }
-}
-
-function entryOf(row: QueuedRow, known: boolean): Entry {
-  const { id, bound, ...rest } = row
-  return { ...rest, run: id, bound: bound ?? undefined, attempts: 0, tried: new Set(), offered: false, watchers: new Set(), known, why: 'all_busy' }
-}
-
-/** It waits: for those who only wanted to know that much, this is the answer. From now on its id is known. */
-function tell(entry: Entry): void {
-  for (const watcher of entry.watchers) {
-    if (!watcher.placedIsEnough) continue
-    entry.known = true
-    entry.watchers.delete(watcher)
-    watcher.resolve('waiting')
-  }
-}
-
-function timeoutFault({ why, pool, labels, bound, session }: Entry): Fault {
-  const retry = { retryAfterS: RETRY_AFTER_S }
-  const wanted = Object.entries(labels).map(([key, value]) => `${key}=${value}`)
-  switch (why) {
-    case 'bound_offline':
-      return new Fault('no_runner', `the runner ${bound} that holds session ${session} is not connected`, retry)
-    case 'none_matches':
-      return new Fault('no_runner', `no runner in pool ${pool}${wanted.length > 0 ? ` with labels ${wanted.join(', ')}` : ''} is connected`, retry)
-    case 'draining':
-      return new Fault('busy', 'every runner that fits takes no new runs', retry)
-    case 'session_busy':
-      return new Fault('busy', `session ${session} still has a turn in progress`, retry)
-    case 'all_busy':
-      return new Fault('busy', 'every slot of the runners that fit is taken', retry)
   }
 }

@@ -31,7 +31,7 @@ export class WorkersHub implements RunnerHub, Records {
   }
 
   async connect(c: Context, who: RunnerIdentity): Promise<Response> {
-    const headers = { upgrade: 'websocket', 'x-runner': JSON.stringify({ who, url: c.req.url }) }
+    const headers = { upgrade: 'websocket', 'x-runner': JSON.stringify({ who, url: new URL(c.req.url).origin }) }
     const { webSocket, headers: answered } = await this.#env.RUNNER.getByName(who.runner).fetch('http://runner/connect', { headers })
     // Its own headers cannot be added to, and the app has some to add.
     return new Response(null, { status: 101, webSocket, headers: new Headers(answered) })

@@ -33,8 +33,8 @@ export interface OffersParts {
   readonly who: RunnerIdentity
   /** Resolves when what was written here is on disk. */
   readonly sync: () => Promise<void>
-  /** Something is left to be done later. */
-  readonly plan: () => void
+  /** Something is left that has to be tried again. */
+  readonly later: () => void
 }
 
 /** An offer that is so old was forgotten by everybody. */
@@ -111,7 +111,7 @@ export class Offers {
       await this.#forget(row.id)
     } catch (error) {
       log.warn({ err: error, run: row.id }, 'a run could not be put into the line; it is tried again')
-      this.#parts.plan()
+      this.#parts.later()
     }
   }
 
@@ -206,7 +206,7 @@ export class Offers {
     } catch (error) {
       log.error({ err: error, run }, 'a refused run could not be taken back; it is tried again')
     }
-    this.#parts.plan()
+    this.#parts.later()
     const uncertain = new Fault('storage', `the database does not take writes; run ${run} waits for it`, { retryAfterS: 2, mayStart: true, extra: { run_id: run } })
     return { is: 'refused', fault: plain(uncertain) }
   }
@@ -254,7 +254,7 @@ export class Offers {
     const at = Date.now()
     await own.db.insert(offers).values({ run, fence, at }).onConflictDoUpdate({ target: offers.run, set: { fence, at } })
     await sync()
-    this.#parts.plan()
+    this.#parts.later()
   }
 
   async #forget(run: string): Promise<void> {

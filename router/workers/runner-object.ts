@@ -1,5 +1,5 @@
 /**
- * The object of one runner: its socket, its seat and core, its live runs and their events, in its own SQLite.
+ * The object of one runner: its seat and core, its live runs and their events, in its own SQLite.
  *
  * It hibernates with its socket open when nothing runs, and may be gone at any other moment too: what must survive is in
  * the database before anybody hears of it, and the constructor takes it up again. The alarm is for what nobody else
@@ -7,31 +7,30 @@
  */
 import { DurableObject } from 'cloudflare:workers'
 import { objectMigrations } from '../../drizzle/object-migrations.gen.ts'
-import { CLOSE } from '../../shared/frames.ts'
+import { Fault } from '../../shared/faults.ts'
 import { SUBPROTOCOL } from '../../shared/version.ts'
-import { RUNNER_TOKEN_TTL_S } from '../../shared/runner-auth.ts'
 import { isTerminal } from '../core/run-state.ts'
-import { refreshToken } from '../guard/assertion.ts'
 import { Attendance } from '../hub/attendance.ts'
-import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
+import { GroupCommitLog, sqlCommit, type Commit } from '../hub/event-log.ts'
 import { followLog } from '../hub/follow-log.ts'
-import { Inbox, type Standing, type Wire } from '../hub/inbox.ts'
 import { Retention } from '../hub/retention.ts'
 import { Seat } from '../hub/seat.ts'
 import { Wakeups } from '../hub/wakeups.ts'
 import type { Claim, Dispatch, NewRun, OnlineRunner, RunnerIdentity, RunRef, RunRow } from '../ports.ts'
 import { migrate } from '../store/migrate.ts'
 import { logEnd, readChunks, readEvent } from '../store/run-events.ts'
-import { touchRunner } from '../store/runners.ts'
 import { findRun, requestCancel, unwatchedRuns } from '../store/runs.ts'
-import type { Answer } from './answer.ts'
+import { AlarmClock } from './alarm-clock.ts'
+import { plain, type Answer } from './answer.ts'
 import { encodeChunks } from './chunk-stream.ts'
 import { settingsOf, type Env } from './env.ts'
 import { log } from './log.ts'
 import { objectStore } from './object-store.ts'
-import { Offers, sightOf, type Sight, type Started } from './offers.ts'
-import { keysOf, platform } from './platform.ts'
-import { SeatRecord } from './seat-record.ts'
+import { Offers, type Sight, type Started } from './offers.ts'
+import { platform } from './platform.ts'
+import { Presence } from './presence.ts'
+import { RunnerSockets } from './runner-sockets.ts'
+import { SeatRecord, type SeatRow } from './seat-record.ts'
 import { Settlement } from './settlement.ts'
 import { sharedStore } from './shared-store.ts'
 
@@ -44,10 +43,9 @@ const RETRY_MS = 5_000
 const SETTLE_MS = 1_000
 /** After a restart, subscribers have this long to come back before `on_disconnect` takes them for gone. */
 const RETURN_MS = 30_000
-const HOUR_MS = 3_600_000
+/** How often what is too old or too much is thrown away. */
+const SWEEP_MS = 3_600_000
 const PAGE_BYTES = 256 * 1024
-
-type Attachment = Standing & { readonly url: string }
 
 export class RunnerDO extends DurableObject<Env> {
   readonly #own = objectStore(this.ctx.storage)
@@ -55,7 +53,9 @@ export class RunnerDO extends DurableObject<Env> {
   readonly #wakeups = new Wakeups()
   readonly #record = new SeatRecord(this.#own)
   readonly #settlement = new Settlement(this.#own, () => sharedStore(this.env), log)
-  readonly #inboxes = new Map<WebSocket, Inbox>()
+  readonly #sockets = new RunnerSockets(this.ctx, this.env)
+  readonly #alarms = new AlarmClock(this.ctx.storage)
+  readonly #presence = new Presence(this.env, this.#record, () => this.#alarms.within(RETRY_MS))
   readonly #attendance = new Attendance({
     patienceMs: async (ref) => {
       const row = await this.row(ref)
@@ -79,8 +79,17 @@ export class RunnerDO extends DurableObject<Env> {
   #ticker: ReturnType<typeof setInterval> | undefined
   /** Endings that are here, and perhaps not yet in the shared database. */
   readonly #ended = new Set<string>()
-  /** What changed last was not told to its pool. */
-  #unseen = false
+  #sweptAt = 0
+
+  readonly #commit: Commit = async (appends) => {
+    const outcomes = await sqlCommit(this.#own, this.#platform, this.#settlement.owed)(appends)
+    await this.ctx.storage.sync()
+    for (const { run, running, started, ending } of appends) {
+      if (ending) this.#ended.add(run)
+      else if (running || started) this.#settlement.soon()
+    }
+    return outcomes
+  }
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -109,7 +118,7 @@ export class RunnerDO extends DurableObject<Env> {
   /** Offers a run whose row says so already. */
   async dispatch(d: Dispatch): Promise<{ answer: Answer<void>; sight: Sight | null }> {
     const seat = this.#awake()
-    if (!seat || !this.#offers) return { answer: { ok: false, fault: { code: 'no_runner', message: 'the runner is not connected', mayStart: false, extra: '{}' } }, sight: null }
+    if (!seat || !this.#offers) return { answer: { ok: false, fault: plain(new Fault('no_runner', 'the runner is not connected')) }, sight: null }
     return this.#offers.dispatch(seat, d)
   }
 
@@ -154,75 +163,52 @@ export class RunnerDO extends DurableObject<Env> {
 
   /** Runs again after a kill, without being told so: everything in it may be done twice. */
   override async alarm(): Promise<void> {
+    this.#alarms.wentOff()
     this.#awake()
     this.#pin()
     await this.#tidy()
   }
 
   override async webSocketMessage(ws: WebSocket, data: string | ArrayBuffer): Promise<void> {
-    this.#inboxes.get(ws)?.push(data)
+    this.#sockets.push(ws, data)
     this.#pin()
   }
 
   override async webSocketClose(ws: WebSocket, code: number): Promise<void> {
-    this.#inboxes.get(ws)?.closed()
-    this.#inboxes.delete(ws)
-    closeQuietly(ws, code === 1005 || code === 1006 ? 1000 : code, '')
+    this.#sockets.closed(ws, code)
   }
 
   override async webSocketError(ws: WebSocket): Promise<void> {
-    this.#inboxes.get(ws)?.closed()
-    this.#inboxes.delete(ws)
+    this.#sockets.closed(ws)
   }
 
   async #connect(request: Request): Promise<Response> {
     const { who, url } = JSON.parse(request.headers.get('x-runner') ?? '{}') as { who: RunnerIdentity; url: string }
-    const seat = this.#seat ?? (await this.#take(await this.#record.create(who)))
+    const seat = this.#seat ?? this.#take(await this.#record.create(who))
     const { 0: client, 1: server } = new WebSocketPair()
-    this.ctx.acceptWebSocket(server)
-    const inbox = this.#inbox(server, seat, url)
-    inbox.open(wire(server), RUNNER_TOKEN_TTL_S * 1_000)
-    server.serializeAttachment({ ...inbox.standing, url } satisfies Attachment)
-    await this.#record.connected(inbox.conn)
+    const conn = this.#sockets.open(server, seat, url)
+    await this.#record.connected(conn)
     await this.ctx.storage.sync()
     return new Response(null, { status: 101, webSocket: client, headers: { 'sec-websocket-protocol': SUBPROTOCOL } })
-  }
-
-  #inbox(ws: WebSocket, seat: Seat, url: string): Inbox {
-    const inbox = new Inbox({
-      seat: () => seat,
-      refresh: async (assertion) => {
-        const deps = { store: sharedStore(this.env), platform: this.#platform, keys: await keysOf(this.env), settings: settingsOf(this.env) }
-        return refreshToken(deps, assertion, seat.who.runner, url)
-      },
-      log,
-      now: () => Date.now(),
-      stands: (standing) => ws.serializeAttachment({ ...standing, url } satisfies Attachment),
-    })
-    this.#inboxes.set(ws, inbox)
-    return inbox
   }
 
   /** Whatever this object was before it lost its memory. */
   async #wake(): Promise<void> {
     const row = await this.#record.find()
     if (!row) return
-    const sockets = this.ctx.getWebSockets().map((ws) => ({ ws, stood: ws.deserializeAttachment() as Attachment }))
-    const newest = sockets.find(({ stood }) => stood.conn === row.conns)
-    for (const { ws } of sockets) if (ws !== newest?.ws) closeQuietly(ws, CLOSE.superseded, 'a newer connection took over')
-    if (!newest && row.lostAt === null) {
+    const kept = this.#sockets.kept(row.conns)
+    if (!kept && row.lostAt === null) {
       row.lostAt = Date.now()
       await this.#record.lost(row.lostAt)
     }
-    const seat = await this.#take(row)
-    if (newest) {
-      const { ws, stood } = newest
-      seat.core.relink({ conn: stood.conn, hello: stood.greeted ? (row.hello ?? undefined) : undefined, draining: row.draining, heardAt: this.#heardAt(ws) ?? Date.now() })
-      this.#inbox(ws, seat, stood.url).reopen(wire(ws), stood)
+    const seat = this.#take(row)
+    if (kept) {
+      const { conn, greeted } = kept.stood
+      seat.core.relink({ conn, hello: greeted ? (row.hello ?? undefined) : undefined, draining: row.draining, heardAt: this.#sockets.heardAt(kept.ws) ?? Date.now() })
+      this.#sockets.reopen(kept, seat)
     }
+    this.#presence.owed = !kept || !row.told
     await seat.restore()
-    // Its pool may have heard of it last before we died.
-    this.#unseen = true
     for (const { id, tenant, onDisconnectMs } of await unwatchedRuns(this.#own.db)) this.#attendance.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
     this.#pin()
     // Not before the object answers: there may be much to do.
@@ -231,17 +217,19 @@ export class RunnerDO extends DurableObject<Env> {
 
   /** What nobody waits for. All of it may be done twice. */
   async #tidy(): Promise<void> {
-    if (this.#seat && this.#unseen) await this.#present(this.#seat)
-    await this.#settlement.settle()
+    if (this.#seat && this.#presence.owed) await this.#presence.tell(this.#seat)
     await this.#offers?.sweep()
-    const since = Date.now()
-    await this.#retention.sweep()
-    await this.#settlement.owePruned(since)
+    const now = Date.now()
+    if (now - this.#sweptAt > SWEEP_MS) {
+      this.#sweptAt = now
+      await this.#retention.sweep()
+      await this.#settlement.owePruned(now)
+    }
     if (await this.#settlement.settle()) await this.#record.forgetPruned()
     await this.#plan()
   }
 
-  async #take({ runner, tenant, pool, conns, lostAt }: { runner: string; tenant: string; pool: string; conns: number; lostAt: number | null }): Promise<Seat> {
+  #take({ runner, tenant, pool, conns, lostAt }: SeatRow): Seat {
     const who = { runner, tenant, pool }
     const offers = new Offers({
       own: this.#own,
@@ -249,24 +237,14 @@ export class RunnerDO extends DurableObject<Env> {
       pool: () => this.env.POOL.getByName(`${tenant}/${pool}`),
       who,
       sync: () => this.ctx.storage.sync(),
-      plan: () => this.#platform.background(this.#plan()),
+      later: () => this.#platform.background(this.#alarms.within(RETRY_MS)),
     })
     const seat: Seat = new Seat(
       who,
       {
         store: offers.hubStore(() => seat),
-        eventLog: new GroupCommitLog(
-          async (appends) => {
-            const outcomes = await sqlCommit(this.#own, this.#platform, this.#settlement.owed)(appends)
-            await this.ctx.storage.sync()
-            for (const { run, running, started, ending } of appends) {
-              if (ending) this.#ended.add(run)
-              else if (running || started) this.#settlement.soon()
-            }
-            return outcomes
-          },
-          () => Promise.resolve(),
-        ),
+        // What comes while a commit is being synced is the next one.
+        eventLog: new GroupCommitLog(this.#commit, () => Promise.resolve()),
         platform: this.#platform,
         log,
         wake: (run) => this.#tell(run),
@@ -275,7 +253,7 @@ export class RunnerDO extends DurableObject<Env> {
           capacity: () => offers.capacity(seat),
           turnOver: () => offers.capacity(seat),
           requeued: (row) => this.#platform.background(offers.handOver(row, [])),
-          presence: () => this.#platform.background(this.#present(seat)),
+          presence: () => this.#platform.background(this.#presence.tell(seat)),
         },
       },
       { conns, offlineSince: lostAt ?? Date.now() },
@@ -289,16 +267,9 @@ export class RunnerDO extends DurableObject<Env> {
   #awake(): Seat | undefined {
     const seat = this.#seat
     if (!seat) return undefined
-    for (const [ws, inbox] of this.#inboxes) {
-      const at = this.#heardAt(ws)
-      if (at !== undefined) seat.heard(inbox.conn, at)
-    }
+    this.#sockets.freshen(seat)
     seat.tick()
     return seat
-  }
-
-  #heardAt(ws: WebSocket): number | undefined {
-    return this.ctx.getWebSocketAutoResponseTimestamp(ws)?.getTime()
   }
 
   /** Keeps the object awake while it has live runs, and only then. */
@@ -309,7 +280,7 @@ export class RunnerDO extends DurableObject<Env> {
         this.#awake()
         this.#pin()
       }, TICK_MS)
-      this.#platform.background(this.#plan())
+      this.#platform.background(this.#alarms.within(WAKE_MS))
     } else if (!busy && this.#ticker !== undefined) {
       clearInterval(this.#ticker)
       this.#ticker = undefined
@@ -326,21 +297,6 @@ export class RunnerDO extends DurableObject<Env> {
         return this.#plan()
       }),
     )
-  }
-
-  /** It came or went: for our own memory, for its pool, and for the row of the runner. */
-  async #present(seat: Seat): Promise<void> {
-    const { online, core } = seat
-    await this.#record.present(core.hello, core.draining, Date.now())
-    try {
-      await this.env.POOL.getByName(`${seat.who.tenant}/${seat.who.pool}`).seen({ tenant: seat.who.tenant, pool: seat.who.pool }, seat.who.runner, sightOf(online))
-      await touchRunner(sharedStore(this.env).db, seat.who.runner, seat.hint, Date.now())
-      this.#unseen = false
-    } catch (error) {
-      log.warn({ err: error, runner: seat.who.runner }, 'its pool could not be told of a runner; it is tried again')
-      this.#unseen = true
-      await this.#plan()
-    }
   }
 
   #events(ref: RunRef, after: number): ReadableStream<Uint8Array> {
@@ -371,39 +327,11 @@ export class RunnerDO extends DurableObject<Env> {
     )
   }
 
-  /** The alarm is for what is left to do when nobody calls: an earlier one stays. */
+  /** What is left to do when nobody calls. */
   async #plan(): Promise<void> {
-    const now = Date.now()
-    const due: number[] = []
-    if ((this.#seat?.core.busy ?? 0) > 0) due.push(now + WAKE_MS)
-    if (this.#unseen || (await this.#settlement.pending()) || (await this.#offers?.pending())) due.push(now + RETRY_MS)
+    if ((this.#seat?.core.busy ?? 0) > 0) await this.#alarms.within(WAKE_MS)
+    if (this.#presence.owed || (await this.#settlement.pending()) || (await this.#offers?.pending())) await this.#alarms.within(RETRY_MS)
     const oldest = await this.#record.oldestKept()
-    if (oldest !== undefined) due.push(Math.max(now + HOUR_MS, oldest + settingsOf(this.env).keep.ageMs))
-    if (due.length === 0) return
-    const next = Math.min(...due)
-    const planned = await this.ctx.storage.getAlarm()
-    if (planned === null || planned < now || next < planned) await this.ctx.storage.setAlarm(next)
-  }
-}
-
-function wire(ws: WebSocket): Wire {
-  return {
-    send(data) {
-      // A socket that has just closed throws; its close event is under way.
-      try {
-        ws.send(data)
-      } catch {
-        return
-      }
-    },
-    close: (code, reason) => closeQuietly(ws, code, reason),
-  }
-}
-
-function closeQuietly(ws: WebSocket, code: number, reason: string): void {
-  try {
-    ws.close(code, reason)
-  } catch {
-    // It is closed already.
+    if (oldest !== undefined) await this.#alarms.by(Math.max(Date.now() + SWEEP_MS, oldest + settingsOf(this.env).keep.ageMs))
   }
 }

@@ -22,20 +22,24 @@ export class SeatRecord {
   }
 
   async create({ runner, tenant, pool }: RunnerIdentity): Promise<SeatRow> {
-    const row: SeatRow = { id: 1, runner, tenant, pool, conns: 0, hello: null, draining: false, lostAt: null }
+    const row: SeatRow = { id: 1, runner, tenant, pool, conns: 0, hello: null, draining: false, lostAt: null, told: false }
     await this.#db.insert(seats).values(row)
     return row
   }
 
   async connected(conn: number): Promise<void> {
-    await this.#db.update(seats).set({ conns: conn, hello: null, draining: false, lostAt: null }).where(THE_ONE)
+    await this.#db.update(seats).set({ conns: conn, hello: null, draining: false, lostAt: null, told: false }).where(THE_ONE)
   }
 
   /** Without a hello there is no connection since `now`, unless it was known before. */
   async present(hello: Hello | undefined, draining: boolean, now: number): Promise<void> {
     const lostAt = hello ? null : sql`coalesce(${seats.lostAt}, ${now})`
     // What it brought back is history by the time anybody asks.
-    await this.#db.update(seats).set({ hello: hello ? { ...hello, runs: [] } : null, draining, lostAt }).where(THE_ONE)
+    await this.#db.update(seats).set({ hello: hello ? { ...hello, runs: [] } : null, draining, lostAt, told: false }).where(THE_ONE)
+  }
+
+  async told(): Promise<void> {
+    await this.#db.update(seats).set({ told: true }).where(THE_ONE)
   }
 
   async lost(at: number): Promise<void> {

@@ -1,0 +1,62 @@
+/** One run in the line: what is known of it there, who waits with it, and what to say when its time is over. */
+import { Fault } from '../../shared/faults.ts'
+import type { Placed } from '../core/placement.ts'
+import type { QueuedRow } from '../store/runs.ts'
+
+export const RETRY_AFTER_S = 2
+
+export type Watcher = { resolve: (outcome: 'accepted' | 'waiting') => void; reject: (fault: Fault) => void; placedIsEnough: boolean }
+
+export type Entry = {
+  readonly run: string
+  readonly tenant: string
+  readonly session: string
+  readonly pool: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly bound: string | undefined
+  readonly priority: number
+  readonly createdAt: number
+  readonly queueUntil: number
+  fence: number
+  attempts: number
+  readonly tried: Set<string>
+  /** Under way to a runner: not to be placed a second time. */
+  offered: boolean
+  readonly watchers: Set<Watcher>
+  /** Somebody heard its id already, so it must end as a run and not vanish. */
+  known: boolean
+  /** Why it could not be placed last time. */
+  why: Exclude<Placed, { ok: true }>['why'] | 'session_busy'
+}
+
+export function entryOf(row: QueuedRow, known: boolean): Entry {
+  const { id, bound, ...rest } = row
+  return { ...rest, run: id, bound: bound ?? undefined, attempts: 0, tried: new Set(), offered: false, watchers: new Set(), known, why: 'all_busy' }
+}
+
+/** It waits: for those who only wanted to know that much, this is the answer. From now on its id is known. */
+export function tell(entry: Entry): void {
+  for (const watcher of entry.watchers) {
+    if (!watcher.placedIsEnough) continue
+    entry.known = true
+    entry.watchers.delete(watcher)
+    watcher.resolve('waiting')
+  }
+}
+
+export function timeoutFault({ why, pool, labels, bound, session }: Entry): Fault {
+  const retry = { retryAfterS: RETRY_AFTER_S }
+  const wanted = Object.entries(labels).map(([key, value]) => `${key}=${value}`)
+  switch (why) {
+    case 'bound_offline':
+      return new Fault('no_runner', `the runner ${bound} that holds session ${session} is not connected`, retry)
+    case 'none_matches':
+      return new Fault('no_runner', `no runner in pool ${pool}${wanted.length > 0 ? ` with labels ${wanted.join(', ')}` : ''} is connected`, retry)
+    case 'draining':
+      return new Fault('busy', 'every runner that fits takes no new runs', retry)
+    case 'session_busy':
+      return new Fault('busy', `session ${session} still has a turn in progress`, retry)
+    case 'all_busy':
+      return new Fault('busy', 'every slot of the runners that fit is taken', retry)
+  }
+}
