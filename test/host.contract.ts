@@ -4,15 +4,21 @@
  */
 import { describe } from 'vitest'
 import { disconnect } from './contract/disconnect.ts'
+import { eviction } from './contract/eviction.ts'
 import { idempotency } from './contract/idempotency.ts'
+import { identity } from './contract/identity.ts'
 import { links } from './contract/links.ts'
 import { oddRequests } from './contract/odd-requests.ts'
+import { offers } from './contract/offers.ts'
+import { protocol } from './contract/protocol.ts'
 import { queue } from './contract/queue.ts'
+import { restarts } from './contract/restarts.ts'
 import { retention } from './contract/retention.ts'
+import { sessions } from './contract/sessions.ts'
 import { spine } from './contract/spine.ts'
 import type { Host } from './kit/host.ts'
 
-const SECTIONS = [spine, links, queue, idempotency, disconnect, retention, oddRequests]
+const SECTIONS = [identity, spine, links, protocol, offers, queue, idempotency, disconnect, sessions, restarts, eviction, retention, oddRequests]
 
 export function contract(host: Host): void {
   describe(`the contract on ${host.name}`, () => {

@@ -40,7 +40,7 @@ export interface Fleet<Opened extends OpenHost = OpenHost> {
   /** Runs with `respond-async`; fails unless it is taken. */
   start(body: object, headers?: Record<string, string>): Promise<RunView>
   get(id: string): Promise<RunView>
-  /** Waits until the run has this status. */
+  /** Waits until the run has this status; fails when it ends with another one. */
   until(id: string, status: string, timeoutMs?: number): Promise<RunView>
   list(query?: string): Promise<RunView[]>
   runners(): Promise<RunnerView[]>
@@ -59,6 +59,8 @@ export type Enlisted = { readonly identity: Identity; readonly stateDir: string 
 /** `via`: the port of a proxy. */
 export type RunnerSetup = Membership & { readonly turn: Turn; readonly slots?: number; readonly prepare?: AgentOptions['prepare']; readonly spoolDir?: string }
 export type TestRunner = Enlisted & { readonly agent: Agent; readonly id: string; stop(): Promise<void> }
+
+const ENDINGS = new Set(['succeeded', 'failed', 'cancelled', 'lost'])
 
 export async function startFleet<Opened extends OpenHost, Options extends HostOptions>(host: Host<Opened, Options>, options: Options): Promise<Fleet<Opened>> {
   const opened = await host.open(options)
@@ -92,6 +94,7 @@ async function fleetOf<Opened extends OpenHost>(host: Opened, dir: string, tenan
     until: (id, status, timeoutMs) =>
       until(`run ${id} to be ${status}`, async () => {
         const run = await fleet.get(id)
+        if (run.status !== status && ENDINGS.has(run.status)) throw new Error(`run ${id} is not ${status} but ${JSON.stringify(run)}`)
         return run.status === status && run
       }, timeoutMs),
     list: async (query = '') => (await jsonOf<{ data: RunView[] }>(await fleet.call(`/v1/runs${query}`))).data,
