@@ -48,7 +48,7 @@ export type RestoredRun = {
   parts: number
   cancelRequested: boolean
   timeoutMs: number
-  /** When it must be over, where the clock of the core outlives its process. */
+  /** When it must be over, where the clock outlives the host. */
   deadlineAt?: number
 }
 

@@ -64,6 +64,21 @@ export function isStarted(run: LiveRun): boolean {
   return run.phase === 'leased' || run.phase === 'running'
 }
 
+/** A heartbeat names the runs that the runner holds: those that started live on, those that are not here are none of ours. */
+export function renew(live: ReadonlyMap<string, LiveRun>, named: readonly [string, number, number][], now: number) {
+  const renewed: LiveRun[] = []
+  const unknown: { run: string; fence: number }[] = []
+  for (const [run, fence] of named) {
+    const ours = live.get(run)
+    if (ours?.fence !== fence) unknown.push({ run, fence })
+    else if (isStarted(ours)) {
+      ours.heardAt = now
+      renewed.push(ours)
+    }
+  }
+  return { renewed, unknown }
+}
+
 export type Due = { what: 'void' } | { what: 'lost'; why: string } | { what: 'overdue' }
 
 /** What time alone decides about a run. `offlineSince`: since when its runner has no connection, undefined if it has one. */

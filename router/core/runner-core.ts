@@ -14,7 +14,7 @@ import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
 import { cancelOf, leaseOf, loss, malformed, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
 import { eventBytes, type LogRow } from './intake.ts'
-import { howItEnded, isStarted, offeredRun, whatIsDue, type LiveRun } from './live-run.ts'
+import { howItEnded, isStarted, offeredRun, renew, whatIsDue, type LiveRun } from './live-run.ts'
 import { reconcile, takeUp } from './reconcile.ts'
 import { endingOf } from './run-state.ts'
 
@@ -66,7 +66,9 @@ export class RunnerCore {
     const over = takeUp(this.#live, this.#unsure, runs, now, this.#link ? now : this.#offlineSince)
     this.#unsure.clear()
     const effects: Effect[] = over.map((run) => ({ do: 'wake', run }))
-    if (this.#link?.hello) for (const run of this.#live.values()) if (run.cancel && run.cancel.sentAt === undefined && isStarted(run)) effects.push(this.#sendCancel(run, now))
+    for (const run of this.#link?.hello ? this.#live.values() : []) {
+      if (run.cancel && run.cancel.sentAt === undefined && isStarted(run)) effects.push(this.#sendCancel(run, now))
+    }
     return effects
   }
 
@@ -296,18 +298,9 @@ export class RunnerCore {
   }
 
   #heartbeat(message: { id: string; runs: [string, number, number][] }, now: number): Effect[] {
-    const renewed: LiveRun[] = []
-    const effects: Effect[] = []
-    for (const [runId, fence] of message.runs) {
-      const run = this.#find({ run: runId, fence })
-      if (!run) effects.push(revoke({ run: runId, fence }))
-      else if (isStarted(run)) {
-        run.heardAt = now
-        renewed.push(run)
-      }
-    }
-    if (renewed.length > 0) effects.push(leaseOf(renewed, message.id))
-    return effects
+    const { renewed, unknown } = renew(this.#live, message.runs, now)
+    const leases = renewed.length > 0 ? [leaseOf(renewed, message.id)] : []
+    return [...unknown.map(revoke), ...leases]
   }
 
   #lose(run: LiveRun, message: string): Effect[] {

@@ -247,7 +247,7 @@ export class Seat {
     let fault = new Fault('storage')
     try {
       ok = await store.lease(run, fence, cwd, platform.now())
-      fault = new Fault('internal')
+      fault = new Fault('start_by', 'the run was taken back before its lease')
     } catch (error) {
       log.error({ err: error, run }, 'a lease could not be written')
     }

@@ -27,6 +27,9 @@ export interface Fleet extends Sight {
   end(append: Append): Promise<boolean>
 }
 
+/** How a run comes back into the line: whether its id was given out, and which runner let its offer pass. */
+export type Returned = { readonly known: boolean; readonly silent?: string }
+
 export interface LineParts {
   readonly store: Store
   readonly fleet: Fleet
@@ -139,10 +142,11 @@ export class Line implements WaitingLine {
     this.#entries.clear()
   }
 
-  #add(row: QueuedRow, known: boolean): void {
+  #add(row: QueuedRow, known: boolean): Entry {
     const entry = entryOf(row, known)
     this.#entries.set(entry.run, entry)
     if (row.cancelRequestedAt !== null) this.#platform.background(this.#endCancelled(entry))
+    return entry
   }
 
   /** A slot may have come free. */
@@ -261,8 +265,8 @@ export class Line implements WaitingLine {
         entry.offered = false
         entry.why = 'all_busy'
         tell(entry)
-        // The hint was wrong a moment ago; the next capacity change or tick asks again.
-        return
+        // The hint was wrong a moment ago; the next capacity change or tick asks again. Another one may be asked at once.
+        return full ? undefined : this.kick()
       }
       // Not offered any more: its runner took it, whatever became of the answer, or it is over.
       const now = await this.#untilStored(entry, () => findRun(this.#store.db, entry.tenant, entry.run))
@@ -323,10 +327,10 @@ export class Line implements WaitingLine {
   }
 
   /** A runner that was given the go says that it never started, or one that had it offered is gone: it waits again. */
-  comeBack(row: QueuedRow, tried: readonly string[] = []): void {
+  comeBack(row: QueuedRow, { known, silent }: Returned = { known: true }): void {
     if (this.#entries.has(row.id)) return
-    this.#add(row, true)
-    for (const runner of tried) this.#entries.get(row.id)?.tried.add(runner)
+    const entry = this.#add(row, known)
+    if (silent !== undefined) entry.attempts = entry.tried.add(silent).size
     this.kick()
   }
 

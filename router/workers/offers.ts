@@ -14,6 +14,7 @@ import type { RestoredRun } from '../core/runner-core.ts'
 import { asFault } from '../guard/problem.ts'
 import type { Seat } from '../hub/seat.ts'
 import type { Claim, Dispatch, NewRun, OnlineRunner, RunnerIdentity, RunRow, Statement, Store } from '../ports.ts'
+import type { Returned } from '../line/line.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import { logEnd, readChunks } from '../store/run-events.ts'
 import { dropRefused, findRun, insertRun, lease, liveRunsOf, returnToQueue, type QueuedRow } from '../store/runs.ts'
@@ -79,7 +80,7 @@ export class Offers {
     const { shared } = this.#parts
     const row = (await returnToQueue(shared().db, run, fence, 'offered')) ?? (await this.#unleased(run, fence))
     await this.#forget(run)
-    if (row) await this.handOver(row, [])
+    if (row) await this.handOver(row)
     return true
   }
 
@@ -103,11 +104,11 @@ export class Offers {
   }
 
   /** Into the line of its pool; noted until the line has it. */
-  async handOver(row: QueuedRow, tried: readonly string[]): Promise<void> {
+  async handOver(row: QueuedRow, how: Returned = { known: true }): Promise<void> {
     const { pool, who } = this.#parts
     await this.#note(row.id, row.fence)
     try {
-      await pool().enter({ tenant: who.tenant, pool: row.pool }, row, [...tried])
+      await pool().enter({ tenant: who.tenant, pool: row.pool }, row, how)
       await this.#forget(row.id)
     } catch (error) {
       log.warn({ err: error, run: row.id }, 'a run could not be put into the line; it is tried again')
@@ -131,7 +132,7 @@ export class Offers {
     for (const { run, fence } of left) {
       if (this.#making.has(run)) continue
       const [queued] = await shared().db.select().from(runs).where(and(eq(runs.id, run), eq(runs.state, 'queued')))
-      if (queued) await this.handOver(queued, [])
+      if (queued) await this.handOver(queued)
       else await this.giveBack(run, fence)
     }
   }
@@ -192,9 +193,9 @@ export class Offers {
   async #refused(run: string, fault: Fault): Promise<Outcome> {
     const { shared, who } = this.#parts
     try {
-      if (['busy', 'draining', 'no_runner', 'start_by', 'internal'].includes(fault.code)) {
+      if (['busy', 'draining', 'no_runner', 'start_by'].includes(fault.code)) {
         const row = await returnToQueue(shared().db, run, 1, 'offered')
-        if (row) await this.handOver(row, fault.code === 'start_by' ? [who.runner] : [])
+        if (row) await this.handOver(row, { known: false, ...(fault.code === 'start_by' ? { silent: who.runner } : {}) })
         else await this.#forget(run)
         return { is: 'waiting' }
       }

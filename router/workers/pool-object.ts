@@ -10,7 +10,7 @@ import { runs } from '../../drizzle/schema.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Append } from '../core/runner-core.ts'
 import { Wakeups } from '../hub/wakeups.ts'
-import { Line } from '../line/line.ts'
+import { Line, type Returned } from '../line/line.ts'
 import type { Claim, Dispatch, NewRun, RunRef } from '../ports.ts'
 import { appendStatements } from '../store/run-events.ts'
 import { queuedIn, type QueuedRow } from '../store/runs.ts'
@@ -69,9 +69,9 @@ export class PoolDO extends DurableObject<Env> {
   }
 
   /** A run that waits again. More than once does no harm. */
-  async enter(name: PoolName, row: QueuedRow, tried: readonly string[]): Promise<void> {
+  async enter(name: PoolName, row: QueuedRow, how: Returned): Promise<void> {
     const line = await this.#open(name)
-    await this.#while(async () => line.comeBack(row, tried))
+    await this.#while(async () => line.comeBack(row, how))
   }
 
   async outcome(name: PoolName, ref: RunRef, until: 'accepted' | 'placed'): Promise<Answer<'accepted' | 'waiting' | 'unknown'>> {

@@ -252,7 +252,7 @@ export class RunnerDO extends DurableObject<Env> {
         on: {
           capacity: () => offers.capacity(seat),
           turnOver: () => offers.capacity(seat),
-          requeued: (row) => this.#platform.background(offers.handOver(row, [])),
+          requeued: (row) => this.#platform.background(offers.handOver(row)),
           presence: () => this.#platform.background(this.#presence.tell(seat)),
         },
       },
