@@ -4,6 +4,7 @@
  * An act injects at least once, goes on until its time is over, and leaves everything running again.
  */
 import type { Plan } from './load.ts'
+import type { HostName } from './routers.ts'
 import type { Runner, Stage } from './stage.ts'
 
 export interface Act {
@@ -13,6 +14,10 @@ export interface Act {
   /** Ends early when the whole is stopped. */
   pause(ms: number): Promise<void>
   readonly over: boolean
+  /** Clients begin no run any more; resolves when none is under way, and none is asked for. */
+  lull(): Promise<void>
+  /** After a lull: the clients go on, all at once. Resolves when the first of them has its run. */
+  goOn(): Promise<void>
   /** A number worth showing in the table: the greatest of each name is kept. */
   note(name: string, value: number): void
 }
@@ -20,10 +25,14 @@ export interface Act {
 export interface Fault {
   readonly name: string
   readonly what: string
+  /** It is one of this host only; else it can be done to either. */
+  readonly host?: HostName
   /** How long it acts in the default form. */
   readonly seconds: number
   /** It cannot be shorter. */
   readonly leastSeconds?: number
+  /** Why the short form does without it. */
+  readonly notInCi?: string
   /** Error codes with which it excuses a run to fail. */
   readonly mayFail?: readonly string[]
   /** What the runner had not read yet may be missing. */

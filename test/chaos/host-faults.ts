@@ -10,6 +10,7 @@ import type { Runner } from './stage.ts'
 
 const databaseLocked: Fault = {
   name: 'database-locked',
+  host: 'node',
   what: 'another connection holds the write lock of the database for 10 s',
   seconds: 28,
   leastSeconds: 12,

@@ -55,6 +55,9 @@ export class Load {
   readonly #clients: Promise<void>[]
   #count = 0
   #following = 0
+  /** Clients that have a run or ask for one. */
+  #busy = 0
+  #lull: { readonly over: Promise<void>; readonly end: () => void } | undefined
 
   constructor(options: LoadOptions) {
     this.#o = options
@@ -67,9 +70,27 @@ export class Load {
     return this.#following
   }
 
+  /** No client begins anything until `goOn`; resolves when none is at anything, and rejects when that takes too long. */
+  async lull(withinMs: number): Promise<void> {
+    let end: () => void = () => undefined
+    const over = new Promise<void>((resolve) => (end = resolve))
+    this.#lull = { over, end }
+    const deadline = performance.now() + withinMs
+    while (this.#busy > 0 && !this.#stop.signal.aborted) {
+      if (performance.now() > deadline) throw new Error(`${this.#busy} clients still have a run after ${withinMs} ms in which none began`)
+      await this.#pause(20)
+    }
+  }
+
+  goOn(): void {
+    this.#lull?.end()
+    this.#lull = undefined
+  }
+
   /** No new runs; those that go on have `settleMs` to end. Then the stories are whole. */
   async finish(settleMs: number): Promise<void> {
     this.#stop.abort()
+    this.goOn()
     const timer = setTimeout(() => this.#deadline.abort(), settleMs)
     await Promise.all(this.#clients)
     await this.#findUnanswered()
@@ -79,6 +100,7 @@ export class Load {
   /** At once, with the stories as they are. */
   async abandon(): Promise<void> {
     this.#stop.abort()
+    this.goOn()
     this.#deadline.abort()
     await Promise.all(this.#clients)
   }
@@ -86,14 +108,21 @@ export class Load {
   async #client(): Promise<void> {
     // Not all in the same instant.
     await this.#pause(Math.random() * 1_000)
-    while (!this.#stop.signal.aborted) {
-      const key = `${this.#o.prefix}-${++this.#count}`
-      const plan = this.#o.plan(Math.random)
-      const run = await this.#submit(key, plan)
-      if (run === undefined) this.#unanswered.add(key)
-      else await this.#observe(key, run, plan)
+    for (;;) {
+      await this.#lull?.over
+      if (this.#stop.signal.aborted) return
+      this.#busy++
+      await this.#oneRun().finally(() => this.#busy--)
       if (this.#o.stallMs !== undefined) return
     }
+  }
+
+  async #oneRun(): Promise<void> {
+    const key = `${this.#o.prefix}-${++this.#count}`
+    const plan = this.#o.plan(Math.random)
+    const run = await this.#submit(key, plan)
+    if (run === undefined) this.#unanswered.add(key)
+    else await this.#observe(key, run, plan)
   }
 
   /** The run's id; undefined when the time is over before there was an answer. */

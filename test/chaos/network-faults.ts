@@ -38,6 +38,22 @@ const cuts: Fault = {
   },
 }
 
+const runnerSocketsCut: Fault = {
+  name: 'runner-sockets-cut',
+  what: 'the sockets of all runners reset at once, again and again: workerd has to see it',
+  host: 'workers',
+  seconds: 20,
+  notInCi: 'cuts is in it',
+  async act(act) {
+    do {
+      await act.pause(between(500, 2_000))
+      act.inject()
+      for (const { network } of act.stage.runners) network.cut()
+      for (const runner of act.stage.runners) await back(act, runner)
+    } while (!act.over)
+  },
+}
+
 const badNetwork: Fault = {
   name: 'bad-network',
   what: 'latency, little bandwidth, and writes of a few bytes',
@@ -73,4 +89,4 @@ const stalledReaders: Fault = {
   },
 }
 
-export const NETWORK_FAULTS: readonly Fault[] = [halfOpen(120), halfOpen(30), halfOpen(5), stalledReaders, cuts, badNetwork]
+export const NETWORK_FAULTS: readonly Fault[] = [halfOpen(120), halfOpen(30), halfOpen(5), stalledReaders, cuts, runnerSocketsCut, badNetwork]

@@ -6,6 +6,7 @@ import { kill } from './stage.ts'
 
 const routerKill: Fault = {
   name: 'router-kill',
+  host: 'node',
   what: 'kill -9 of the router, started again at once',
   seconds: 35,
   async act(act) {
@@ -13,10 +14,17 @@ const routerKill: Fault = {
       await act.pause(between(1_500, 3_000))
       act.inject()
       await act.stage.router.stop('SIGKILL')
-      act.note('router started in s', await timed(() => act.stage.startRouter()))
+      act.note('router started in s', await timed(() => act.stage.router.start()))
       for (const runner of act.stage.runners) await back(act, runner)
     } while (!act.over)
   },
+}
+
+const workerdKill: Fault = {
+  ...routerKill,
+  name: 'workerd-kill',
+  what: 'kill -9 of workerd with the router in it, started again at once',
+  host: 'workers',
 }
 
 const runnerKill: Fault = {
@@ -81,7 +89,7 @@ const rollingRestart: Fault = {
       await act.pause(2_000)
       act.inject()
       act.note('router stopped in s', await timed(() => act.stage.router.stop('SIGTERM', 12_000)))
-      await act.stage.startRouter()
+      await act.stage.router.start()
       for (const runner of act.stage.runners) {
         await act.stage.untilOnline(runner)
         act.inject()
@@ -123,4 +131,4 @@ async function timed(work: () => Promise<unknown>): Promise<number> {
   return (performance.now() - since) / 1_000
 }
 
-export const PROCESS_FAULTS: readonly Fault[] = [sigstop, routerKill, runnerKill, rollingRestart, duplicateIdentity, cliKill]
+export const PROCESS_FAULTS: readonly Fault[] = [sigstop, routerKill, workerdKill, runnerKill, rollingRestart, duplicateIdentity, cliKill]

@@ -3,10 +3,11 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import type { Act, Fault } from './fault.ts'
 import { Load, ordinaryPlan } from './load.ts'
 import { endingOf, judge, judgeRest, type Rest, type Story, type Violation } from './oracle.ts'
+import type { HostName } from './routers.ts'
 import { processesWith, Stage } from './stage.ts'
 import { gapNumbers, gaps, type Row } from './table.ts'
 
-export type FaultRun = { seconds: number; streams: number; longestRunMs: number; signal: AbortSignal; say: (text: string) => void }
+export type FaultRun = { host: HostName; seconds: number; streams: number; longestRunMs: number; signal: AbortSignal; say: (text: string) => void }
 
 const RUNNERS = 2
 const CURTAIN_MS = 15_000
@@ -14,14 +15,14 @@ const CURTAIN_MS = 15_000
 const SETTLE_MS = 60_000
 const REST_MS = 15_000
 
-export async function runFault(fault: Fault, { seconds, streams, longestRunMs, signal, say }: FaultRun): Promise<Row> {
+export async function runFault(fault: Fault, { host, seconds, streams, longestRunMs, signal, say }: FaultRun): Promise<Row> {
   const startedAt = performance.now()
   const row: Row = { fault: fault.name, runs: 0, refused: 0, endings: {}, injections: 0, violations: [], gap: gapNumbers([]), notes: {} }
   let stage: Stage | undefined
   let load: Load | undefined
   try {
     // Room for all on either of them, as when the other one is away.
-    stage = await Stage.open({ runners: RUNNERS, slots: streams + 8, env: fault.env }, signal)
+    stage = await Stage.open({ host, runners: RUNNERS, slots: streams + 8, env: fault.env }, signal)
     await fault.before?.(stage)
     load = new Load({
       stage,
@@ -35,7 +36,7 @@ export async function runFault(fault: Fault, { seconds, streams, longestRunMs, s
     await untilPlaying(load, streams, signal)
     say(`${fault.name}: ${Math.round(seconds)} s, ${streams} streams`)
     const injections: number[] = []
-    await fault.act(acting(stage, seconds, row, injections, signal))
+    await fault.act(acting(stage, load, seconds, row, injections, signal))
     await load.finish(SETTLE_MS)
     row.injections = injections.length
     row.gap = gapNumbers(gaps(load.live, injections))
@@ -54,8 +55,9 @@ export async function runFault(fault: Fault, { seconds, streams, longestRunMs, s
   return row
 }
 
-function acting(stage: Stage, seconds: number, row: Row, injections: number[], signal: AbortSignal): Act {
+function acting(stage: Stage, load: Load, seconds: number, row: Row, injections: number[], signal: AbortSignal): Act {
   const until = performance.now() + seconds * 1_000
+  const note = (name: string, value: number) => void (row.notes[name] = Math.max(row.notes[name] ?? 0, value))
   return {
     stage,
     inject: () => void injections.push(performance.now()),
@@ -63,7 +65,14 @@ function acting(stage: Stage, seconds: number, row: Row, injections: number[], s
     get over() {
       return signal.aborted || performance.now() >= until
     },
-    note: (name, value) => void (row.notes[name] = Math.max(row.notes[name] ?? 0, value)),
+    note,
+    lull: () => load.lull(SETTLE_MS),
+    async goOn() {
+      const since = performance.now()
+      load.goOn()
+      while (load.following === 0 && !signal.aborted) await sleep(5)
+      note('first run after s', (performance.now() - since) / 1_000)
+    },
   }
 }
 
@@ -102,7 +111,7 @@ async function ids(stage: Stage, status: string): Promise<string[]> {
 /** An orderly end leaves nothing: no timer or socket holds a process up, and none is left behind. */
 async function afterwards(stage: Stage): Promise<Violation[]> {
   const wrong = await stage.shutDown()
-  const left = await processesWith(`HOME=${stage.dir}`)
+  const left = await processesWith(stage.dir)
   return [...wrong, ...left.map(({ pid, command }) => `${pid} ${command} is left`)].map((what) => ({ rule: 'I11', key: 'after SIGTERM', what }))
 }
 

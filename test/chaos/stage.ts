@@ -11,12 +11,13 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FaultProxy } from './fault-proxy.ts'
 import { ROOT, start, type Started } from './processes.ts'
+import { NodeRouter, WorkersRouter, type HostName, type Objects, type Router } from './routers.ts'
 import { call, type Answer, type Where } from './subscriber.ts'
 
 const FAKE_CLAUDE = join(ROOT, 'test/chaos/fake-claude.mjs')
 const KEY = 'sk-chaos-not-a-key'
 
-export type StageOptions = { runners: number; slots: number; env?: ((runner: Pick<Runner, 'dataDir'>) => Record<string, string>) | undefined }
+export type StageOptions = { host: HostName; runners: number; slots: number; env?: ((runner: Pick<Runner, 'dataDir'>) => Record<string, string>) | undefined }
 
 export interface Runner {
   readonly name: string
@@ -40,16 +41,15 @@ export class Stage {
   readonly runners: Runner[] = []
   /** The network between the clients and the router. */
   network!: FaultProxy
-  router!: Started
-  #port = 0
-  #token = ''
-  #adminToken = ''
+  readonly router: Router
   readonly #options: StageOptions
 
   private constructor(dir: string, options: StageOptions) {
     this.dir = dir
     this.diaries = join(dir, 'diaries')
     this.#options = options
+    const Host = options.host === 'node' ? NodeRouter : WorkersRouter
+    this.router = new Host({ dir: join(dir, 'router'), env: this.#env(), logDir: dir })
   }
 
   static async open(options: StageOptions, signal: AbortSignal): Promise<Stage> {
@@ -57,8 +57,8 @@ export class Stage {
     open.add(stage)
     try {
       await mkdir(stage.diaries)
-      await stage.startRouter()
-      stage.network = await FaultProxy.start(() => stage.#port)
+      await stage.router.start()
+      stage.network = await FaultProxy.start(() => stage.router.port)
       for (let n = 1; n <= options.runners; n++) {
         signal.throwIfAborted()
         await stage.#addRunner(`runner-${n}`)
@@ -72,12 +72,18 @@ export class Stage {
 
   /** Clients come through the network. */
   get where(): Where {
-    return { port: this.network.port, token: this.#token }
+    return { port: this.network.port, token: this.router.token }
   }
 
   /** Straight to the router, for the questions of the stage itself. */
   get direct(): Where {
-    return { port: this.#port, token: this.#token }
+    return { port: this.router.port, token: this.router.token }
+  }
+
+  /** Throws on a host that has none. */
+  get objects(): Objects {
+    if (!this.router.objects) throw new Error('the router of this stage has no objects')
+    return this.router.objects
   }
 
   get databaseFile(): string {
@@ -86,16 +92,6 @@ export class Stage {
 
   ask(path: string): Promise<Answer> {
     return call(this.direct, 'GET', path)
-  }
-
-  /** Also after its end, on the same data and port. */
-  async startRouter(): Promise<void> {
-    const args = ['router', '--json', `--port=${this.#port}`, `--data-dir=${join(this.dir, 'router')}`]
-    this.router = await start('router', args, this.#env(), this.dir)
-    const ready = await this.router.ready
-    this.#port = Number(new URL(ready['url']!).port)
-    this.#token = ready['token']!
-    this.#adminToken = ready['admin_token']!
   }
 
   async startRunner(runner: Omit<Runner, 'process'>, dataDir = runner.dataDir): Promise<Started> {
@@ -139,11 +135,11 @@ export class Stage {
 
   /** Ends everything as an owner would, and says what did not end as it should. */
   async shutDown(): Promise<string[]> {
-    const started = [...this.runners.map(({ process }) => process), this.router]
+    const started = [...this.runners, { name: 'router', process: this.router }]
     const wrong = await Promise.all(
-      started.map(async (process) => {
+      started.map(async ({ name, process }) => {
         const code = await process.stop('SIGTERM', 12_000)
-        return code === 0 ? [] : [`${process.name} ended with ${code ?? 'SIGKILL after 12 s'}`]
+        return code === 0 ? [] : [`${name} ended with ${code ?? 'SIGKILL after 12 s'}`]
       }),
     )
     return wrong.flat()
@@ -153,7 +149,7 @@ export class Stage {
   async close(keep: boolean): Promise<void> {
     open.delete(this)
     for (const { process } of this.runners) await process.stop('SIGKILL')
-    await (this.router as Started | undefined)?.stop('SIGKILL')
+    await this.router.stop('SIGKILL')
     for (const { pid } of await processesWith(`CHAOS_LOG=${this.diaries}`)) kill(pid)
     for (const { network } of this.runners) await network.close()
     await (this.network as FaultProxy | undefined)?.close()
@@ -161,10 +157,10 @@ export class Stage {
   }
 
   async #addRunner(name: string): Promise<void> {
-    const made = await call({ port: this.#port, token: this.#adminToken }, 'POST', '/admin/v1/enrolment-tokens', {})
+    const made = await call({ port: this.router.port, token: this.router.adminToken }, 'POST', '/admin/v1/enrolment-tokens', {})
     const { token } = JSON.parse(made.body) as { token: string }
     const dataDir = join(this.dir, name)
-    const network = await FaultProxy.start(() => this.#port)
+    const network = await FaultProxy.start(() => this.router.port)
     const url = `http://127.0.0.1:${network.port}`
     const args = ['runner', 'enroll', '--json', `--url=${url}`, `--token=${token}`, `--name=${name}`, `--data-dir=${dataDir}`, `--claude=${FAKE_CLAUDE}`]
     const enrolled = await (await start(`${name}-enroll`, args, this.#env(), this.dir)).ready
