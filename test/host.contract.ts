@@ -3,7 +3,7 @@
  * is an option by name in kit/host.ts.
  */
 import { describe } from 'vitest'
-import { disconnect } from './contract/disconnect.ts'
+import { disconnect, impatience } from './contract/disconnect.ts'
 import { eviction } from './contract/eviction.ts'
 import { idempotency } from './contract/idempotency.ts'
 import { identity } from './contract/identity.ts'
@@ -18,7 +18,7 @@ import { sessions } from './contract/sessions.ts'
 import { spine } from './contract/spine.ts'
 import type { Host } from './kit/host.ts'
 
-const SECTIONS = [identity, spine, links, protocol, offers, queue, idempotency, disconnect, sessions, restarts, eviction, retention, oddRequests]
+const SECTIONS = [identity, spine, links, protocol, offers, queue, idempotency, disconnect, impatience, sessions, restarts, eviction, retention, oddRequests]
 
 export function contract(host: Host): void {
   describe(`the contract on ${host.name}`, () => {

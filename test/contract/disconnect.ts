@@ -40,17 +40,6 @@ export function disconnect(host: Host): void {
       expect(await fleet.until(id, 'cancelled', noticedMs)).toMatchObject({ error: { code: 'cancelled' } })
     })
 
-    it('is cancelled when who leaves was waiting for its answer', async () => {
-      const leaving = new AbortController()
-      const body = JSON.stringify({ prompt: 'answer me', on_disconnect: 'cancel' })
-      const waiting = fleet.call('/v1/runs', { method: 'POST', body, signal: leaving.signal }).catch(() => 'gone')
-      await cli.running('answer me')
-      const [run] = await fleet.list()
-      leaving.abort()
-      expect(await waiting).toBe('gone')
-      await fleet.until(run!.id, 'cancelled', noticedMs)
-    })
-
     it('is given up after the time it grants, unless somebody comes back', async () => {
       const id = await leave({ prompt: 'wait', on_disconnect: { detach_for_s: 1 } })
       const back = readSse(await fleet.call(`/v1/runs/${id}/events`))
@@ -58,6 +47,29 @@ export function disconnect(host: Host): void {
       expect(JSON.parse((await back).events.at(-1)!.data)).toMatchObject({ status: 'succeeded' })
       const gone = await leave({ prompt: 'gone', on_disconnect: { detach_for_s: 1 } })
       await fleet.until(gone, 'cancelled', noticedMs)
+    })
+  })
+}
+
+/** Whoever asked without a stream and does not wait for the answer. */
+export function impatience(host: Host): void {
+  if (!host.can.seesWaitingClientLeave) return
+
+  describe('a run whose caller does not wait for the answer', () => {
+    const current = tenantEach(host)
+
+    it('is cancelled when it asked for that', async () => {
+      const fleet = current()
+      const cli = gate()
+      await fleet.runner({ turn: cli.turn })
+      const leaving = new AbortController()
+      const body = JSON.stringify({ prompt: 'answer me', on_disconnect: 'cancel' })
+      const waiting = fleet.call('/v1/runs', { method: 'POST', body, signal: leaving.signal }).catch(() => 'gone')
+      await cli.running('answer me')
+      const [run] = await fleet.list()
+      leaving.abort()
+      expect(await waiting).toBe('gone')
+      await fleet.until(run!.id, 'cancelled', host.can.seesClientLeaveWithinMs + 10_000)
     })
   })
 }

@@ -24,7 +24,7 @@ export interface OpenNodeHost extends OpenHost {
 
 export const nodeHost: Host<OpenNodeHost, NodeOptions> = {
   name: 'node',
-  can: { endsWaitingRequestsOnRestart: true, seesClientLeaveWithinMs: 1_000, forcesEviction: false, foreignUpgradeStatus: 426 },
+  can: { endsWaitingRequestsOnRestart: true, seesClientLeaveWithinMs: 1_000, seesWaitingClientLeave: true, forcesEviction: false, sendsUpgradeHeader: true, foreignUpgradeStatus: 426 },
   async open({ allowedHosts = [], corsOrigins = [], log = quiet, ...options }) {
     const dir = await mkdtemp(join(tmpdir(), 'runyard-node-'))
     const { dataDir = join(dir, 'data') } = options

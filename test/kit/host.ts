@@ -28,8 +28,10 @@ export interface OpenHost {
   readonly keys: Keys
   /** Ends it and starts it anew on the same storage and port. */
   restart(): Promise<void>
-  /** Throws a runner's object out of memory: its socket stays open, or is cut. Where the host `forcesEviction`. */
+  /** Throws a runner that has no live run out of memory: its socket stays open, or is cut. Where the host `forcesEviction`. */
   evictRunner?(id: string, how: 'hibernate' | 'close'): Promise<void>
+  /** Breaks everything that is in memory, in the middle of what it does. Where the host `forcesEviction`. */
+  abortObjects?(): Promise<void>
   /** Has it throw away at once what it need not keep any more. */
   prune(): Promise<void>
   /** Nothing of it is left, on disk either. */
@@ -41,8 +43,12 @@ export interface Differences {
   readonly endsWaitingRequestsOnRestart: boolean
   /** Node sees the socket close; a Worker may hear of a client that left only when it writes to it the next time. */
   readonly seesClientLeaveWithinMs: number
+  /** workerd looks at a connection only when it writes to it: nobody tells a Worker that has not begun to answer. */
+  readonly seesWaitingClientLeave: boolean
   /** Only where something else than us decides what stays in memory. */
   readonly forcesEviction: boolean
+  /** `Upgrade` is a header of the connection (RFC 9110 §7.6.1): workerd drops ours from a 426; the versions are in its body as well. */
+  readonly sendsUpgradeHeader: boolean
   /** What an `Upgrade` to another protocol than WebSocket gets: Node has to refuse it, other servers may overlook it (RFC 9110 §7.8). */
   readonly foreignUpgradeStatus: 426 | 200
 }
