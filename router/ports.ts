@@ -88,6 +88,8 @@ export interface Claim {
 /** Where a run stands, and what of it can be looked up. A foreign id is an unknown one. */
 export interface Records {
   find(ref: RunRef): Promise<RunRow | undefined>
+  /** A run that was found before, as it is now. */
+  latest(row: RunRow): Promise<RunRow | undefined>
   /** Its newest whole event that is durable; 0 before the first. */
   lastSeq(row: RunRow): Promise<number>
   /** One event, or undefined if it is not (or no longer) kept. A line ends with its `\n`. */

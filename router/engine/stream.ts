@@ -52,7 +52,7 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number): Response
       waits = false
       next = undefined
       if (page.done) return 'end'
-      return Promise.all(page.value.map((chunk) => frame(deps, ref, chunk)))
+      return Promise.all(page.value.map((chunk) => frame(deps, row, chunk)))
     }
   }
   const body = new ReadableStream<Uint8Array>(
@@ -99,13 +99,13 @@ function queuedNotice(position: number): Uint8Array {
   return encoder.encode(`event: queued\ndata: ${JSON.stringify({ position })}\n\n`)
 }
 
-async function frame(deps: Deps, ref: RunRef, chunk: EventChunk): Promise<Uint8Array> {
+async function frame(deps: Deps, row: RunRow, chunk: EventChunk): Promise<Uint8Array> {
   if (chunk.kind === 'ev') return sseMessages(chunk.first, chunk.bytes)
   const text = decoder.decode(chunk.bytes)
   const { kind } = JSON.parse(text) as { kind: string }
   if (kind !== 'exit') return sseEvent(chunk.first, kind, text)
-  const row = await deps.records.find(ref)
-  return sseEvent(chunk.first, 'done', JSON.stringify(row ? runSummary(row) : { id: ref.run }))
+  const ended = await deps.records.latest(row)
+  return sseEvent(chunk.first, 'done', JSON.stringify(ended ? runSummary(ended) : { id: row.id }))
 }
 
 /** True for the mark that ends a run's log. */

@@ -80,6 +80,12 @@ export class WorkersHub implements RunnerHub, Records {
     return newer?.fence === row.fence || (newer && isTerminal(newer.state)) ? { ...newer, cancelRequestedAt: row.cancelRequestedAt } : row
   }
 
+  /** From whoever has its events, so that a stream can end while the shared database is away. */
+  async latest(row: RunRow): Promise<RunRow | undefined> {
+    const known = row.runner ? ((await this.#env.RUNNER.getByName(row.runner).row(refOf(row))) as RunRow | undefined) : undefined
+    return known ?? this.find(refOf(row))
+  }
+
   async lastSeq(row: RunRow): Promise<number> {
     if (!row.runner) return (await logEnd(this.#store.db, row.id)).seq
     return this.#env.RUNNER.getByName(row.runner).lastSeq(refOf(row))
