@@ -1,0 +1,84 @@
+/** The Workers host: the bundled Worker in workerd, with its D1 and its objects in a directory. A restart is a SIGKILL. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { bundleWorker, WRANGLER } from '../../edge/bundle.ts'
+import { startWorkerd } from '../../edge/workerd.ts'
+import { loadKeys } from '../../router/node/data-dir.ts'
+import type { Host, HostOptions, OpenHost } from './host.ts'
+
+const DAY_MS = 86_400_000
+/** A silent stream is written to this often, and so is a client that left noticed. */
+const COMMENT_EVERY_MS = 500
+
+export interface WorkersOptions extends HostOptions {
+  /** Further variables of the Worker. */
+  readonly vars?: Record<string, string>
+  /** Another bundle than that of the Worker as it is. */
+  readonly bundle?: string
+  readonly onLine?: (line: string) => void
+}
+
+export interface OpenWorkersHost extends OpenHost {
+  evictRunner(id: string, how: 'hibernate' | 'close'): Promise<void>
+  evictPool(tenant: string, pool: string): Promise<void>
+  kill(): Promise<number>
+}
+
+/** One bundle for all hosts of a process. */
+let ours: Promise<string> | undefined
+
+async function bundled(): Promise<string> {
+  ours ??= mkdtemp(join(tmpdir(), 'runyard-bundle-')).then(async (dir) => {
+    const path = join(dir, 'worker.js')
+    await bundleWorker(undefined, path)
+    process.once('exit', () => void rm(dir, { recursive: true, force: true }))
+    return path
+  })
+  return ours
+}
+
+export const workersHost: Host<OpenWorkersHost, WorkersOptions> = {
+  name: 'workers',
+  can: { endsWaitingRequestsOnRestart: false, seesClientLeaveWithinMs: 3 * COMMENT_EVERY_MS, seesWaitingClientLeave: false, forcesEviction: true, sendsUpgradeHeader: false, foreignUpgradeStatus: 200 },
+  async open({ publicUrl, allowedHosts = [], corsOrigins = [], blockedMs, keep, vars = {}, bundle, onLine }) {
+    const dir = await mkdtemp(join(tmpdir(), 'runyard-workers-'))
+    const keys = await loadKeys(dir)
+    const options = {
+      bundle: bundle ?? (await bundled()),
+      wrangler: WRANGLER,
+      dir: join(dir, 'state'),
+      unsafe: true,
+      ...(onLine ? { onLine } : {}),
+      vars: {
+        SIGNING_KEY: await readFile(join(dir, 'signing-key.json'), 'utf8'),
+        ALLOWED_HOSTS: allowedHosts.join(),
+        CORS_ORIGINS: corsOrigins.join(),
+        COMMENT_EVERY_MS: String(COMMENT_EVERY_MS),
+        ...(publicUrl === undefined ? {} : { PUBLIC_URL: publicUrl }),
+        ...(blockedMs === undefined ? {} : { BLOCKED_MS: String(blockedMs) }),
+        ...(keep ? { KEEP_DAYS: String(keep.ageMs / DAY_MS), KEEP_BYTES: String(keep.bytes) } : {}),
+        ...vars,
+      },
+    }
+    let workerd = await startWorkerd(options)
+    const restart = async () => {
+      workerd = await workerd.restart()
+    }
+    return {
+      url: workerd.url,
+      keys,
+      restart,
+      // An object sweeps when it wakes, and its runner wakes it.
+      prune: restart,
+      kill: () => workerd.kill(),
+      abortObjects: () => workerd.abort(),
+      evictRunner: (id, how) => workerd.evict('RunnerDO', id, how),
+      evictPool: (tenant, pool) => workerd.evict('PoolDO', `${tenant}/${pool}`, 'close'),
+      async close() {
+        await workerd.kill()
+        await rm(dir, { recursive: true, force: true, maxRetries: 3 })
+      },
+    }
+  },
+}
