@@ -48,6 +48,7 @@ export async function insertRun(store: Store, run: NewRun, runner: string | unde
       ${JSON.stringify(run.spec)}, ${run.timeoutS}, ${run.onDisconnectMs}, ${run.model}, ${run.metadata === null ? null : JSON.stringify(run.metadata)},
       ${run.createdAt}, ${state}, ${runner ?? null}, ${runner === undefined ? 0 : 1}
     WHERE ${mine} AND ${free}
+    ON CONFLICT (id) DO NOTHING
     RETURNING id`)
   if (!claim) return (await insert).length === 1
   const claimed = db.run(sql`

@@ -2,10 +2,11 @@
  * The waiting line as one request sees it. The usual way asks nobody but the runner's own object: the directory of the
  * pool is remembered for a second, and admission is atomic there. Who finds no room so goes to the pool.
  */
+import { Fault } from '../../shared/faults.ts'
 import { place } from '../core/placement.ts'
 import type { Claim, NewRun, Place, RunRef, Store, WaitingLine } from '../ports.ts'
 import { findRun } from '../store/runs.ts'
-import { revived, valueOf } from './answer.ts'
+import { plain, revived, valueOf } from './answer.ts'
 import type { Env } from './env.ts'
 import { log } from './log.ts'
 import type { Sight, Started } from './offers.ts'
@@ -15,6 +16,7 @@ const FRESH_MS = 1_000
 /** After so many refusals the pool decides, which knows who waits. */
 const TRIES = 2
 const LOOK_AGAIN_MS = 100
+const LOOKS = 5
 /** More pools than this at once are looked up anew. */
 const MAX_POOLS = 1_000
 
@@ -71,23 +73,27 @@ export class WorkersLine implements WaitingLine {
     return 'waiting'
   }
 
-  position(run: Place): Promise<number | undefined> {
-    return this.#pool(run).position(nameOf(run), run.id)
+  async position(run: Place): Promise<number | undefined> {
+    return valueOf(await this.#pool(run).position(nameOf(run), run.id))
   }
 
   async cancel(ref: RunRef): Promise<boolean> {
     const row = await findRun(this.#store.db, ref.tenant, ref.run)
-    return row?.state === 'queued' ? this.#pool(row).cancel(nameOf(row), ref) : false
+    return row?.state === 'queued' ? valueOf(await this.#pool(row).cancel(nameOf(row), ref)) : false
   }
 
   async #start(runner: string, run: NewRun, claim: Claim | undefined): Promise<Started> {
     try {
       return await this.#env.RUNNER.getByName(runner).start(run, claim)
     } catch (error) {
-      // It may have begun: its row says so, and nobody may begin a second time under this id.
       log.warn({ err: error, run: run.id }, 'the object of a runner did not answer')
-      const row = await findRun(this.#store.db, run.tenant, run.id)
-      return { outcome: row ? { is: 'waiting' } : { is: 'full', code: 'no_runner' }, sight: null }
+      // It may have begun, and its row may still be on the way: elsewhere it must not begin a second time.
+      for (let looks = 0; looks < LOOKS; looks++) {
+        if (await findRun(this.#store.db, run.tenant, run.id)) return { outcome: { is: 'waiting' }, sight: null }
+        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
+      }
+      const fault = new Fault('no_runner', `the runner went away while it was asked; run ${run.id} may have begun`, { mayStart: true, extra: { run_id: run.id } })
+      return { outcome: { is: 'refused', fault: plain(fault) }, sight: null }
     }
   }
 
@@ -99,7 +105,7 @@ export class WorkersLine implements WaitingLine {
     const key = `${name.tenant}/${name.pool}`
     const known = directories.get(key)
     if (known && Date.now() - known.at < FRESH_MS) return known
-    const { runners, waiting } = await this.#pool(name).directory(name)
+    const { runners, waiting } = valueOf(await this.#pool(name).directory(name))
     const fresh = { at: Date.now(), waiting, runners: new Map(runners.map((r) => [r.id, r])) }
     if (directories.size >= MAX_POOLS) directories.clear()
     directories.set(key, fresh)

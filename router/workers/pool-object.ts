@@ -50,9 +50,8 @@ export class PoolDO extends DurableObject<Env> {
   }
 
   /** Who is connected, as far as is known here, and how many wait. */
-  async directory(name: PoolName): Promise<{ runners: Sight[]; waiting: number }> {
-    const line = await this.#open(name)
-    return { runners: [...this.#directory.values()], waiting: line.waiting }
+  directory(name: PoolName): Promise<Answer<{ runners: Sight[]; waiting: number }>> {
+    return answerOf(this.#open(name).then((line) => ({ runners: [...this.#directory.values()], waiting: line.waiting })))
   }
 
   /** A runner came, changed, or left. */
@@ -63,9 +62,8 @@ export class PoolDO extends DurableObject<Env> {
     await this.#want()
   }
 
-  async submit(name: PoolName, run: NewRun, claim: Claim | undefined): Promise<Answer<'submitted' | 'taken'>> {
-    const line = await this.#open(name)
-    return this.#while(() => answerOf(line.submit(run, claim)))
+  submit(name: PoolName, run: NewRun, claim: Claim | undefined): Promise<Answer<'submitted' | 'taken'>> {
+    return answerOf(this.#open(name).then((line) => this.#while(() => line.submit(run, claim))))
   }
 
   /** A run that waits again. More than once does no harm. */
@@ -74,19 +72,16 @@ export class PoolDO extends DurableObject<Env> {
     await this.#while(async () => line.comeBack(row, how))
   }
 
-  async outcome(name: PoolName, ref: RunRef, until: 'accepted' | 'placed'): Promise<Answer<'accepted' | 'waiting' | 'unknown'>> {
-    const line = await this.#open(name)
-    return answerOf(line.outcome(ref, until, new AbortController().signal))
+  outcome(name: PoolName, ref: RunRef, until: 'accepted' | 'placed'): Promise<Answer<'accepted' | 'waiting' | 'unknown'>> {
+    return answerOf(this.#open(name).then((line) => line.outcome(ref, until, new AbortController().signal)))
   }
 
-  async position(name: PoolName, id: string): Promise<number | undefined> {
-    const line = await this.#open(name)
-    return line.position({ ...name, id })
+  position(name: PoolName, id: string): Promise<Answer<number | undefined>> {
+    return answerOf(this.#open(name).then((line) => line.position({ ...name, id })))
   }
 
-  async cancel(name: PoolName, ref: RunRef): Promise<boolean> {
-    const line = await this.#open(name)
-    return line.cancel(ref)
+  cancel(name: PoolName, ref: RunRef): Promise<Answer<boolean>> {
+    return answerOf(this.#open(name).then((line) => line.cancel(ref)))
   }
 
   /** Resolves when the run has left the line, or after a while. */
@@ -103,19 +98,21 @@ export class PoolDO extends DurableObject<Env> {
   /** Runs again after a kill, without being told so. */
   override async alarm(): Promise<void> {
     if (!this.#name) return
-    const line = await this.#open(this.#name)
-    line.tick()
-    await this.#stay()
-    if (line.size > 0) await this.ctx.storage.setAlarm(Date.now() + WAKE_MS)
+    // First, so that an attempt that fails is not the last one; the ticker takes it back when the line is empty.
+    await this.ctx.storage.setAlarm(Date.now() + WAKE_MS)
+    try {
+      const line = await this.#open(this.#name)
+      line.tick()
+      await this.#stay()
+    } catch (error) {
+      log.warn({ err: error }, 'a line could not be taken up; it is tried again')
+    }
   }
 
   /** The line as the shared database has it; what was only offered belongs to who offers it, if he lives. */
   async #open(name: PoolName): Promise<Line> {
     if (this.#line) return this.#line
-    if (!this.#name) {
-      this.#name = { tenant: name.tenant, pool: name.pool }
-      await this.ctx.storage.put('name', this.#name)
-    }
+    this.#name ??= { tenant: name.tenant, pool: name.pool }
     const store = sharedStore(this.env)
     const queued = await queuedIn(store.db, name.tenant, name.pool)
     const offered = await store.db
@@ -190,7 +187,9 @@ export class PoolDO extends DurableObject<Env> {
   /** Stays awake, or is woken after a kill, for as long as the line is not empty. */
   async #stay(): Promise<void> {
     if (this.#ticker !== undefined) return
-    this.#ticker = setInterval(() => this.#tick(), TICK_MS)
+    // Kept only now: a pool that somebody merely asks about leaves nothing behind.
+    await this.ctx.storage.put('name', this.#name)
+    this.#ticker ??= setInterval(() => this.#tick(), TICK_MS)
     await this.ctx.storage.setAlarm(Date.now() + WAKE_MS)
   }
 

@@ -217,15 +217,20 @@ export class RunnerDO extends DurableObject<Env> {
 
   /** What nobody waits for. All of it may be done twice. */
   async #tidy(): Promise<void> {
-    if (this.#seat && this.#presence.owed) await this.#presence.tell(this.#seat)
-    await this.#offers?.sweep()
-    const now = Date.now()
-    if (now - this.#sweptAt > SWEEP_MS) {
-      this.#sweptAt = now
-      await this.#retention.sweep()
-      await this.#settlement.owePruned(now)
+    try {
+      if (this.#seat && this.#presence.owed) await this.#presence.tell(this.#seat)
+      if (await this.#settlement.settle()) await this.#record.forgetPruned()
+      await this.#offers?.sweep()
+      const now = Date.now()
+      if (now - this.#sweptAt > SWEEP_MS) {
+        this.#sweptAt = now
+        await this.#retention.sweep()
+        await this.#settlement.owePruned(now)
+      }
+    } catch (error) {
+      // Not thrown: an alarm that fails is given up after a few attempts, and what is left is not.
+      log.warn({ err: error }, 'an object could not do all that is due; it goes on later')
     }
-    if (await this.#settlement.settle()) await this.#record.forgetPruned()
     await this.#plan()
   }
 
