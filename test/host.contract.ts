@@ -18,10 +18,12 @@ import { sessions } from './contract/sessions.ts'
 import { spine } from './contract/spine.ts'
 import type { Host } from './kit/host.ts'
 
-const SECTIONS = [identity, spine, links, protocol, offers, queue, idempotency, disconnect, impatience, sessions, restarts, eviction, retention, oddRequests]
+const RUNNERS = [links, protocol, offers, sessions]
+const CALLERS = [identity, spine, queue, idempotency, disconnect, impatience, oddRequests]
+const HOSTS = [restarts, eviction, retention]
 
 export function contract(host: Host): void {
   describe(`the contract on ${host.name}`, () => {
-    for (const section of SECTIONS) section(host)
+    for (const section of [...CALLERS, ...RUNNERS, ...HOSTS]) section(host)
   })
 }

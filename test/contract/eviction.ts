@@ -56,13 +56,13 @@ export function eviction(host: Host): void {
       const link = await runner.connect()
       await fleet.host.evictRunner!(runner.identity.runnerId, 'hibernate')
       link.send({ t: 'drain' })
-      await until('it to be draining', async () => (await fleet.runners())[0]!.status === 'draining')
+      await fleet.allRunners('draining')
       await fleet.host.evictRunner!(runner.identity.runnerId, 'hibernate')
       expect((await fleet.runners())[0]).toMatchObject({ status: 'draining' })
       const refused = await fleet.run({ prompt: 'x', queue_timeout_s: 0 })
       expect([refused.status, await refused.json()]).toMatchObject([429, { code: 'busy' }])
       await link.cut()
-      await until('it to be offline', async () => (await fleet.runners())[0]!.status === 'offline')
+      await fleet.allRunners('offline')
     })
   })
 
@@ -70,8 +70,6 @@ export function eviction(host: Host): void {
     const current = tenantEach(host)
     let fleet: Fleet
     beforeEach(() => void (fleet = current()))
-
-    const settled = () => until('the runner to be back', async () => (await fleet.runners()).every((runner) => runner.status === 'online'))
 
     it('goes on with its runs and gives away no slot twice', async () => {
       const cli = gate()
@@ -81,7 +79,7 @@ export function eviction(host: Host): void {
       const third = await fleet.start({ prompt: 'c' })
       const reading = [...runs, third].map(({ id }) => follow(fleet, id))
       await fleet.host.abortObjects!()
-      await settled()
+      await fleet.allRunners('online')
       expect((await fleet.runners())[0]).toMatchObject({ slots: 2, busy: 2 })
       expect((await fleet.get(third.id)).status).toBe('queued')
       for (const prompt of ['a', 'b', 'c']) await cli.finish(prompt)
@@ -111,7 +109,7 @@ export function eviction(host: Host): void {
         const printed = lines.length
         await until('it to print', () => lines.length > printed + 100)
         await fleet.host.abortObjects!()
-        await settled()
+        await fleet.allRunners('online')
       }
       over.abort()
       const events = await reading

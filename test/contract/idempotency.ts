@@ -33,7 +33,8 @@ export function idempotency(host: Host): void {
     })
 
     it('takes white space and the order of keys for the same body, and another body for a mistake', async () => {
-      const send = (body: string) => fleet.call('/v1/runs', { method: 'POST', body, headers: { prefer: 'respond-async', 'idempotency-key': 'k2' } })
+      const headers = { prefer: 'respond-async', 'idempotency-key': 'k2' }
+      const send = (body: string) => fleet.call('/v1/runs', { method: 'POST', body, headers })
       const first = (await (await send('{"prompt":"p","metadata":{"a":"1","b":"2"}}')).json()) as RunView
       const again = (await (await send('{ "metadata": {"b":"2", "a":"1"}, "prompt": "p" }')).json()) as RunView
       expect(again.id).toBe(first.id)
@@ -75,7 +76,9 @@ export function idempotency(host: Host): void {
       expect(taken).toMatchObject({ id: queued!.id, status: 'queued' })
       await cli.finish('first')
       await cli.finish('second')
-      for (const response of await Promise.all(waiting)) expect((await readSse(response)).events.map((e) => e.event)).toEqual(['started', 'message', 'done'])
+      for (const response of await Promise.all(waiting)) {
+        expect((await readSse(response)).events.map((e) => e.event)).toEqual(['started', 'message', 'done'])
+      }
       expect(cli.order).toEqual(['first', 'second'])
     })
   })

@@ -25,7 +25,8 @@ export function identity(host: Host): void {
     const claims = (more: JWTPayload = {}): JWTPayload => {
       const now = Math.floor(Date.now() / 1_000)
       const { issuer: iss } = fleet.host.keys
-      return { iss, aud: 'runyard:app', sub: 'test', jti: crypto.randomUUID(), iat: now, exp: now + 60, tenant: 'default', scope: 'runs:read', ...more }
+      const who = { sub: 'test', jti: crypto.randomUUID(), tenant: 'default', scope: 'runs:read' }
+      return { iss, aud: 'runyard:app', iat: now, exp: now + 60, ...who, ...more }
     }
     const signed = (more: JWTPayload = {}, typ = APP_TYP) => fleet.host.keys.sign(typ, claims(more))
     const verdict = async (token: string | null, path = '/v1/runs', method = 'GET') => {
@@ -73,6 +74,7 @@ export function identity(host: Host): void {
       const foreign = await importKeys(jwk, 'https://elsewhere.test')
       const pretending = await importKeys(jwk, issuer)
       const header = { alg: 'EdDSA', typ: APP_TYP, kid }
+      const symmetric = { ...header, alg: 'HS256' }
       const publicKey = Buffer.from(fleet.host.keys.jwks.keys[0]!.x)
       const acme = Buffer.from(JSON.stringify(claims({ tenant: 'acme' }))).toString('base64url')
       const bad: [string, string][] = [
@@ -80,7 +82,7 @@ export function identity(host: Host): void {
         ['our issuer, their key', await pretending.sign(APP_TYP, claims())],
         ['our key id, their key', await new SignJWT(claims()).setProtectedHeader(header).sign(jwk)],
         ['no signature', new UnsecuredJWT(claims()).encode()],
-        ['our public key as a secret', await new SignJWT(claims()).setProtectedHeader({ ...header, alg: 'HS256' }).sign(publicKey)],
+        ['our public key as a secret', await new SignJWT(claims()).setProtectedHeader(symmetric).sign(publicKey)],
         ['a changed claim', (await signed()).replace(/\.[^.]+\./, `.${acme}.`)],
       ]
       for (const [what, token] of bad) expect(await verdict(token), what).toEqual([401, 'unauthenticated'])
@@ -93,7 +95,9 @@ export function identity(host: Host): void {
       expect(await verdict(all, '/admin/v1/tokens', 'POST')).toEqual([403, 'forbidden'])
       expect(await verdict(runnerToken, '/admin/v1/tokens', 'POST')).toEqual([403, 'forbidden'])
       expect(await verdict(runnerToken)).toEqual([403, 'forbidden'])
-      for (const token of [fleet.token, fleet.adminToken]) expect(await verdict(token, '/v1/runners/connect')).toEqual([403, 'forbidden'])
+      for (const token of [fleet.token, fleet.adminToken]) {
+        expect(await verdict(token, '/v1/runners/connect')).toEqual([403, 'forbidden'])
+      }
       expect(await verdict(fleet.adminToken)).toEqual([200, undefined])
     })
 
@@ -107,8 +111,8 @@ export function identity(host: Host): void {
       const runner = await RawRunner.enlist(fleet)
       const assertion = await runner.assertion()
       const trade = async (given: string) => {
-        const response = await fleet.call('/v1/runners/token', { method: 'POST', token: null, body: JSON.stringify({ assertion: given }) })
-        return response.status
+        const body = JSON.stringify({ assertion: given })
+        return (await fleet.call('/v1/runners/token', { method: 'POST', token: null, body })).status
       }
       expect([await trade(assertion), await trade(assertion), await trade('garbage')]).toEqual([200, 401, 401])
       expect(await trade(await runner.assertion('https://elsewhere.test/v1/runners/token'))).toBe(401)
@@ -123,14 +127,17 @@ export function identity(host: Host): void {
     it('a host name or a web page that is not on the list is refused on every route', async () => {
       const { port } = new URL(fleet.url)
       const ask = async (name: string, path: string, ...more: string[]) => {
-        const { status, body } = readAnswer(await rawHttp(fleet.url, [`GET ${path} HTTP/1.1`, `Host: ${name}`, 'Connection: close', ...more]))
+        const lines = [`GET ${path} HTTP/1.1`, `Host: ${name}`, 'Connection: close', ...more]
+        const { status, body } = readAnswer(await rawHttp(fleet.url, lines))
         return [status, body['code']]
       }
       for (const name of ['localhost', `127.0.0.1:${port}`, 'runs.example.com', 'RUNS.example.com:8443']) {
         expect(await ask(name, '/healthz'), name).toEqual([200, undefined])
       }
       for (const path of ['/healthz', '/v1/runs', '/admin/v1/tokens', '/v1/runners/connect', '/nothing']) {
-        for (const name of ['evil.com', 'localhost.evil.com', 'example.com']) expect(await ask(name, path), name + path).toEqual([403, 'host'])
+        for (const name of ['evil.com', 'localhost.evil.com', 'example.com']) {
+          expect(await ask(name, path), name + path).toEqual([403, 'host'])
+        }
         expect(await ask('localhost', path, 'Origin: https://evil.com'), path).toEqual([403, 'origin'])
       }
       const runner = await RawRunner.enlist(fleet)
@@ -139,7 +146,8 @@ export function identity(host: Host): void {
     })
 
     it('a web page on the list may call, and hears our errors', async () => {
-      const preflight = { origin: PAGE, 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization' }
+      const wish = { 'access-control-request-method': 'POST', 'access-control-request-headers': 'authorization' }
+      const preflight = { origin: PAGE, ...wish }
       const allowed = await fleet.call('/v1/runs', { method: 'OPTIONS', token: null, headers: preflight })
       expect([allowed.status, allowed.headers.get('access-control-allow-origin')]).toEqual([204, PAGE])
       const refused = await fleet.call('/v1/runs', { token: null, headers: { origin: PAGE } })

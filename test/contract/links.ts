@@ -30,7 +30,8 @@ export function links(host: Host): void {
     })
 
     it('loses, repeats and reorders nothing, with a 2 MB line among the others', async () => {
-      const lines = Array.from({ length: 400 }, (_, i) => (i === 200 ? `{"n":${i},"pad":"${'€'.repeat(700_000)}"}` : `{"n":${i},"pad":"${'x'.repeat(i * 7)}"}`))
+      const pad = (i: number) => (i === 200 ? '€'.repeat(700_000) : 'x'.repeat(i * 7))
+      const lines = Array.from({ length: 400 }, (_, i) => JSON.stringify({ n: i, pad: pad(i) }))
       let cuts = 0
       await fleet.runner({
         via: proxy.port,
@@ -94,7 +95,7 @@ export function links(host: Host): void {
       await seen(10)
       network.blackhole()
       const silentSince = performance.now()
-      await until('both to be offline', async () => (await fleet.runners()).every(({ status }) => status === 'offline'), FOUND_DEAD_MS + 5_000)
+      await fleet.allRunners('offline', FOUND_DEAD_MS + 5_000)
       const foundAfterMs = performance.now() - silentSince
       expect(foundAfterMs).toBeLessThan(FOUND_DEAD_MS)
       // A ping every 10 s is all that an idle link hears, so it is not given up before its time.
@@ -104,7 +105,7 @@ export function links(host: Host): void {
       expect((await fleet.get(id)).status).toBe('running')
       const printed = lines.length
       network.heal()
-      await until('both to be back', async () => (await fleet.runners()).every(({ status }) => status === 'online'), FOUND_DEAD_MS)
+      await fleet.allRunners('online', FOUND_DEAD_MS)
       await seen(printed + 10)
       over.abort()
       const events = await reading
@@ -130,7 +131,7 @@ export function links(host: Host): void {
       const { id } = await fleet.start({ prompt: 'first' })
       await cli.running('first')
       runner.agent.drain()
-      await until('it to be draining', async () => (await fleet.runners())[0]!.status === 'draining')
+      await fleet.allRunners('draining')
       const refused = await fleet.run({ prompt: 'second', queue_timeout_s: 0 })
       expect([refused.status, await refused.json()]).toMatchObject([429, { code: 'busy' }])
       const waiting = await fleet.start({ prompt: 'third' })
@@ -149,7 +150,7 @@ export function links(host: Host): void {
       const { events } = await reading
       await runner.stop()
       expect(JSON.parse(events.at(-1)!.data)).toMatchObject({ status: 'failed', error: { code: 'runner_stopped' } })
-      await until('it to be gone', async () => (await fleet.runners())[0]!.status === 'offline')
+      await fleet.allRunners('offline')
       await fleet.runner({ name: 'next', turn: echo })
       expect((await fleet.run({ prompt: 'x' })).status).toBe(200)
     })

@@ -14,7 +14,7 @@ export function oddRequests(host: Host): void {
     beforeAll(async () => {
       fleet = await startFleet(host, {})
       await fleet.runner({
-        turn: print(({ spec: { prompt } }) => [prompt === 'garbage' ? 'not json' : JSON.stringify({ type: 'result', result: prompt })]),
+        turn: print(({ spec: { prompt: result } }) => [result === 'garbage' ? 'no JSON' : JSON.stringify({ type: 'result', result })]),
       })
     })
     afterAll(() => fleet.close())
@@ -24,8 +24,8 @@ export function oddRequests(host: Host): void {
     const refusal = async (response: Response) => [response.status, ((await response.json()) as { code: string }).code]
 
     it('answers an upgrade that is no WebSocket instead of holding it', async () => {
-      const headers = ['Upgrade: h2c', 'HTTP2-Settings: AAMAAABk']
-      const { status, body } = readAnswer(await raw('GET /healthz HTTP/1.1', 'Connection: Upgrade, HTTP2-Settings, close', ...headers))
+      const upgrade = ['Connection: Upgrade, HTTP2-Settings, close', 'Upgrade: h2c', 'HTTP2-Settings: AAMAAABk']
+      const { status, body } = readAnswer(await raw('GET /healthz HTTP/1.1', ...upgrade))
       expect(status).toBe(host.can.foreignUpgradeStatus)
       expect(body).toMatchObject(status === 426 ? { status: 426, code: 'version' } : { status: 'ok' })
     })

@@ -1,6 +1,6 @@
 /** What a runner answers to an offer, and what happens when it does not. */
 import { beforeEach, describe, expect, it } from 'vitest'
-import { Fault, FAULTS, type FaultCode } from '../../shared/faults.ts'
+import { Fault, FAULTS } from '../../shared/faults.ts'
 import { RunnerRefusal } from '../../shared/frames.ts'
 import { LEASE_MS } from '../../shared/limits.ts'
 import type { Fleet, Json } from '../kit/fleet.ts'
@@ -9,17 +9,16 @@ import type { Host } from '../kit/host.ts'
 import { held, RawRunner } from '../kit/raw-runner.ts'
 import { idsOf, readSse, SSE } from '../kit/sse.ts'
 import { echo } from '../kit/turns.ts'
-import { until } from '../kit/wait.ts'
 import { tenantEach } from './tenants.ts'
 
-/** No verdict on the run: it waits for another runner, which there is none of here. */
-const FULL = new Set<FaultCode>(['busy', 'draining'])
+/** The others say nothing about the run: it waits for another runner. */
+const VERDICTS = RunnerRefusal.options.filter((code) => code !== 'busy' && code !== 'draining')
 
 export function offers(host: Host): void {
   describe('a runner that refuses', () => {
     const current = tenantEach(host)
 
-    it.each(RunnerRefusal.options.filter((code) => !FULL.has(code)))('with %s is heard before a stream begins, and nothing is left', async (code) => {
+    it.each(VERDICTS)('with %s is heard before a stream begins, and nothing is left', async (code) => {
       const fleet = current()
       await fleet.runner({ turn: echo, prepare: () => Promise.reject(new Fault(code, `because of ${code}`)) })
       for (const headers of [SSE, { accept: 'application/json' }]) {
@@ -50,9 +49,6 @@ export function offers(host: Host): void {
       runner = await RawRunner.enlist(fleet)
     })
 
-    const status = async () => (await fleet.runners())[0]!.status
-    const gone = () => until('it to be offline', async () => (await status()) === 'offline')
-
     it('before it accepts has started nothing: who comes next is asked again, under the next fence', async () => {
       const first = await runner.connect()
       const response = fleet.run({ prompt: 'x' }, SSE)
@@ -81,7 +77,7 @@ export function offers(host: Host): void {
       const reading = fleet.run({ prompt: 'x' }, SSE).then((response) => readSse(response))
       const offer = await first.accept()
       await first.cut()
-      await gone()
+      await fleet.allRunners('offline')
       const second = await runner.dial()
       second.hello({ runs: [held(offer, 'accepted', 0)] })
       expect((await second.next('welcome')).resume).toMatchObject([{ run: offer.run, ack: 0, do: 'continue' }])
@@ -129,7 +125,7 @@ export function offers(host: Host): void {
       await first.acked(offer, 1)
       const { id } = await started
       await first.cut()
-      await gone()
+      await fleet.allRunners('offline')
       expect((await fleet.call(`/v1/runs/${id}/cancel`, { method: 'POST' })).status).toBe(202)
       const second = await runner.dial()
       second.hello({ runs: [held(offer, 'running', 1)] })

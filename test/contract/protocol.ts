@@ -12,7 +12,11 @@ import { until } from '../kit/wait.ts'
 import { tenantEach } from './tenants.ts'
 
 const RUN = `run_${'a'.repeat(32)}`
-const GREETED = { t: 'hello', proto: [1, 1], boot: crypto.randomUUID(), conn: 1, agent: '0', cli: null, os: 'x', caps: [], slots: 1, labels: {}, provider: null, runs: [] }
+const WHO = { boot: crypto.randomUUID(), conn: 1, agent: '0', cli: null, os: 'x' }
+const HELLO = JSON.stringify({ t: 'hello', proto: [1, 1], ...WHO, caps: [], slots: 1, labels: {}, provider: null, runs: [] })
+
+/** An event frame, whether or not it holds what its header says. */
+const frame = (n: number, body: string) => Buffer.from(`${JSON.stringify({ t: 'ev', run: RUN, fence: 1, first: 1, n })}\n${body}`)
 
 /** A text frame of a client with its mask (RFC 6455 §5.2). */
 function maskedText(text: string): Buffer {
@@ -49,16 +53,17 @@ export function protocol(host: Host): void {
       expect((await fleet.runners())[0]).toMatchObject({ status: 'offline' })
       link.hello({ slots: 7, cli: '2.1.197', labels: { os: 'plan9' } })
       expect(await link.next('welcome')).toMatchObject({ proto: 1, max_msg: MAX_MESSAGE, resume: [] })
-      await until('it to be online', async () => (await fleet.runners())[0]!.status === 'online')
+      await fleet.allRunners('online')
       expect((await fleet.runners())[0]).toMatchObject({ slots: 7, busy: 0, cli_version: '2.1.197' })
       await link.cut()
-      await until('it to be offline', async () => (await fleet.runners())[0]!.status === 'offline')
+      await fleet.allRunners('offline')
     })
 
     it('does not lose a hello that arrives with the handshake', async () => {
       const { hostname, port } = new URL(fleet.url)
       const request = [...handshake(await runner.token(), 'runyard.v1'), '', ''].join('\r\n')
-      const socket = connect(Number(port), hostname, () => socket.write(Buffer.concat([Buffer.from(request), maskedText(JSON.stringify(GREETED))])))
+      const both = Buffer.concat([Buffer.from(request), maskedText(HELLO)])
+      const socket = connect(Number(port), hostname, () => socket.write(both))
       let answer = ''
       socket.on('data', (chunk) => (answer += chunk.toString())).on('error', () => undefined)
       await until('the welcome', () => answer.includes('"t":"welcome"'))
@@ -116,11 +121,11 @@ export function protocol(host: Host): void {
       ['JSON without a kind', '[]'],
       ['a message with a bad body', '{"t":"accept","re":1}'],
       ['an id that leads elsewhere', '{"t":"starting","run":"../../etc/passwd","fence":1}'],
-      ['a second hello', JSON.stringify(GREETED)],
+      ['a second hello', HELLO],
       ['binary without a header', Buffer.from([0, 1, 2, 3])],
-      ['a frame that holds fewer lines than it says', Buffer.from(`{"t":"ev","run":"${RUN}","fence":1,"first":1,"n":2}\n{}\n`)],
-      ['a carriage return, which could forge an ending', Buffer.from(`{"t":"ev","run":"${RUN}","fence":1,"first":1,"n":1}\n{"a":1}\rid: 9\n`)],
-      ['a frame that is too large', Buffer.from(`{"t":"ev","run":"${RUN}","fence":1,"first":1,"n":1}\n${'x'.repeat(MAX_MESSAGE)}\n`)],
+      ['a frame that holds fewer lines than it says', frame(2, '{}\n')],
+      ['a carriage return, which could forge an ending', frame(1, '{"a":1}\rid: 9\n')],
+      ['a frame that is too large', frame(1, `${'x'.repeat(MAX_MESSAGE)}\n`)],
     ])('ends with 4400 after %s', async (_what, data) => {
       const link = await runner.connect()
       link.raw(data)

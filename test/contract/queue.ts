@@ -87,7 +87,8 @@ export function queue(host: Host): void {
     it('answers 503 when no runner fits, and waits for one that is on its way', async () => {
       const none = await fleet.run({ prompt: 'x', pool: 'gpu', labels: { os: 'plan9' }, queue_timeout_s: 0 })
       expect(none.status).toBe(503)
-      expect(await none.json()).toMatchObject({ code: 'no_runner', detail: expect.stringContaining('pool gpu with labels os=plan9') })
+      const detail = expect.stringContaining('pool gpu with labels os=plan9') as string
+      expect(await none.json()).toMatchObject({ code: 'no_runner', detail })
       const waiting = fleet.run({ prompt: 'early' }, SSE)
       await fleet.runner({ turn: cli.turn })
       await cli.finish('early')

@@ -4,7 +4,6 @@ import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Fleet, RunView } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { print } from '../kit/turns.ts'
-import { until } from '../kit/wait.ts'
 import { tenantEach } from './tenants.ts'
 
 export function sessions(host: Host): void {
@@ -71,7 +70,7 @@ export function sessions(host: Host): void {
       const runner = await fleet.runner({ name: 'home', turn })
       const { session_id } = await ask({ prompt: 'one' })
       await runner.stop()
-      await until('it to be gone', async () => (await fleet.runners())[0]!.status === 'offline')
+      await fleet.allRunners('offline')
       await fleet.runner({ name: 'other', turn })
       const [status, problem] = await refusal({ prompt: 'x', session_id })
       expect([status, problem]).toMatchObject([503, { code: 'no_runner', detail: expect.stringContaining(runner.id) }])

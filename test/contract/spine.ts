@@ -25,14 +25,16 @@ export function spine(host: Host): void {
       expect(idsOf(events)).toEqual([1, 2, 3, 4])
       expect(events.slice(1, 3).map((e) => e.data)).toEqual(['{"type":"system"}', '{"type":"result","result":"hello"}'])
       const done = JSON.parse(events[3]!.data) as Json
-      expect(done).toMatchObject({ id: response.headers.get('x-run-id'), status: 'succeeded', provider: 'local', cost_usd: 0.5, is_error: false })
+      const id = response.headers.get('x-run-id')
+      expect(done).toMatchObject({ id, status: 'succeeded', provider: 'local', cost_usd: 0.5, is_error: false })
       expect(done).not.toHaveProperty('result')
     })
 
     it('answers with the finished run when no stream was asked for', async () => {
       const response = await fleet.run({ prompt: 'hello' })
       expect(response.headers.get('x-should-retry')).toBe('false')
-      expect(await response.json()).toMatchObject({ status: 'succeeded', result: 'hello', num_turns: 1, session_id: expect.any(String) })
+      const run = (await response.json()) as Json
+      expect(run).toMatchObject({ status: 'succeeded', result: 'hello', num_turns: 1, session_id: expect.any(String) })
     })
 
     it('answers 202 at once when asked to, and the run can be read later', async () => {
@@ -51,8 +53,8 @@ export function spine(host: Host): void {
       const replay = await readSse(await fleet.call(path))
       expect(eventBytes(replay.bytes).equals(eventBytes(first.bytes))).toBe(true)
       const header = { 'last-event-id': '2' }
-      for (const resumed of [fleet.call(path, { headers: header }), fleet.call(`${path}?after=2`), fleet.call(`${path}?after=0`, { headers: header })]) {
-        const rest = await readSse(await resumed)
+      for (const [query, headers] of [['', header], ['?after=2', {}], ['?after=0', header]] as const) {
+        const rest = await readSse(await fleet.call(path + query, { headers }))
         expect(eventBytes(first.bytes).toString().endsWith(eventBytes(rest.bytes).toString())).toBe(true)
         expect(idsOf(rest.events)).toEqual([3, 4])
       }
@@ -64,7 +66,8 @@ export function spine(host: Host): void {
     })
 
     it('sends the bytes of a line as the CLI printed them', async () => {
-      const lines = ['{"a": 1,  "b":\t2}', '{"text":"€ 漢字 \\u0000 \\ud800 😀"}', '{"n":1e3,"n":2}', `{"pad":"${'x'.repeat(300_000)}"}`]
+      const long = `{"pad":"${'x'.repeat(300_000)}"}`
+      const lines = ['{"a": 1,  "b":\t2}', '{"text":"€ 漢字 \\u0000 \\ud800 😀"}', '{"n":1e3,"n":2}', long]
       const theirs = await fleet.as('bytes')
       await theirs.runner({ turn: (sink) => Promise.resolve(lines.forEach((line) => sink.line(Buffer.from(line)))) })
       const { events } = await readSse(await theirs.run({ prompt: 'x' }, SSE))
@@ -94,8 +97,9 @@ export function spine(host: Host): void {
       await theirs.runner({ turn: cli.turn })
       const { id } = await theirs.start({ prompt: 'shared' })
       await cli.running('shared')
-      await until('its first line', async () => (await theirs.call(`/v1/runs/${id}/events?after=2`, { method: 'HEAD' })).status === 200)
-      const readers = Array.from({ length: 20 }, async (_, i) => readSse(await theirs.call(`/v1/runs/${id}/events?after=${i % 3}`)))
+      const after = (seq: number, method = 'GET') => theirs.call(`/v1/runs/${id}/events?after=${seq}`, { method })
+      await until('its first line', async () => (await after(2, 'HEAD')).status === 200)
+      const readers = Array.from({ length: 20 }, async (_, i) => readSse(await after(i % 3)))
       await cli.finish('shared')
       for (const [i, reader] of readers.entries()) expect(idsOf((await reader).events)).toEqual([1, 2, 3].slice(i % 3))
     })
@@ -107,11 +111,11 @@ export function spine(host: Host): void {
       const { id } = await theirs.start({ prompt: 'long' })
       await cli.running('long')
       const reading = readSse(await theirs.call(`/v1/runs/${id}/events`))
-      const answers = await Promise.all([1, 2, 3].map(async () => (await theirs.call(`/v1/runs/${id}/cancel`, { method: 'POST' })).status))
-      for (const status of answers) expect([200, 202]).toContain(status)
+      const cancel = async () => (await theirs.call(`/v1/runs/${id}/cancel`, { method: 'POST' })).status
+      for (const status of await Promise.all([cancel(), cancel(), cancel()])) expect([200, 202]).toContain(status)
       const { events } = await reading
       expect(JSON.parse(events.at(-1)!.data)).toMatchObject({ status: 'cancelled', error: { code: 'cancelled' } })
-      expect((await theirs.call(`/v1/runs/${id}/cancel`, { method: 'POST' })).status).toBe(200)
+      expect(await cancel()).toBe(200)
       expect(await theirs.get(id)).toMatchObject({ status: 'cancelled' })
     })
 
@@ -148,8 +152,10 @@ export function spine(host: Host): void {
       expect(await json('/readyz')).toMatchObject([503, { status: 'not ready', database: 'ok', runners: 0 }])
       const runner = await fleet.runner({ turn: echo, slots: 3 })
       await until('readiness', async () => (await json('/readyz'))[0] === 200)
-      expect(await json('/health')).toMatchObject([200, { status: 'ok', claude_version: '0.0.0-test', concurrency: { active: 0, max: 3 } }])
-      expect(await fleet.runners()).toMatchObject([{ id: runner.id, name: 'test', pool: 'default', status: 'online', slots: 3, busy: 0, provider: 'local' }])
+      const concurrency = { active: 0, max: 3 }
+      expect(await json('/health')).toMatchObject([200, { status: 'ok', claude_version: '0.0.0-test', concurrency }])
+      const idle = { status: 'online', slots: 3, busy: 0, provider: 'local' }
+      expect(await fleet.runners()).toMatchObject([{ id: runner.id, name: 'test', pool: 'default', ...idle }])
       await runner.stop()
       await until('readiness to be gone', async () => (await json('/readyz'))[0] === 503)
       expect(await fleet.runners()).toMatchObject([{ id: runner.id, status: 'offline' }])
@@ -161,7 +167,8 @@ export function spine(host: Host): void {
       expect(JSON.stringify(jwks)).not.toContain('"d"')
       const [, document] = await json('/openapi.json')
       expect(document).toMatchObject({ openapi: '3.1.0', info: { title: 'Runyard' } })
-      expect(Object.keys(document['paths'] as Json)).toEqual(expect.arrayContaining(['/v1/runs', '/v1/runs/{id}', '/v1/runs/{id}/events', '/v1/runners']))
+      const routes = ['/v1/runs', '/v1/runs/{id}', '/v1/runs/{id}/events', '/v1/runners']
+      expect(Object.keys(document['paths'] as Json)).toEqual(expect.arrayContaining(routes))
     })
   })
 }

@@ -7,9 +7,11 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { SCOPES } from '../../router/core/scopes.ts'
 import { mint } from '../../router/guard/tokens.ts'
+import type { Offer } from '../../shared/frames.ts'
 import { Agent, type AgentOptions } from '../../runner/agent.ts'
 import { systemClock } from '../../runner/clock.ts'
 import { enroll } from '../../runner/enroll.ts'
+import type { Prepared } from '../../runner/held-run.ts'
 import { loadIdentity, type Identity } from '../../runner/identity.ts'
 import { Link } from '../../runner/link.ts'
 import type { Host, HostOptions, OpenHost } from './host.ts'
@@ -44,6 +46,8 @@ export interface Fleet<Opened extends OpenHost = OpenHost> {
   until(id: string, status: string, timeoutMs?: number): Promise<RunView>
   list(query?: string): Promise<RunView[]>
   runners(): Promise<RunnerView[]>
+  /** Waits until each of its runners has this status. */
+  allRunners(status: RunnerView['status'], timeoutMs?: number): Promise<void>
   /** Ends the host and starts it anew on the same data and the same port. */
   restart(): Promise<void>
   /** A machine that is enrolled and does nothing yet. */
@@ -54,15 +58,28 @@ export interface Fleet<Opened extends OpenHost = OpenHost> {
   close(): Promise<void>
 }
 
-export type Membership = { readonly name?: string; readonly pool?: string; readonly labels?: Record<string, string>; readonly via?: number }
-export type Enlisted = { readonly identity: Identity; readonly stateDir: string }
 /** `via`: the port of a proxy. */
-export type RunnerSetup = Membership & { readonly turn: Turn; readonly slots?: number; readonly prepare?: AgentOptions['prepare']; readonly spoolDir?: string }
+export type Membership = {
+  readonly name?: string
+  readonly pool?: string
+  readonly labels?: Record<string, string>
+  readonly via?: number
+}
+export type Enlisted = { readonly identity: Identity; readonly stateDir: string }
+export type RunnerSetup = Membership & {
+  readonly turn: Turn
+  readonly slots?: number
+  readonly prepare?: AgentOptions['prepare']
+  readonly spoolDir?: string
+}
 export type TestRunner = Enlisted & { readonly agent: Agent; readonly id: string; stop(): Promise<void> }
 
 const ENDINGS = new Set(['succeeded', 'failed', 'cancelled', 'lost'])
 
-export async function startFleet<Opened extends OpenHost, Options extends HostOptions>(host: Host<Opened, Options>, options: Options): Promise<Fleet<Opened>> {
+export async function startFleet<Opened extends OpenHost, Options extends HostOptions>(
+  host: Host<Opened, Options>,
+  options: Options,
+): Promise<Fleet<Opened>> {
   const opened = await host.open(options)
   const dir = await mkdtemp(join(tmpdir(), 'runyard-fleet-'))
   return fleetOf(opened, dir, 'default', async () => {
@@ -71,7 +88,12 @@ export async function startFleet<Opened extends OpenHost, Options extends HostOp
   })
 }
 
-async function fleetOf<Opened extends OpenHost>(host: Opened, dir: string, tenant: string, closeHost: () => Promise<void>): Promise<Fleet<Opened>> {
+async function fleetOf<Opened extends OpenHost>(
+  host: Opened,
+  dir: string,
+  tenant: string,
+  closeHost: () => Promise<void>,
+): Promise<Fleet<Opened>> {
   const admin = { kind: 'admin', tenant, subject: 'test-admin', jti: crypto.randomUUID(), scopes: SCOPES, ttlS: 3_600 } as const
   const { token: adminToken } = await mint(host.keys, admin, Date.now())
   const runners: TestRunner[] = []
@@ -94,17 +116,23 @@ async function fleetOf<Opened extends OpenHost>(host: Opened, dir: string, tenan
     until: (id, status, timeoutMs) =>
       until(`run ${id} to be ${status}`, async () => {
         const run = await fleet.get(id)
-        if (run.status !== status && ENDINGS.has(run.status)) throw new Error(`run ${id} is not ${status} but ${JSON.stringify(run)}`)
-        return run.status === status && run
+        if (run.status === status) return run
+        if (ENDINGS.has(run.status)) throw new Error(`run ${id} is not ${status} but ${JSON.stringify(run)}`)
+        return undefined
       }, timeoutMs),
     list: async (query = '') => (await jsonOf<{ data: RunView[] }>(await fleet.call(`/v1/runs${query}`))).data,
     runners: async () => (await jsonOf<{ data: RunnerView[] }>(await fleet.call('/v1/runners'))).data,
+    async allRunners(status, timeoutMs) {
+      const all = async () => (await fleet.runners()).every((runner) => runner.status === status)
+      await until(`its runners to be ${status}`, all, timeoutMs)
+    },
     restart: () => host.restart(),
     enlist: (membership = {}) => enlist(fleet, dir, membership),
     async runner(setup) {
       const runner = await startRunner(fleet, setup)
       runners.push(runner)
-      await until(`runner ${runner.id} to be online`, async () => (await fleet.runners()).some(({ id, status }) => id === runner.id && status !== 'offline'))
+      const isOnline = ({ id, status }: RunnerView) => id === runner.id && status !== 'offline'
+      await until(`runner ${runner.id} to be online`, async () => (await fleet.runners()).some(isOnline))
       return runner
     },
     async as(other) {
@@ -124,7 +152,8 @@ async function fleetOf<Opened extends OpenHost>(host: Opened, dir: string, tenan
 
 /** What the admin API answers to a POST that makes something. */
 export async function admins<T>(fleet: Pick<Fleet, 'call' | 'adminToken'>, path: string, body: object): Promise<T> {
-  return jsonOf<T>(await fleet.call(`/admin/v1/${path}`, { method: 'POST', token: fleet.adminToken, body: JSON.stringify(body) }), 201)
+  const init = { method: 'POST', token: fleet.adminToken, body: JSON.stringify(body) }
+  return jsonOf<T>(await fleet.call(`/admin/v1/${path}`, init), 201)
 }
 
 async function jsonOf<T>(response: Response, status = 200): Promise<T> {
@@ -133,7 +162,8 @@ async function jsonOf<T>(response: Response, status = 200): Promise<T> {
   return JSON.parse(text) as T
 }
 
-async function enlist(fleet: Pick<Fleet, 'call' | 'adminToken' | 'url'>, dir: string, { name = 'test', pool, labels = {}, via }: Membership): Promise<Enlisted> {
+async function enlist(fleet: Pick<Fleet, 'call' | 'adminToken' | 'url'>, dir: string, as: Membership): Promise<Enlisted> {
+  const { name = 'test', pool, labels = {}, via } = as
   const { token } = await admins<{ token: string }>(fleet, 'enrolment-tokens', pool === undefined ? {} : { pool })
   const stateDir = await mkdtemp(join(dir, 'runner-'))
   await enroll({ url: via === undefined ? fleet.url : `http://127.0.0.1:${via}`, token, name, labels, stateDir })
@@ -142,10 +172,17 @@ async function enlist(fleet: Pick<Fleet, 'call' | 'adminToken' | 'url'>, dir: st
   return { identity, stateDir }
 }
 
-async function startRunner(fleet: Pick<Fleet, 'enlist'>, { turn, slots = 4, prepare, ...setup }: RunnerSetup): Promise<TestRunner> {
+async function startRunner(fleet: Pick<Fleet, 'enlist'>, setup: RunnerSetup): Promise<TestRunner> {
+  const { turn, slots = 4, prepare } = setup
   const { identity, stateDir } = await fleet.enlist(setup)
   const spoolDir = setup.spoolDir ?? join(stateDir, 'spool')
   await mkdir(spoolDir, { recursive: true })
+  const cli = (offer: Offer): Prepared => ({
+    process: scripted(turn, offer),
+    cwd: offer.spec.cwd ?? '/work',
+    provider: 'local',
+    dispose: () => Promise.resolve(),
+  })
   const agent = new Agent({
     clock: systemClock,
     spoolDir,
@@ -154,7 +191,7 @@ async function startRunner(fleet: Pick<Fleet, 'enlist'>, { turn, slots = 4, prep
     provider: 'local',
     cliVersion: '0.0.0-test',
     os: 'test',
-    prepare: prepare ?? ((offer) => Promise.resolve({ process: scripted(turn, offer), cwd: offer.spec.cwd ?? '/work', provider: 'local', dispose: () => Promise.resolve() })),
+    prepare: prepare ?? ((offer) => Promise.resolve(cli(offer))),
     sweep: () => Promise.resolve(0),
     diskFree: () => 1e9,
     load: () => 0,

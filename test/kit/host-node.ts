@@ -24,11 +24,19 @@ export interface OpenNodeHost extends OpenHost {
 
 export const nodeHost: Host<OpenNodeHost, NodeOptions> = {
   name: 'node',
-  can: { endsWaitingRequestsOnRestart: true, seesClientLeaveWithinMs: 1_000, seesWaitingClientLeave: true, forcesEviction: false, sendsUpgradeHeader: true, foreignUpgradeStatus: 426 },
+  can: {
+    endsWaitingRequestsOnRestart: true,
+    seesClientLeaveWithinMs: 1_000,
+    seesWaitingClientLeave: true,
+    forcesEviction: false,
+    sendsUpgradeHeader: true,
+    foreignUpgradeStatus: 426,
+  },
   async open({ allowedHosts = [], corsOrigins = [], log = quiet, ...options }) {
     const dir = await mkdtemp(join(tmpdir(), 'runyard-node-'))
     const { dataDir = join(dir, 'data') } = options
-    const start = (port: number) => startRouter({ timeoutS: 600, ...options, dataDir, host: '127.0.0.1', allowedHosts, corsOrigins, log, port })
+    const fixed = { dataDir, host: '127.0.0.1', allowedHosts, corsOrigins, log }
+    const start = (port: number) => startRouter({ timeoutS: 600, ...options, ...fixed, port })
     let router = await start(0)
     const { url } = router
     const restart = async () => {

@@ -47,8 +47,8 @@ export interface Differences {
   readonly seesWaitingClientLeave: boolean
   /** Only where something else than us decides what stays in memory. */
   readonly forcesEviction: boolean
-  /** `Upgrade` is a header of the connection (RFC 9110 §7.6.1): workerd drops ours from a 426; the versions are in its body as well. */
+  /** `Upgrade` is a header of the connection (RFC 9110 §7.6.1): workerd drops ours from a 426, whose body says the same. */
   readonly sendsUpgradeHeader: boolean
-  /** What an `Upgrade` to another protocol than WebSocket gets: Node has to refuse it, other servers may overlook it (RFC 9110 §7.8). */
+  /** What an `Upgrade` to something else than WebSocket gets: Node must refuse it, others may overlook it (RFC 9110 §7.8). */
   readonly foreignUpgradeStatus: 426 | 200
 }

@@ -127,11 +127,13 @@ export class RawLink {
   }
 
   lines({ run, fence }: Ref, first: number, lines: readonly string[]): void {
-    this.raw(encodeEventFrame({ t: 'ev', run, fence, first, n: lines.length }, Buffer.from(lines.map((line) => `${line}\n`).join(''))))
+    const body = Buffer.from(lines.map((line) => `${line}\n`).join(''))
+    this.raw(encodeEventFrame({ t: 'ev', run, fence, first, n: lines.length }, body))
   }
 
   exit(ref: Ref, seq: number, more: Partial<Extract<Mark, { kind: 'exit' }>> = {}): void {
-    this.mark(ref, seq, { kind: 'exit', code: 0, signal: null, reason: 'completed', result: resultAt(Math.max(1, seq - 1)), duration_ms: 1, ...more })
+    const result = resultAt(Math.max(1, seq - 1))
+    this.mark(ref, seq, { kind: 'exit', code: 0, signal: null, reason: 'completed', result, duration_ms: 1, ...more })
   }
 
   /** Waits until everything up to `seq` is durable at the router. */

@@ -6,15 +6,18 @@ export const SSE = { accept: 'text/event-stream' }
 
 export type Stream = { bytes: Buffer; events: EventSourceMessage[]; text: string }
 
-/** `stopAfter` ends the reading early, as a client that leaves. */
-export async function readSse(response: Response, stopAfter?: (events: readonly EventSourceMessage[]) => boolean): Promise<Stream> {
+/** True once a client has seen enough and leaves. */
+type Enough = (events: readonly EventSourceMessage[]) => boolean
+
+/** `stopAfter` ends the reading early. */
+export async function readSse(response: Response, stopAfter?: Enough): Promise<Stream> {
   const events: EventSourceMessage[] = []
   const bytes = await collectSse(response, events, stopAfter)
   return { bytes, events, text: bytes.toString() }
 }
 
 /** The same into a list of the caller's, which keeps what was read when the stream breaks. */
-export async function collectSse(response: Response, events: EventSourceMessage[], stopAfter?: (events: readonly EventSourceMessage[]) => boolean): Promise<Buffer> {
+export async function collectSse(response: Response, events: EventSourceMessage[], stopAfter?: Enough): Promise<Buffer> {
   const parser = createParser({ onEvent: (event) => events.push(event) })
   const chunks: Uint8Array[] = []
   const decoder = new TextDecoder()
