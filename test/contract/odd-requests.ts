@@ -14,7 +14,10 @@ export function oddRequests(host: Host): void {
     beforeAll(async () => {
       fleet = await startFleet(host, {})
       await fleet.runner({
-        turn: print(({ spec: { prompt: result } }) => [result === 'garbage' ? 'no JSON' : JSON.stringify({ type: 'result', result })]),
+        turn: print(({ spec }) => {
+          const { prompt: result } = spec
+          return [result === 'garbage' ? 'no JSON' : JSON.stringify({ type: 'result', result })]
+        }),
       })
     })
     afterAll(() => fleet.close())

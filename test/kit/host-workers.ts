@@ -1,5 +1,5 @@
 /** The Workers host: the bundled Worker in workerd, with its D1 and its objects in a directory. A restart is a SIGKILL. */
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { bundleWorker, WRANGLER } from '../../edge/bundle.ts'
@@ -25,27 +25,36 @@ export interface OpenWorkersHost extends OpenHost {
   kill(): Promise<number>
 }
 
-/** One bundle for all hosts of a process. */
-let ours: Promise<string> | undefined
+/** One bundle for all hosts of a process; on disk only while one of them uses it. */
+let bundled: Promise<Buffer> | undefined
 
-async function bundled(): Promise<string> {
-  ours ??= mkdtemp(join(tmpdir(), 'runyard-bundle-')).then(async (dir) => {
-    const path = join(dir, 'worker.js')
-    await bundleWorker(undefined, path)
-    process.once('exit', () => void rm(dir, { recursive: true, force: true }))
-    return path
+function ourBundle(): Promise<Buffer> {
+  bundled ??= mkdtemp(join(tmpdir(), 'runyard-bundle-')).then(async (dir) => {
+    try {
+      const { path } = await bundleWorker(undefined, join(dir, 'worker.js'))
+      return await readFile(path)
+    } finally {
+      await rm(dir, { recursive: true, force: true })
+    }
   })
-  return ours
+  return bundled
 }
 
 export const workersHost: Host<OpenWorkersHost, WorkersOptions> = {
   name: 'workers',
-  can: { endsWaitingRequestsOnRestart: false, seesClientLeaveWithinMs: 3 * COMMENT_EVERY_MS, seesWaitingClientLeave: false, forcesEviction: true, sendsUpgradeHeader: false, foreignUpgradeStatus: 200 },
+  can: {
+    endsWaitingRequestsOnRestart: false,
+    seesClientLeaveWithinMs: 3 * COMMENT_EVERY_MS,
+    seesWaitingClientLeave: false,
+    forcesEviction: true,
+    sendsUpgradeHeader: false,
+    foreignUpgradeStatus: 200,
+  },
   async open({ publicUrl, allowedHosts = [], corsOrigins = [], blockedMs, keep, vars = {}, bundle, onLine }) {
     const dir = await mkdtemp(join(tmpdir(), 'runyard-workers-'))
     const keys = await loadKeys(dir)
     const options = {
-      bundle: bundle ?? (await bundled()),
+      bundle: join(dir, 'bundle.js'),
       wrangler: WRANGLER,
       dir: join(dir, 'state'),
       unsafe: true,
@@ -61,6 +70,7 @@ export const workersHost: Host<OpenWorkersHost, WorkersOptions> = {
         ...vars,
       },
     }
+    await writeFile(options.bundle, await (bundle === undefined ? ourBundle() : readFile(bundle)))
     let workerd = await startWorkerd(options)
     const restart = async () => {
       workerd = await workerd.restart()
