@@ -19,7 +19,10 @@ export type Entry = {
   readonly queueUntil: number
   fence: number
   attempts: number
+  /** Runners that did not answer it. */
   readonly tried: Set<string>
+  /** Runners that were full a moment ago, whatever is known of their slots. */
+  readonly full: Set<string>
   /** Under way to a runner: not to be placed a second time. */
   offered: boolean
   readonly watchers: Set<Watcher>
@@ -31,7 +34,7 @@ export type Entry = {
 
 export function entryOf(row: QueuedRow, known: boolean): Entry {
   const { id, bound, ...rest } = row
-  return { ...rest, run: id, bound: bound ?? undefined, attempts: 0, tried: new Set(), offered: false, watchers: new Set(), known, why: 'all_busy' }
+  return { ...rest, run: id, bound: bound ?? undefined, attempts: 0, tried: new Set(), full: new Set(), offered: false, watchers: new Set(), known, why: 'all_busy' }
 }
 
 /** It waits: for those who only wanted to know that much, this is the answer. From now on its id is known. */

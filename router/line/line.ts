@@ -255,9 +255,9 @@ export class Line implements WaitingLine {
   async #refused(entry: Entry, runner: string, error: unknown): Promise<void> {
     const fault = error instanceof Fault ? error : new Fault('internal')
     if (fault.code === 'draining' && this.#closed) return
-    // A full or draining runner is no verdict on the run; one that did not answer is tried no more.
+    // A full or draining runner is no verdict on the run, and is asked again later; one that did not answer is tried no more.
     const full = fault.code === 'busy' || fault.code === 'draining' || fault.code === 'no_runner'
-    if (!full) entry.tried.add(runner)
+    entry[full ? 'full' : 'tried'].add(runner)
     if (full || (fault.code === 'start_by' && entry.attempts++ < MAX_REOFFERS)) {
       const row = await this.#untilStored(entry, () => returnToQueue(this.#store.db, entry.run, entry.fence, 'offered'))
       if (row && row.cancelRequestedAt !== null) return void (await this.#endCancelled(entry))
@@ -265,8 +265,7 @@ export class Line implements WaitingLine {
         entry.offered = false
         entry.why = 'all_busy'
         tell(entry)
-        // The hint was wrong a moment ago; the next capacity change or tick asks again. Another one may be asked at once.
-        return full ? undefined : this.kick()
+        return this.kick()
       }
       // Not offered any more: its runner took it, whatever became of the answer, or it is over.
       const now = await this.#untilStored(entry, () => findRun(this.#store.db, entry.tenant, entry.run))
@@ -341,6 +340,7 @@ export class Line implements WaitingLine {
     for (const entry of this.#entries.values()) {
       if (entry.offered) continue
       waiting = true
+      entry.full.clear()
       if (now < entry.queueUntil) continue
       entry.offered = true
       this.#platform.background(this.#refuse(entry, timeoutFault(entry)))

@@ -1,6 +1,6 @@
 /** What a runner answers to an offer, and what happens when it does not. */
 import { beforeEach, describe, expect, it } from 'vitest'
-import { Fault, FAULTS } from '../../shared/faults.ts'
+import { Fault, FAULTS, type FaultCode } from '../../shared/faults.ts'
 import { RunnerRefusal } from '../../shared/frames.ts'
 import { LEASE_MS } from '../../shared/limits.ts'
 import type { Fleet, Json } from '../kit/fleet.ts'
@@ -11,8 +11,9 @@ import { idsOf, readSse, SSE } from '../kit/sse.ts'
 import { echo } from '../kit/turns.ts'
 import { tenantEach } from './tenants.ts'
 
-/** The others say nothing about the run: it waits for another runner. */
-const VERDICTS = RunnerRefusal.options.filter((code) => code !== 'busy' && code !== 'draining')
+/** No verdict on the run: it waits for another runner. */
+const FULL = new Set<FaultCode>(['busy', 'draining'])
+const VERDICTS = RunnerRefusal.options.filter((code) => !FULL.has(code))
 
 export function offers(host: Host): void {
   describe('a runner that refuses', () => {
@@ -26,6 +27,16 @@ export function offers(host: Host): void {
         const problem = (await response.json()) as Json
         expect([response.status, problem]).toMatchObject([FAULTS[code].status, { code, detail: `because of ${code}` }])
       }
+      expect(await fleet.list()).toEqual([])
+    })
+
+    it.each([...FULL])('with %s although it has free slots is not asked without end', async (code) => {
+      const fleet = current()
+      let offers = 0
+      await fleet.runner({ turn: echo, prepare: () => Promise.reject(new Fault(code, `offer ${++offers}`)) })
+      const response = await fleet.run({ prompt: 'x', queue_timeout_s: 1 })
+      expect([response.status, await response.json()]).toMatchObject([429, { code: 'busy' }])
+      expect(offers).toBeLessThan(20)
       expect(await fleet.list()).toEqual([])
     })
 
