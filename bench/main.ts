@@ -27,9 +27,10 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   })
 }
 
+const of = { bench: 'hosts', date: new Date().toISOString(), commit: commit(), machine: machine(), options: values }
 const samples = await compareHosts({ rounds: positive('rounds'), events: positive('events'), seconds: positive('seconds'), say })
 const found = medians(samples)
-if (values.json) process.stdout.write(`${JSON.stringify({ bench: 'hosts', date: new Date().toISOString(), commit: commit(), machine: machine(), options: values, medians: found, samples }, null, 2)}\n`)
+if (values.json) process.stdout.write(`${JSON.stringify({ ...of, medians: found, samples }, null, 2)}\n`)
 else process.stdout.write(`${table(found)}\n`)
 process.exit(0)
 
@@ -40,10 +41,14 @@ function positive(name: 'rounds' | 'events' | 'seconds'): number {
   process.exit(2)
 }
 
-/** With a `+` when there are changes that no commit has. */
-function commit(): string {
-  const git = (...args: string[]) => execFileSync('git', args, { cwd: ROOT, encoding: 'utf8' }).trim()
-  return git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '--untracked-files=no', 'router', 'runner', 'shared') === '' ? '' : '+')
+/** With a `+` when there are changes that no commit has; null outside a checkout. */
+function commit(): string | null {
+  const git = (...args: string[]) => execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+  try {
+    return git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '--untracked-files=no', 'router', 'runner', 'shared') === '' ? '' : '+')
+  } catch {
+    return null
+  }
 }
 
 function machine(): object {
