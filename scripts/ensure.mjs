@@ -35,7 +35,7 @@ function run(what, command, args) {
 if (mtime(join(root, 'node_modules', '.package-lock.json')) < mtime(join(root, 'package-lock.json'))) {
   run('Installing dependencies (once) …', 'npm', ['ci', '--no-audit', '--no-fund'])
 }
-const sources = ['shared', 'drizzle', 'router', 'runner', 'cli', 'edge', 'test/chaos'].map((dir) => join(root, dir))
+const sources = ['shared', 'drizzle', 'router', 'runner', 'cli', 'edge', 'test/chaos', 'bench'].map((dir) => join(root, dir))
 const built = mtime(join(root, 'dist', 'cli', 'main.js'))
 if (!existsSync(join(root, 'dist', '.built')) || mtime(join(root, 'dist', '.built')) < Math.max(...sources.map(newest)) || built === 0) {
   run('Building …', 'npm', ['run', 'build', '--silent'])

@@ -71,6 +71,35 @@ describe('objects that were killed', () => {
   })
 })
 
+describe('the object of a busy runner', () => {
+  it('hears a request among the messages of 64 runs', { timeout: 60_000 }, async () => {
+    const fleet = await startFleet(workersHost, {})
+    try {
+      await fleet.runner({
+        slots: 64,
+        turn: async (sink, _offer, stopped) => {
+          const until = stopped.then(() => true)
+          for (let n = 0; ; n++) {
+            sink.line(Buffer.from(`{"n":${n}}`))
+            if (await Promise.race([until, new Promise<false>((resolve) => setTimeout(() => resolve(false), 50))])) return
+          }
+        },
+      })
+      const runs = await Promise.all(Array.from({ length: 64 }, (_, i) => fleet.start({ prompt: `${i}` })))
+      const watched = runs.map(({ id }) => follow(fleet, id))
+      await new Promise((resolve) => setTimeout(resolve, 4_000))
+      const asked = performance.now()
+      const answers = await Promise.all(runs.map(({ id }) => fleet.call(`/v1/runs/${id}/cancel`, { method: 'POST' })))
+      expect(new Set(answers.map(({ status }) => status))).toEqual(new Set([202]))
+      expect(performance.now() - asked).toBeLessThan(10_000)
+      for (const events of await Promise.all(watched)) expect(idsOf(events)).toEqual(events.map((_, i) => i + 1))
+      for (const { id } of runs) await fleet.until(id, 'cancelled')
+    } finally {
+      await fleet.close()
+    }
+  })
+})
+
 describe('a run whose shared database goes away', () => {
   it('streams on, ends, and is settled when the database is back', { timeout: 60_000 }, async () => {
     const dir = await mkdtemp(join(tmpdir(), 'runyard-sqld-'))

@@ -47,8 +47,8 @@ export class GroupCommitLog {
 
   async #flush(): Promise<void> {
     this.#flushing = true
-    await this.#nextTurn()
     while (this.#waiting.length > 0) {
+      await this.#nextTurn()
       const group = this.#waiting.splice(0, MAX_GROUP)
       try {
         const outcomes = await this.#commit(group.map((w) => w.append))

@@ -32,11 +32,11 @@ export function offers(host: Host): void {
 
     it.each([...FULL])('with %s although it has free slots is not asked without end', async (code) => {
       const fleet = current()
-      let offers = 0
-      await fleet.runner({ turn: echo, prepare: () => Promise.reject(new Fault(code, `offer ${++offers}`)) })
+      let asked = 0
+      await fleet.runner({ turn: echo, prepare: () => Promise.reject(new Fault(code, `offer ${++asked}`)) })
       const response = await fleet.run({ prompt: 'x', queue_timeout_s: 1 })
       expect([response.status, await response.json()]).toMatchObject([429, { code: 'busy' }])
-      expect(offers).toBeLessThan(20)
+      expect(asked).toBeLessThan(20)
       expect(await fleet.list()).toEqual([])
     })
 
