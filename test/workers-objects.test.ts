@@ -78,10 +78,10 @@ describe('the object of a busy runner', () => {
       await fleet.runner({
         slots: 64,
         turn: async (sink, _offer, stopped) => {
-          const until = stopped.then(() => true)
+          const told = stopped.then(() => true)
           for (let n = 0; ; n++) {
             sink.line(Buffer.from(`{"n":${n}}`))
-            if (await Promise.race([until, new Promise<false>((resolve) => setTimeout(() => resolve(false), 50))])) return
+            if (await Promise.race([told, new Promise<false>((resolve) => setTimeout(() => resolve(false), 50))])) return
           }
         },
       })
