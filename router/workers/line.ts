@@ -15,6 +15,9 @@ import type { PoolDO, PoolName } from './pool-object.ts'
 const FRESH_MS = 1_000
 /** After so many refusals the pool decides, which knows who waits. */
 const TRIES = 2
+/** Who asks may have been cut off. */
+const PATIENCE_MS = 300
+const LOOK_FOR_ANSWER_MS = 5
 const LOOK_AGAIN_MS = 100
 const LOOKS = 5
 /** More pools than this at once are looked up anew. */
@@ -23,6 +26,8 @@ const MAX_POOLS = 1_000
 type Directory = { at: number; waiting: number; runners: Map<string, Sight> }
 /** Plain data: what belongs to a request is never kept here. */
 const directories = new Map<string, Directory>()
+/** Since when somebody has been asking for a directory. */
+const asking = new Map<string, number>()
 
 export class WorkersLine implements WaitingLine {
   readonly #env: Env
@@ -103,9 +108,18 @@ export class WorkersLine implements WaitingLine {
 
   async #directory(name: PoolName): Promise<Directory> {
     const key = `${name.tenant}/${name.pool}`
-    const known = directories.get(key)
-    if (known && Date.now() - known.at < FRESH_MS) return known
-    const { runners, waiting } = valueOf(await this.#pool(name).directory(name))
+    const begun = Date.now()
+    // Of many at once one asks. The others look for its answer: to wait for another request's promise is not theirs.
+    for (;;) {
+      const known = directories.get(key)
+      if (known && begun - known.at < FRESH_MS) return known
+      const since = asking.get(key)
+      if (since === undefined || Date.now() - since > PATIENCE_MS) break
+      await new Promise((resolve) => setTimeout(resolve, LOOK_FOR_ANSWER_MS))
+    }
+    if (asking.size >= MAX_POOLS) asking.clear()
+    asking.set(key, Date.now())
+    const { runners, waiting } = valueOf(await this.#pool(name).directory(name).finally(() => asking.delete(key)))
     const fresh = { at: Date.now(), waiting, runners: new Map(runners.map((r) => [r.id, r])) }
     if (directories.size >= MAX_POOLS) directories.clear()
     directories.set(key, fresh)
