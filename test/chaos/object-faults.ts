@@ -1,5 +1,5 @@
 /** Faults that only objects have: broken in the middle of what they do, or thrown out of memory when they do nothing. */
-import { back, between, type Fault } from './fault.ts'
+import { back, between, type Act, type Fault } from './fault.ts'
 import { ordinaryPlan } from './load.ts'
 
 const WORKERS = 'workers'
@@ -32,12 +32,30 @@ const idleEviction: Fault = {
         await act.pause(between(500, 1_500))
         await act.lull()
         act.inject()
-        for (const { id } of act.stage.runners) await act.stage.objects.evict(id, sockets)
+        for (const { id } of act.stage.runners) await evicted(act, () => act.stage.objects.evict(id, sockets))
+        await evicted(act, () => act.stage.objects.evictPool())
         // The next wave is the first that they hear.
         await act.goOn()
       }
     } while (!act.over)
   },
+}
+
+/** A timer of the waiting line may run on for 20 s after the last run. */
+const IN_USE_MS = 30_000
+
+async function evicted(act: Act, evict: () => Promise<void>): Promise<void> {
+  const since = performance.now()
+  for (let done = false; !done; ) {
+    done = await evict().then(
+      () => true,
+      (error: unknown) => {
+        if (performance.now() - since > IN_USE_MS) throw new Error('an object with nothing to do stays in memory', { cause: error })
+        return false
+      },
+    )
+  }
+  act.note('evicted after s', (performance.now() - since) / 1_000)
 }
 
 export const OBJECT_FAULTS: readonly Fault[] = [objectsAbort, idleEviction]

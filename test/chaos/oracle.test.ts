@@ -94,9 +94,10 @@ describe('the oracle', () => {
   })
 
   it('names what is left at rest', () => {
-    const nothing = { processes: [], 'spool files': [], 'folders of runs': [], streams: [], runs: [] }
+    const nothing = { processes: [], 'spool files': [], 'folders of runs': [], streams: [], runs: [], 'objects that cannot hibernate': [] }
     expect(judgeRest(nothing)).toEqual([])
     expect(judgeRest({ ...nothing, 'spool files': ['a.spool'] }).map(({ rule }) => rule)).toEqual(['I11'])
+    expect(judgeRest({ ...nothing, 'objects that cannot hibernate': ['runner-1'] }).map(({ rule }) => rule)).toEqual(['I11'])
     expect(judgeRest({ ...nothing, runs: ['run_1'] }).map(({ rule }) => rule)).toEqual(['I9'])
   })
 })

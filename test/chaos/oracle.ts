@@ -134,7 +134,7 @@ export function endingOf({ events }: Watch): { status: string; code: string } {
 }
 
 /** What must not be there once every run has ended. */
-export type Rest = Readonly<Record<'processes' | 'spool files' | 'folders of runs' | 'streams' | 'runs', readonly string[]>>
+export type Rest = Readonly<Record<'processes' | 'spool files' | 'folders of runs' | 'streams' | 'runs' | 'objects that cannot hibernate', readonly string[]>>
 
 export function judgeRest(rest: Rest): Violation[] {
   return Object.entries(rest).flatMap(([kind, left]): Violation[] => {

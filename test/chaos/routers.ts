@@ -6,6 +6,7 @@
 import { appendFileSync } from 'node:fs'
 import { mkdir, readFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { currentBundle, WRANGLER } from '../../edge/bundle.ts'
 import { localToken } from '../../edge/tokens.ts'
 import { startWorkerd, type RunningWorkerd } from '../../edge/workerd.ts'
@@ -23,16 +24,22 @@ export interface Router {
   start(): Promise<void>
   /** Sends the signal, and SIGKILL when it has not ended by then. Resolves to the exit code; undefined after a SIGKILL. */
   stop(signal: 'SIGTERM' | 'SIGKILL', withinMs?: number): Promise<number | undefined>
+  /** Ends it as its command does when it is told to; what was wrong with that. */
+  shutDown(): Promise<string | undefined>
   /** What only the Workers host has. */
   readonly objects?: Objects
 }
 
 export interface Objects {
-  /** Throws everything of a runner and of its pool out of memory that nobody uses. Rejects when something is in use. */
+  /** Throws the object of a runner out of memory. Rejects when something in it is in use for seconds. */
   evict(runner: string, sockets: 'hibernate' | 'close'): Promise<void>
+  evictPool(): Promise<void>
   /** Breaks every object in the middle of what it does. */
   abort(): Promise<void>
 }
+
+/** Runners have as long. */
+export const SHUT_DOWN_MS = 12_000
 
 export type RouterOptions = { dir: string; env: Record<string, string>; logDir: string }
 
@@ -63,12 +70,18 @@ export class NodeRouter implements Router {
   async stop(signal: 'SIGTERM' | 'SIGKILL', withinMs?: number): Promise<number | undefined> {
     return this.#started?.stop(signal, withinMs)
   }
+
+  async shutDown(): Promise<string | undefined> {
+    const code = await this.stop('SIGTERM', SHUT_DOWN_MS)
+    return code === 0 ? undefined : `the router ended with ${code ?? 'SIGKILL'}`
+  }
 }
 
-/** As `test/kit/enlist.ts` and every token of this machine have it. */
+/** The pool of runners that were enrolled without naming one. */
 const POOL = 'default/default'
 const KILLED = 128 + 9
 const ANSWER_MS = 15_000
+const EDGE_STOP_MS = 2_000
 
 export class WorkersRouter implements Router {
   readonly #o: RouterOptions
@@ -89,10 +102,8 @@ export class WorkersRouter implements Router {
   }
 
   readonly objects: Objects = {
-    evict: async (runner, sockets) => {
-      await this.#worker!.evict('RunnerDO', runner, sockets)
-      await this.#worker!.evict('PoolDO', POOL, sockets)
-    },
+    evict: (runner, sockets) => this.#worker!.evict('RunnerDO', runner, sockets),
+    evictPool: () => this.#worker!.evict('PoolDO', POOL, 'close'),
     abort: () => this.#worker!.abort(),
   }
 
@@ -105,6 +116,16 @@ export class WorkersRouter implements Router {
   async stop(signal: 'SIGTERM' | 'SIGKILL', withinMs?: number): Promise<number | undefined> {
     const code = await (signal === 'SIGKILL' ? this.#worker?.kill() : this.#worker?.stop(withinMs))
     return code === KILLED ? undefined : code
+  }
+
+  /**
+   * `npm run edge` waits as long. Whether workerd ends by itself until then is no matter of ours: it keeps what a client
+   * reset between its upgrade request and the answer (1.20261023.1), and waits for it.
+   */
+  async shutDown(): Promise<string | undefined> {
+    const died = await Promise.race([this.#worker!.exited, sleep(0)])
+    await this.stop('SIGTERM', EDGE_STOP_MS)
+    return died === undefined ? undefined : `workerd had ended with ${died} by itself`
   }
 
   async #first(): Promise<RunningWorkerd> {

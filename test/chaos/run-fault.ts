@@ -97,8 +97,11 @@ async function rest(stage: Stage): Promise<Rest> {
       'folders of runs': folders,
       streams: stage.network.connections === 0 ? [] : [`${stage.network.connections} connections of clients`],
       runs: [...running, ...queued],
+      'objects that cannot hibernate': [],
     }
-    if (Object.values(left).every((list) => list.length === 0) || performance.now() > deadline) return left
+    const quiet = Object.values(left).every((list) => list.length === 0)
+    const pinned = quiet ? await stage.pinned() : []
+    if ((quiet && pinned.length === 0) || performance.now() > deadline) return { ...left, 'objects that cannot hibernate': pinned }
     await sleep(200)
   }
 }

@@ -11,7 +11,7 @@ import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { FaultProxy } from './fault-proxy.ts'
 import { ROOT, start, type Started } from './processes.ts'
-import { NodeRouter, WorkersRouter, type HostName, type Objects, type Router } from './routers.ts'
+import { NodeRouter, SHUT_DOWN_MS, WorkersRouter, type HostName, type Objects, type Router } from './routers.ts'
 import { call, type Answer, type Where } from './subscriber.ts'
 
 const FAKE_CLAUDE = join(ROOT, 'test/chaos/fake-claude.mjs')
@@ -129,20 +129,26 @@ export class Stage {
     return this.#inRunners('spool')
   }
 
+  /** Runners whose objects cannot be thrown out of memory: something of them is in use. */
+  async pinned(): Promise<string[]> {
+    const { objects } = this.router
+    if (!objects) return []
+    const tried = this.runners.map(({ id, name }) => objects.evict(id, 'hibernate').then(() => [], () => [name]))
+    return (await Promise.all<string[]>(tried)).flat()
+  }
+
   async runFolders(): Promise<string[]> {
     return this.#inRunners('runs')
   }
 
   /** Ends everything as an owner would, and says what did not end as it should. */
   async shutDown(): Promise<string[]> {
-    const started = [...this.runners, { name: 'router', process: this.router }]
-    const wrong = await Promise.all(
-      started.map(async ({ name, process }) => {
-        const code = await process.stop('SIGTERM', 12_000)
-        return code === 0 ? [] : [`${name} ended with ${code ?? 'SIGKILL after 12 s'}`]
-      }),
-    )
-    return wrong.flat()
+    const runners = this.runners.map(async ({ name, process }) => {
+      const code = await process.stop('SIGTERM', SHUT_DOWN_MS)
+      return code === 0 ? undefined : `${name} ended with ${code ?? 'SIGKILL'}`
+    })
+    const wrong = await Promise.all([...runners, this.router.shutDown()])
+    return wrong.filter((what) => what !== undefined)
   }
 
   /** `keep`: logs and diaries stay for a look. */
