@@ -57,8 +57,6 @@ export interface OnlineRunner extends Candidate {
 export interface RunnerHub {
   /** Takes over an authenticated upgrade request. */
   connect(c: Context, who: RunnerIdentity): Promise<Response>
-  /** Resolves once the runner accepted and the lease is durable; throws the `Fault` of a refusal. Until then nothing has started. */
-  dispatch(d: Dispatch): Promise<void>
   /** A cursor over the log of a run as its row was a moment ago: everything after `afterSeq`, then what follows, until the last event. */
   events(row: RunRow, afterSeq: number, signal: AbortSignal): AsyncIterable<EventChunk[]>
   /** Tells the runner of a cancel that is durable already. */

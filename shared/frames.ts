@@ -13,7 +13,7 @@ import { RunSpec } from './run-spec.ts'
 const Fence = z.int().positive()
 const Seq = z.int().nonnegative()
 const MessageId = z.string().min(1).max(64)
-const Labels = z.record(Name, z.string().max(256))
+const Labels = z.record(Name, z.string().max(256)).refine((labels) => Object.keys(labels).length <= 64, 'are more than 64')
 
 /** What `GET /v1/runs` and the machine's owner call a provider; `demo` is the scripted model. */
 export const LocalProvider = z.enum(['local', 'demo'])

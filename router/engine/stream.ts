@@ -26,6 +26,8 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number): Response
   const chunks = deps.hub.events(row, afterSeq, stop.signal)[Symbol.asyncIterator]()
   let next: Promise<IteratorResult<EventChunk[]>> | undefined
   let waits = row.state === 'queued' || row.state === 'offered'
+  const commentEveryMs = deps.settings.commentEveryMs ?? COMMENT_EVERY_MS
+  let spokenAt = deps.platform.now()
   let place: number | undefined
   let blocked: ReturnType<typeof setTimeout> | undefined
   let ended = false
@@ -46,8 +48,8 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number): Response
         place = position
         return [queuedNotice(position)]
       }
-      const page = await orTimeout(next, waits ? POSITION_EVERY_MS : (deps.settings.commentEveryMs ?? COMMENT_EVERY_MS))
-      if (page === undefined && waits) continue
+      const page = await orTimeout(next, waits ? Math.min(POSITION_EVERY_MS, commentEveryMs) : commentEveryMs)
+      if (page === undefined && waits && deps.platform.now() - spokenAt < commentEveryMs) continue
       if (page === undefined) return [SSE_COMMENT]
       waits = false
       next = undefined
@@ -67,6 +69,7 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number): Response
             end()
             return out.close()
           }
+          spokenAt = deps.platform.now()
           for (const bytes of page) out.enqueue(bytes)
         } catch (error) {
           end()

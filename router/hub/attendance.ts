@@ -41,6 +41,12 @@ export class Attendance {
     }
   }
 
+  /** The run has ended: nobody needs to watch it. */
+  over(run: string): void {
+    clearTimeout(this.#timers.get(run))
+    this.#timers.delete(run)
+  }
+
   watched(run: string): boolean {
     return this.#present.has(run)
   }

@@ -5,6 +5,7 @@
  */
 import { decodeEventFrame } from '../../shared/event-frames.ts'
 import { CLOSE, decodeToRouter, type ToRunner } from '../../shared/frames.ts'
+import { ROUTER_MAX_PAYLOAD } from '../../shared/limits.ts'
 import { asFault } from '../guard/problem.ts'
 import type { Log } from '../ports.ts'
 import type { RunnerSocket, Seat } from './seat.ts'
@@ -83,6 +84,9 @@ export class Inbox implements RunnerSocket {
     if (data === 'ping') {
       this.#ws.send('pong')
       return
+    }
+    if (data instanceof ArrayBuffer ? data.byteLength > ROUTER_MAX_PAYLOAD : data.length > ROUTER_MAX_PAYLOAD) {
+      return this.#refuse(CLOSE.tooLarge, `a message is larger than ${ROUTER_MAX_PAYLOAD} bytes`)
     }
     // In order, and without a turn of the event loop while nothing is being waited for.
     if (this.#held === 0) this.#handle(data)

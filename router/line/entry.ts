@@ -3,7 +3,7 @@ import { Fault } from '../../shared/faults.ts'
 import type { Placed } from '../core/placement.ts'
 import type { QueuedRow } from '../store/runs.ts'
 
-export const RETRY_AFTER_S = 2
+const RETRY_AFTER_S = 2
 
 export type Watcher = { resolve: (outcome: 'accepted' | 'waiting') => void; reject: (fault: Fault) => void; placedIsEnough: boolean }
 
@@ -62,4 +62,17 @@ export function timeoutFault({ why, pool, labels, bound, session }: Entry): Faul
     case 'all_busy':
       return new Fault('busy', 'every slot of the runners that fit is taken', retry)
   }
+}
+
+/** It waits on without those who watched: they hear this, and its id with it. */
+export function letWait(entry: Entry, fault: Fault): void {
+  entry.known = true
+  for (const { reject } of entry.watchers) reject(fault)
+  entry.watchers.clear()
+}
+
+/** The database did not answer in time, or with an error that proves nothing. */
+export function uncertain(run: string): Fault {
+  const message = `the database does not take writes; run ${run} waits for it`
+  return new Fault('storage', message, { retryAfterS: RETRY_AFTER_S, mayStart: true, extra: { run_id: run } })
 }

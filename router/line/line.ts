@@ -7,10 +7,11 @@ import type { ExitMark } from '../../shared/marks.ts'
 import { placesIn, queueOrder } from '../core/queue-order.ts'
 import { endingOf } from '../core/run-state.ts'
 import type { Append } from '../core/runner-core.ts'
-import type { Claim, Dispatch, Log, NewRun, Place, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
+import type { Claim, Log, NewRun, Place, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
-import { entryOf, RETRY_AFTER_S, tell, timeoutFault, type Entry, type Watcher } from './entry.ts'
-import { Pass, type Sight } from './pass.ts'
+import { entryOf, letWait, tell, timeoutFault, uncertain, type Entry, type Watcher } from './entry.ts'
+import type { Fleet, LineParts, Returned } from './parts.ts'
+import { Pass } from './pass.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
 const MAX_REOFFERS = 2
@@ -19,28 +20,6 @@ const STORE_RETRY_MS = 1_000
 /** How old a place in the line may be that somebody is shown. */
 const PLACES_MS = 500
 
-/** The runners, as far as the line has to do with them. */
-export interface Fleet extends Sight {
-  /** Resolves once the runner accepted and the lease is durable; throws the `Fault` of a refusal. */
-  dispatch(d: Dispatch): Promise<void>
-  /** Ends a run that no runner holds. False: somebody else has moved it. */
-  end(append: Append): Promise<boolean>
-}
-
-/** How a run comes back into the line: whether its id was given out, and which runner let its offer pass. */
-export type Returned = { readonly known: boolean; readonly silent?: string }
-
-export interface LineParts {
-  readonly store: Store
-  readonly fleet: Fleet
-  readonly platform: Platform
-  readonly log: Log
-  /** Milliseconds on a clock that nobody sets. */
-  readonly now: () => number
-  /** Resolves when the event loop has come round: what happens until then is met in one pass. */
-  readonly nextTurn: () => Promise<void>
-}
-
 export class Line implements WaitingLine {
   readonly #store: Store
   readonly #fleet: Fleet
@@ -48,7 +27,10 @@ export class Line implements WaitingLine {
   readonly #log: Log
   readonly #now: () => number
   readonly #nextTurn: () => Promise<void>
+  readonly #unsure: boolean
   readonly #entries = new Map<string, Entry>()
+  /** Their rows are being written. */
+  readonly #arriving = new Set<string>()
   /** Sessions by the run that has their turn: the database refuses a second one, this saves asking. */
   readonly #turns = new Map<string, string>()
   /** Sessions whose turn only the database knows of, and until when they are passed by. */
@@ -58,14 +40,17 @@ export class Line implements WaitingLine {
   #closed = false
   /** A run is in the line no more, whatever became of it. */
   onLeave: (run: string) => void = () => undefined
+  /** A row may be there that is not in the line: whoever keeps it should look. */
+  onUnsure: () => void = () => undefined
 
-  constructor({ store, fleet, platform, log, now, nextTurn }: LineParts) {
+  constructor({ store, fleet, platform, log, now, nextTurn, unsure = false }: LineParts) {
     this.#store = store
     this.#fleet = fleet
     this.#platform = platform
     this.#log = log
     this.#now = now
     this.#nextTurn = nextTurn
+    this.#unsure = unsure
   }
 
   /** How many are in it, those that are just being offered included. */
@@ -74,7 +59,7 @@ export class Line implements WaitingLine {
   }
 
   has(run: string): boolean {
-    return this.#entries.has(run)
+    return this.#entries.has(run) || this.#arriving.has(run)
   }
 
   /** How many wait for a slot. */
@@ -91,6 +76,19 @@ export class Line implements WaitingLine {
 
   async submit(run: NewRun, claim: Claim | undefined): Promise<'submitted' | 'taken'> {
     if (this.#closed) throw new Fault('draining')
+    this.#arriving.add(run.id)
+    try {
+      return await this.#submit(run, claim)
+    } catch (error) {
+      if (!this.#unsure) throw error
+      this.onUnsure()
+      throw uncertain(run.id)
+    } finally {
+      this.#arriving.delete(run.id)
+    }
+  }
+
+  async #submit(run: NewRun, claim: Claim | undefined): Promise<'submitted' | 'taken'> {
     const entry = entryOf({ ...run, fence: 0, cancelRequestedAt: null }, false)
     // The usual case, in one commit: nobody is ahead and there is a slot.
     const first = this.#ahead(entry) || this.#busySessions().has(entry.session) ? undefined : this.#pass().place(entry)
@@ -258,7 +256,10 @@ export class Line implements WaitingLine {
     // A full or draining runner is no verdict on the run, and is asked again later; one that did not answer is tried no more.
     const full = fault.code === 'busy' || fault.code === 'draining' || fault.code === 'no_runner'
     entry[full ? 'full' : 'tried'].add(runner)
-    if (full || (fault.code === 'start_by' && entry.attempts++ < MAX_REOFFERS)) {
+    // Whether it got its lease is for its row to say; whoever watches hears as much.
+    const unknown = fault.code === 'storage'
+    if (unknown) letWait(entry, uncertain(entry.run))
+    if (full || unknown || (fault.code === 'start_by' && entry.attempts++ < MAX_REOFFERS)) {
       const row = await this.#untilStored(entry, () => returnToQueue(this.#store.db, entry.run, entry.fence, 'offered'))
       if (row && row.cancelRequestedAt !== null) return void (await this.#endCancelled(entry))
       if (row) {
@@ -307,11 +308,7 @@ export class Line implements WaitingLine {
         return await move()
       } catch (error) {
         this.#log.error({ err: error, run: entry.run }, 'a move of a waiting run could not be stored')
-        const fault = new Fault('storage', `the database does not take writes; run ${entry.run} waits for it`, { retryAfterS: RETRY_AFTER_S, mayStart: true, extra: { run_id: entry.run } })
-        for (const { reject } of entry.watchers) reject(fault)
-        // Its id was given out with the fault.
-        entry.known = true
-        entry.watchers.clear()
+        letWait(entry, uncertain(entry.run))
         if (this.#closed) throw error
         await new Promise((resolve) => setTimeout(resolve, STORE_RETRY_MS))
       }
@@ -327,7 +324,7 @@ export class Line implements WaitingLine {
 
   /** A runner that was given the go says that it never started, or one that had it offered is gone: it waits again. */
   comeBack(row: QueuedRow, { known, silent }: Returned = { known: true }): void {
-    if (this.#entries.has(row.id)) return
+    if (this.has(row.id)) return
     const entry = this.#add(row, known)
     if (silent !== undefined) entry.attempts = entry.tried.add(silent).size
     this.kick()

@@ -1,7 +1,7 @@
 /**
  * The row of a run. Every move is one compare-and-set on (state, fence): who loses it has been overtaken and must stop.
  */
-import { and, desc, eq, inArray, isNotNull, isNull, lt, sql } from 'drizzle-orm'
+import { and, desc, eq, inArray, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
 import { idempotency, runs, sessions } from '../../drizzle/schema.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { PublicStatus } from '../core/run-state.ts'
@@ -27,8 +27,8 @@ const QUEUED = {
 export type QueuedRow = Pick<RunRow, keyof typeof QUEUED>
 
 /** A session has one turn at a time; a second one would fork its transcript. */
-const sessionIsFree = (session: unknown) => sql`NOT EXISTS (
-  SELECT 1 FROM ${runs} AS other WHERE other.session = ${session} AND other.state IN ('offered', 'leased', 'running'))`
+const sessionIsFree = (session: unknown, run: unknown) => sql`NOT EXISTS (
+  SELECT 1 FROM ${runs} AS other WHERE other.session = ${session} AND other.id <> ${run} AND other.state IN ('offered', 'leased', 'running'))`
 
 /**
  * Writes the row: `offered` to `runner`, or `queued`. With a claim, only if its key is free, in the same commit.
@@ -41,7 +41,7 @@ export async function insertRun(store: Store, run: NewRun, runner: string | unde
   const mine = claim
     ? sql`EXISTS (SELECT 1 FROM ${idempotency} WHERE tenant = ${tenant} AND key = ${claim.key} AND run = ${id})`
     : sql`TRUE`
-  const free = runner === undefined ? sql`TRUE` : sessionIsFree(session)
+  const free = runner === undefined ? sql`TRUE` : sessionIsFree(session, id)
   const insert = db.all(sql`
     INSERT INTO ${runs} (id, tenant, subject, session, pool, labels, bound, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, created_at, state, runner, fence)
     SELECT ${id}, ${tenant}, ${run.subject}, ${session}, ${run.pool}, ${JSON.stringify(run.labels)}, ${run.bound}, ${run.priority}, ${run.queueUntil},
@@ -66,7 +66,7 @@ export async function takeFromQueue(db: Db, run: string, atFence: number, runner
   const [row] = await db
     .update(runs)
     .set({ state: 'offered', runner, fence: atFence + 1 })
-    .where(and(held(run, atFence, 'queued'), isNull(runs.cancelRequestedAt), sessionIsFree(sql`${runs}.session`)))
+    .where(or(and(held(run, atFence, 'queued'), isNull(runs.cancelRequestedAt), sessionIsFree(sql`${runs}.session`, sql`${runs}.id`)), and(held(run, atFence + 1, 'offered'), eq(runs.runner, runner))))
     .returning({ spec: runs.spec })
   return row?.spec ?? undefined
 }
@@ -82,7 +82,7 @@ export async function returnToQueue(db: Db, run: string, atFence: number, from: 
   const [row] = await db
     .update(runs)
     .set({ state: 'queued', runner: null })
-    .where(and(eq(runs.id, run), eq(runs.fence, atFence), eq(runs.state, from)))
+    .where(and(eq(runs.id, run), eq(runs.fence, atFence), inArray(runs.state, [from, 'queued'])))
     .returning(QUEUED)
   return row
 }
@@ -178,3 +178,23 @@ export async function runnersWithLiveRuns(db: Db): Promise<string[]> {
   const rows = await db.selectDistinct({ runner: runs.runner }).from(runs).where(isNull(runs.endedAt))
   return rows.flatMap((r) => (r.runner === null ? [] : [r.runner]))
 }
+
+/** Pools with runs that should have left the line, or an offer, before then. */
+export async function overduePools(db: Db, before: number): Promise<Pick<RunRow, 'tenant' | 'pool'>[]> {
+  return db
+    .selectDistinct({ tenant: runs.tenant, pool: runs.pool })
+    .from(runs)
+    .where(and(inArray(runs.state, ['queued', 'offered']), lt(runs.queueUntil, before)))
+    .limit(OVERDUE_PAGE)
+}
+
+/** Runs that should have ended before then. */
+export async function overdueRuns(db: Db, before: number): Promise<Pick<RunRow, 'id' | 'tenant' | 'runner' | 'fence'>[]> {
+  return db
+    .select({ id: runs.id, tenant: runs.tenant, runner: runs.runner, fence: runs.fence })
+    .from(runs)
+    .where(and(inArray(runs.state, ['leased', 'running']), sql`started_at + timeout_s * 1000 < ${before}`))
+    .limit(OVERDUE_PAGE)
+}
+
+const OVERDUE_PAGE = 100

@@ -12,7 +12,9 @@ export class AlarmClock {
 
   /** `at` in milliseconds since 1970. */
   async by(at: number): Promise<void> {
-    this.#planned ??= (await this.#storage.getAlarm()) ?? Infinity
+    const kept = this.#planned ?? (await this.#storage.getAlarm()) ?? Infinity
+    // Somebody else may have planned meanwhile.
+    this.#planned ??= kept
     if (this.#planned <= at && this.#planned > Date.now()) return
     this.#planned = at
     await this.#storage.setAlarm(at)

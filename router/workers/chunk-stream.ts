@@ -7,7 +7,7 @@ import type { EventChunk } from '../ports.ts'
 const HEAD = 17
 const KINDS = ['ev', 'mark'] as const
 
-export function encodeChunks(chunks: readonly EventChunk[]): Uint8Array {
+function encodeChunks(chunks: readonly EventChunk[]): Uint8Array {
   const page = new Uint8Array(chunks.reduce((sum, { bytes }) => sum + HEAD + bytes.length, 0))
   const view = new DataView(page.buffer)
   let at = 0
@@ -20,6 +20,27 @@ export function encodeChunks(chunks: readonly EventChunk[]): Uint8Array {
     at += HEAD + bytes.length
   }
   return page
+}
+
+/** These pages as one body, read no faster than they are taken. `end` is called once nobody reads any more, with or without an error. */
+export function pageStream(pages: AsyncGenerator<EventChunk[]>, end: (error?: unknown) => void): ReadableStream<Uint8Array> {
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(out) {
+        try {
+          const page = await pages.next()
+          if (!page.done) return out.enqueue(encodeChunks(page.value))
+          end()
+          out.close()
+        } catch (error) {
+          end(error)
+          out.error(new Error('the events could not be read'))
+        }
+      },
+      cancel: () => end(),
+    },
+    { highWaterMark: 1 },
+  )
 }
 
 /** Whole chunks out of pieces that were cut anywhere. */

@@ -7,10 +7,9 @@ import { and, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import { runners, runs } from '../../drizzle/schema.ts'
 import { isTerminal } from '../core/run-state.ts'
 import { isLast } from '../engine/stream.ts'
-import type { Dispatch, EventChunk, OnlineRunner, Records, RunnerHub, RunnerIdentity, RunRef, RunRow, Store } from '../ports.ts'
+import type { EventChunk, OnlineRunner, Records, RunnerHub, RunnerIdentity, RunRef, RunRow, Store } from '../ports.ts'
 import { logEnd, readChunks, readEvent } from '../store/run-events.ts'
 import { findRun } from '../store/runs.ts'
-import { valueOf } from './answer.ts'
 import { ChunkDecoder } from './chunk-stream.ts'
 import type { Env } from './env.ts'
 
@@ -37,11 +36,6 @@ export class WorkersHub implements RunnerHub, Records {
     return new Response(null, { status: 101, webSocket, headers: new Headers(answered) })
   }
 
-  async dispatch(d: Dispatch): Promise<void> {
-    const { answer } = await this.#env.RUNNER.getByName(d.runner).dispatch(d)
-    valueOf(answer)
-  }
-
   async cancel(ref: RunRef): Promise<void> {
     const row = await findRun(this.#store.db, ref.tenant, ref.run)
     if (row?.runner) await this.#env.RUNNER.getByName(row.runner).cancel(ref)
@@ -57,7 +51,7 @@ export class WorkersHub implements RunnerHub, Records {
       .select({ id: runners.id })
       .from(runners)
       .where(and(eq(runners.tenant, tenant), isNotNull(runners.online)))
-    const asked = await Promise.all(connected.map(({ id }) => this.#env.RUNNER.getByName(id).status()))
+    const asked = await Promise.all(connected.map(({ id }) => this.#env.RUNNER.getByName(id).status().catch(() => null)))
     return asked.flatMap((runner) => (runner ? [runner as OnlineRunner] : []))
   }
 

@@ -58,7 +58,13 @@ export class WorkersLine implements WaitingLine {
       }
       tried.add(runner)
     }
-    return valueOf(await this.#pool(name).submit(name, run, claim))
+    try {
+      return valueOf(await this.#pool(name).submit(name, run, claim))
+    } catch (error) {
+      if (error instanceof Fault) throw error
+      this.#started.set(run.id, await this.#lookFor(run, error))
+      return 'submitted'
+    }
   }
 
   async outcome(ref: RunRef, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'> {
@@ -68,38 +74,42 @@ export class WorkersLine implements WaitingLine {
     while (!signal.aborted) {
       const row = await findRun(this.#store.db, ref.tenant, ref.run)
       if (row?.state === 'queued') {
-        const outcome = valueOf(await this.#pool(row).outcome(nameOf(row), ref, until))
+        const outcome = await insist(async () => valueOf(await this.#pool(row).outcome(nameOf(row), ref, until)))
         if (outcome !== 'unknown') return outcome
       } else if (row?.state === 'offered' && row.runner !== null) {
-        await this.#env.RUNNER.getByName(row.runner).answered(ref.run)
+        await this.#env.RUNNER.getByName(row.runner).answered(ref.run).catch(() => undefined)
       } else return 'unknown'
-      await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
+      await pause(LOOK_AGAIN_MS)
     }
     return 'waiting'
   }
 
   async position(run: Place): Promise<number | undefined> {
-    return valueOf(await this.#pool(run).position(nameOf(run), run.id))
+    return insist(async () => valueOf(await this.#pool(run).position(nameOf(run), run.id)))
   }
 
   async cancel(ref: RunRef): Promise<boolean> {
     const row = await findRun(this.#store.db, ref.tenant, ref.run)
-    return row?.state === 'queued' ? valueOf(await this.#pool(row).cancel(nameOf(row), ref)) : false
+    return row?.state === 'queued' ? insist(async () => valueOf(await this.#pool(row).cancel(nameOf(row), ref))) : false
   }
 
   async #start(runner: string, run: NewRun, claim: Claim | undefined): Promise<Started> {
     try {
       return await this.#env.RUNNER.getByName(runner).start(run, claim)
     } catch (error) {
-      log.warn({ err: error, run: run.id }, 'the object of a runner did not answer')
-      // It may have begun, and its row may still be on the way: elsewhere it must not begin a second time.
-      for (let looks = 0; looks < LOOKS; looks++) {
-        if (await findRun(this.#store.db, run.tenant, run.id)) return { outcome: { is: 'waiting' }, sight: null }
-        await new Promise((resolve) => setTimeout(resolve, LOOK_AGAIN_MS))
-      }
-      const fault = new Fault('no_runner', `the runner went away while it was asked; run ${run.id} may have begun`, { mayStart: true, extra: { run_id: run.id } })
-      return { outcome: { is: 'refused', fault: plain(fault) }, sight: null }
+      return { outcome: await this.#lookFor(run, error), sight: null }
     }
+  }
+
+  /** Whoever was asked went away: it may have begun, and its row may still be on the way. Elsewhere it must not begin again. */
+  async #lookFor(run: NewRun, error: unknown): Promise<Started['outcome']> {
+    log.warn({ err: error, run: run.id }, 'an object did not answer')
+    for (let looks = 0; looks < LOOKS; looks++) {
+      if (await findRun(this.#store.db, run.tenant, run.id)) return { is: 'waiting' }
+      await pause(LOOK_AGAIN_MS)
+    }
+    const fault = new Fault('no_runner', `who was asked for a slot went away; run ${run.id} may have begun`, { mayStart: true, extra: { run_id: run.id } })
+    return { is: 'refused', fault: plain(fault) }
   }
 
   #pool({ tenant, pool }: PoolName): DurableObjectStub<PoolDO> {
@@ -115,11 +125,11 @@ export class WorkersLine implements WaitingLine {
       if (known && begun - known.at < FRESH_MS) return known
       const since = asking.get(key)
       if (since === undefined || Date.now() - since > PATIENCE_MS) break
-      await new Promise((resolve) => setTimeout(resolve, LOOK_FOR_ANSWER_MS))
+      await pause(LOOK_FOR_ANSWER_MS)
     }
     if (asking.size >= MAX_POOLS) asking.clear()
     asking.set(key, Date.now())
-    const { runners, waiting } = valueOf(await this.#pool(name).directory(name).finally(() => asking.delete(key)))
+    const { runners, waiting } = await insist(async () => valueOf(await this.#pool(name).directory(name))).finally(() => asking.delete(key))
     const fresh = { at: Date.now(), waiting, runners: new Map(runners.map((r) => [r.id, r])) }
     if (directories.size >= MAX_POOLS) directories.clear()
     directories.set(key, fresh)
@@ -141,6 +151,23 @@ function correct({ tenant, pool }: PoolName, runner: string, sight: Sight | null
   const directory = directories.get(`${tenant}/${pool}`)
   if (sight) directory?.runners.set(runner, sight)
   else directory?.runners.delete(runner)
+}
+
+/** A question that does no harm when it is asked again. An object that is being restarted breaks what was asked of it. */
+async function insist<T>(ask: () => Promise<T>): Promise<T> {
+  for (let looks = 1; ; looks++) {
+    try {
+      return await ask()
+    } catch (error) {
+      if (error instanceof Fault) throw error
+      if (looks === LOOKS) throw Object.assign(new Fault('no_runner', 'the line of the pool does not answer', { retryAfterS: 1 }), { cause: error })
+      await pause(LOOK_AGAIN_MS)
+    }
+  }
+}
+
+function pause(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms))
 }
 
 const nameOf = ({ tenant, pool }: PoolName): PoolName => ({ tenant, pool })

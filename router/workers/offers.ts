@@ -14,7 +14,8 @@ import type { RestoredRun } from '../core/runner-core.ts'
 import { asFault } from '../guard/problem.ts'
 import type { Seat } from '../hub/seat.ts'
 import type { Claim, Dispatch, NewRun, OnlineRunner, RunnerIdentity, RunRow, Statement, Store } from '../ports.ts'
-import type { Returned } from '../line/line.ts'
+import { uncertain } from '../line/entry.ts'
+import type { Returned } from '../line/parts.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import { logEnd, readChunks } from '../store/run-events.ts'
 import { dropRefused, findRun, insertRun, lease, liveRunsOf, returnToQueue, type QueuedRow } from '../store/runs.ts'
@@ -47,6 +48,8 @@ export class Offers {
   readonly #parts: OffersParts
   /** Offers that this process is making. */
   readonly #making = new Map<string, Promise<unknown>>()
+  /** Runs that somebody wished to end while they were on their way here. */
+  readonly #wishes = new Set<string>()
   /** Slots that are promised to runs whose rows are just being written. */
   #promised = 0
   #wantedUntil = 0
@@ -79,8 +82,8 @@ export class Offers {
     if (this.#making.has(run)) return false
     const { shared } = this.#parts
     const row = (await returnToQueue(shared().db, run, fence, 'offered')) ?? (await this.#unleased(run, fence))
-    await this.#forget(run)
     if (row) await this.handOver(row)
+    else await this.#forget(run, fence)
     return true
   }
 
@@ -109,7 +112,7 @@ export class Offers {
     await this.#note(row.id, row.fence)
     try {
       await pool().enter({ tenant: who.tenant, pool: row.pool }, row, how)
-      await this.#forget(row.id)
+      await this.#forget(row.id, row.fence)
     } catch (error) {
       log.warn({ err: error, run: row.id }, 'a run could not be put into the line; it is tried again')
       this.#parts.later()
@@ -120,21 +123,18 @@ export class Offers {
     return (await this.#parts.own.db.select({ run: offers.run }).from(offers).limit(1)).length > 0
   }
 
-  async fenceOf(run: string): Promise<number | undefined> {
+  /** Somebody wishes to end it while it is being offered; the fence of that offer, if there is one. */
+  async wish(run: string): Promise<number | undefined> {
+    if (this.#making.has(run)) this.#wishes.add(run)
     const [row] = await this.#parts.own.db.select({ fence: offers.fence }).from(offers).where(eq(offers.run, run))
     return row?.fence
   }
 
   /** Offers of a process that is gone, and of callers that are. */
   async sweep(): Promise<void> {
-    const { own, shared } = this.#parts
+    const { own } = this.#parts
     const left = await own.db.select().from(offers).where(lte(offers.at, Date.now() - this.#patienceMs()))
-    for (const { run, fence } of left) {
-      if (this.#making.has(run)) continue
-      const [queued] = await shared().db.select().from(runs).where(and(eq(runs.id, run), eq(runs.state, 'queued')))
-      if (queued) await this.handOver(queued)
-      else await this.giveBack(run, fence)
-    }
+    for (const { run, fence } of left) await this.giveBack(run, fence)
   }
 
   /** The rows that a seat moves: shared ones while a run is under way to it, our own from the lease on. */
@@ -177,7 +177,7 @@ export class Offers {
     try {
       await this.#note(run.id, 1)
       if (!(await insertRun(shared(), run, who.runner, claim))) {
-        await this.#forget(run.id)
+        await this.#forget(run.id, 1)
         return { is: 'taken' }
       }
       keep()
@@ -196,20 +196,19 @@ export class Offers {
       if (['busy', 'draining', 'no_runner', 'start_by'].includes(fault.code)) {
         const row = await returnToQueue(shared().db, run, 1, 'offered')
         if (row) await this.handOver(row, { known: false, ...(fault.code === 'start_by' ? { silent: who.runner } : {}) })
-        else await this.#forget(run)
+        else await this.#forget(run, 1)
         return { is: 'waiting' }
       }
       if (fault.code !== 'storage') {
         await dropRefused(shared(), run, 1)
-        await this.#forget(run)
+        await this.#forget(run, 1)
         return { is: 'refused', fault: plain(fault) }
       }
     } catch (error) {
       log.error({ err: error, run }, 'a refused run could not be taken back; it is tried again')
     }
     this.#parts.later()
-    const uncertain = new Fault('storage', `the database does not take writes; run ${run} waits for it`, { retryAfterS: 2, mayStart: true, extra: { run_id: run } })
-    return { is: 'refused', fault: plain(uncertain) }
+    return { is: 'refused', fault: plain(uncertain(run)) }
   }
 
   async #dispatch(seat: Seat, d: Dispatch): Promise<void> {
@@ -217,8 +216,9 @@ export class Offers {
     try {
       await seat.dispatch(d)
     } catch (error) {
-      // Its row is the caller's to move.
-      await this.#forget(d.run)
+      // Its row is the caller's to move, unless nobody knows whether the lease was written: then the note leads back to it.
+      if (asFault(error).code !== 'storage') await this.#forget(d.run, d.fence)
+      else this.#parts.later()
       throw error
     }
   }
@@ -229,6 +229,7 @@ export class Offers {
       return await work
     } finally {
       this.#making.delete(run)
+      this.#wishes.delete(run)
     }
   }
 
@@ -258,13 +259,15 @@ export class Offers {
     this.#parts.later()
   }
 
-  async #forget(run: string): Promise<void> {
-    await this.#parts.own.db.delete(offers).where(eq(offers.run, run))
+  /** Only of this offer: the next one may have been noted already. */
+  async #forget(run: string, fence: number): Promise<void> {
+    await this.#parts.own.db.delete(offers).where(and(eq(offers.run, run), eq(offers.fence, fence)))
   }
 
   /** The run is ours from here on. What an earlier fence may have left of it goes. */
   async #adopt(row: RunRow): Promise<void> {
     const { db } = this.#parts.own
+    if (this.#wishes.delete(row.id)) row.cancelRequestedAt ??= Date.now()
     await this.#parts.own.batch([
       db.delete(runEvents).where(eq(runEvents.run, row.id)),
       db.delete(runs).where(eq(runs.id, row.id)),

@@ -10,7 +10,8 @@ import { runs } from '../../drizzle/schema.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Append } from '../core/runner-core.ts'
 import { Wakeups } from '../hub/wakeups.ts'
-import { Line, type Returned } from '../line/line.ts'
+import { Line } from '../line/line.ts'
+import type { Returned } from '../line/parts.ts'
 import type { Claim, Dispatch, NewRun, RunRef } from '../ports.ts'
 import { appendStatements } from '../store/run-events.ts'
 import { queuedIn, type QueuedRow } from '../store/runs.ts'
@@ -29,6 +30,8 @@ const TICK_MS = 250
 const WANT_MS = 5_000
 /** An object that died with somebody in line is woken after this long. */
 const WAKE_MS = 10_000
+/** A database that is away is asked again after this long. */
+const READ_MS = 2_000
 
 export class PoolDO extends DurableObject<Env> {
   readonly #platform = platform()
@@ -40,6 +43,11 @@ export class PoolDO extends DurableObject<Env> {
   #line: Line | undefined
   #ticker: ReturnType<typeof setInterval> | undefined
   #wantedAt = 0
+  /** Work that may put somebody into the line. */
+  #working = 0
+  /** The database may have rows for the line that are not in it. */
+  #behind = false
+  #readAt = 0
 
   constructor(ctx: DurableObjectState, env: Env) {
     super(ctx, env)
@@ -101,24 +109,26 @@ export class PoolDO extends DurableObject<Env> {
     // First, so that an attempt that fails is not the last one; the ticker takes it back when the line is empty.
     await this.ctx.storage.setAlarm(Date.now() + WAKE_MS)
     try {
-      const line = await this.#open(this.#name)
-      line.tick()
+      await this.#open(this.#name)
       await this.#stay()
+      await this.#read()
     } catch (error) {
       log.warn({ err: error }, 'a line could not be taken up; it is tried again')
     }
   }
 
-  /** The line as the shared database has it; what was only offered belongs to who offers it, if he lives. */
+  /** Somebody found a row that should have moved long ago. */
+  async remind(name: PoolName): Promise<void> {
+    await this.#open(name)
+    await this.#read()
+    await this.#stay()
+  }
+
+  /** The line as the shared database has it. */
   async #open(name: PoolName): Promise<Line> {
     if (this.#line) return this.#line
     this.#name ??= { tenant: name.tenant, pool: name.pool }
-    const store = sharedStore(this.env)
-    const queued = await queuedIn(store.db, name.tenant, name.pool)
-    const offered = await store.db
-      .select({ run: runs.id, runner: runs.runner, fence: runs.fence })
-      .from(runs)
-      .where(and(eq(runs.state, 'offered'), eq(runs.tenant, name.tenant), eq(runs.pool, name.pool)))
+    const queued = await queuedIn(sharedStore(this.env).db, name.tenant, name.pool)
     // Another call may have been faster.
     if (this.#line) return this.#line
     const line = new Line({
@@ -133,17 +143,46 @@ export class PoolDO extends DurableObject<Env> {
       log,
       now: () => Date.now(),
       nextTurn: () => new Promise((resolve) => setTimeout(resolve, 0)),
+      unsure: true,
     })
     this.#line = line
+    line.onUnsure = () => {
+      this.#behind = true
+    }
     line.onLeave = (run) => {
       this.#moves.wake(run)
       // Ends of turns are not heard of here, so the database is asked each time.
       line.turnOver(run)
     }
     line.revive(queued, [])
-    for (const { run, runner, fence } of offered) if (runner !== null) this.#platform.background(this.env.RUNNER.getByName(runner).giveBack(run, fence))
-    if (line.size > 0) await this.#stay()
+    this.#behind = true
+    await this.#stay()
     return line
+  }
+
+  /**
+   * Rows that are in the line by the database and not here, because an answer was lost or who had them died. What is only
+   * offered belongs to who offers it, if he remembers.
+   */
+  async #read(): Promise<void> {
+    const line = this.#line
+    const name = this.#name
+    if (!line || !name) return
+    this.#readAt = Date.now()
+    const { db } = sharedStore(this.env)
+    try {
+      const offered = await db
+        .select({ run: runs.id, runner: runs.runner, fence: runs.fence })
+        .from(runs)
+        .where(and(eq(runs.state, 'offered'), eq(runs.tenant, name.tenant), eq(runs.pool, name.pool)))
+      const forgotten = offered.filter(({ run }) => !line.has(run))
+      await Promise.all(forgotten.map(async ({ run, runner, fence }) => runner !== null && this.env.RUNNER.getByName(runner).giveBack(run, fence)))
+      for (const row of await queuedIn(db, name.tenant, name.pool)) line.comeBack(row)
+      this.#behind = false
+    } catch (error) {
+      log.warn({ err: error }, 'the line could not be read anew; it is tried again')
+      this.#behind = true
+    }
   }
 
   async #dispatch(d: Dispatch): Promise<void> {
@@ -179,9 +218,12 @@ export class PoolDO extends DurableObject<Env> {
   /** Does what may put somebody into the line. */
   async #while<T>(work: () => Promise<T>): Promise<T> {
     await this.#stay()
-    const result = await work()
-    await this.#stay()
-    return result
+    this.#working++
+    try {
+      return await work()
+    } finally {
+      this.#working--
+    }
   }
 
   /** Stays awake, or is woken after a kill, for as long as the line is not empty. */
@@ -197,10 +239,12 @@ export class PoolDO extends DurableObject<Env> {
     const line = this.#line
     line?.tick()
     this.#platform.background(this.#want())
-    if (line?.size) return
+    if (this.#behind && Date.now() - this.#readAt > READ_MS) this.#platform.background(this.#read())
+    if (line?.size || this.#working > 0 || this.#behind) return
     clearInterval(this.#ticker)
     this.#ticker = undefined
-    this.#platform.background(this.ctx.storage.deleteAlarm())
+    // Nobody waits, so there is nothing to be woken for, and for whom.
+    this.#platform.background(Promise.all([this.ctx.storage.deleteAlarm(), this.ctx.storage.delete('name')]))
   }
 
   /** The runners tell of each free slot for as long as somebody waits, and only then. */

@@ -50,7 +50,7 @@ export class Presence {
       this.owed = false
     } catch (error) {
       log.warn({ err: error, runner: who.runner }, 'the pool of a runner could not be told of it; it is tried again')
-      await this.#failed()
+      await this.#failed().catch((failure: unknown) => log.error({ err: failure }, 'no alarm could be set'))
     }
   }
 }

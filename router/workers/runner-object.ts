@@ -22,7 +22,7 @@ import { logEnd, readChunks, readEvent } from '../store/run-events.ts'
 import { findRun, requestCancel, unwatchedRuns } from '../store/runs.ts'
 import { AlarmClock } from './alarm-clock.ts'
 import { plain, type Answer } from './answer.ts'
-import { encodeChunks } from './chunk-stream.ts'
+import { pageStream } from './chunk-stream.ts'
 import { settingsOf, type Env } from './env.ts'
 import { log } from './log.ts'
 import { objectStore } from './object-store.ts'
@@ -85,8 +85,10 @@ export class RunnerDO extends DurableObject<Env> {
     const outcomes = await sqlCommit(this.#own, this.#platform, this.#settlement.owed)(appends)
     await this.ctx.storage.sync()
     for (const { run, running, started, ending } of appends) {
-      if (ending) this.#ended.add(run)
-      else if (running || started) this.#settlement.soon()
+      if (ending) {
+        this.#ended.add(run)
+        this.#attendance.over(run)
+      } else if (running || started) this.#settlement.soon()
     }
     return outcomes
   }
@@ -127,9 +129,17 @@ export class RunnerDO extends DurableObject<Env> {
     await this.#offers?.answered(run)
   }
 
-  /** An offer that nobody else remembers. True: it is none of ours, and the run waits again. */
-  async giveBack(run: string, fence: number): Promise<boolean> {
-    return this.#offers?.giveBack(run, fence) ?? true
+  /** An offer that nobody else remembers: unless it is just being made, the run waits again. */
+  async giveBack(run: string, fence: number): Promise<void> {
+    await this.#offers?.giveBack(run, fence)
+  }
+
+  /** A run whose shared row is long overdue: told again how it stands, or given back when it never arrived here. */
+  async account(ref: RunRef, fence: number): Promise<void> {
+    if (!(await this.row(ref))) return this.giveBack(ref.run, fence)
+    await this.#settlement.owe(ref.run)
+    await this.#settlement.settle()
+    await this.#plan()
   }
 
   /** Somebody waits for its slots, or no longer does. */
@@ -157,7 +167,7 @@ export class RunnerDO extends DurableObject<Env> {
   /** The wish is in the shared database already. */
   async cancel(ref: RunRef): Promise<void> {
     if (await requestCancel(this.#own.db, ref.tenant, ref.run, Date.now())) await this.ctx.storage.sync()
-    const fence = (await this.row(ref))?.fence ?? (await this.#offers?.fenceOf(ref.run))
+    const fence = (await this.row(ref))?.fence ?? (await this.#offers?.wish(ref.run))
     if (fence !== undefined) this.#awake()?.cancel(ref.run, fence)
   }
 
@@ -198,6 +208,7 @@ export class RunnerDO extends DurableObject<Env> {
     if (!row) return
     const kept = this.#sockets.kept(row.conns)
     if (!kept && row.lostAt === null) {
+      row.told = false
       row.lostAt = Date.now()
       await this.#record.lost(row.lostAt)
     }
@@ -207,7 +218,7 @@ export class RunnerDO extends DurableObject<Env> {
       seat.core.relink({ conn, hello: greeted ? (row.hello ?? undefined) : undefined, draining: row.draining, heardAt: this.#sockets.heardAt(kept.ws) ?? Date.now() })
       this.#sockets.reopen(kept, seat)
     }
-    this.#presence.owed = !kept || !row.told
+    this.#presence.owed = !row.told
     await seat.restore()
     for (const { id, tenant, onDisconnectMs } of await unwatchedRuns(this.#own.db)) this.#attendance.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
     this.#pin()
@@ -310,27 +321,12 @@ export class RunnerDO extends DurableObject<Env> {
     const leave = this.#attendance.enter(ref)
     const read = (run: string, from: number, maxBytes: number) => readChunks(this.#own.db, run, from, maxBytes)
     const pages = followLog({ readChunks: read }, this.#wakeups, ref.run, after, stop.signal, PAGE_BYTES)
-    const end = () => {
+    return pageStream(pages, (error) => {
+      if (error !== undefined) log.error({ err: error, run: ref.run }, 'a stream was cut')
       stop.abort()
       void pages.return(undefined)
       leave()
-    }
-    return new ReadableStream<Uint8Array>(
-      {
-        async pull(out) {
-          const page = await pages.next().catch((error: unknown) => {
-            log.error({ err: error, run: ref.run }, 'a stream was cut')
-            return undefined
-          })
-          if (page?.done === false) return out.enqueue(encodeChunks(page.value))
-          end()
-          if (page) out.close()
-          else out.error(new Error('the events could not be read'))
-        },
-        cancel: end,
-      },
-      { highWaterMark: 1 },
-    )
+    })
   }
 
   /** What is left to do when nobody calls. */

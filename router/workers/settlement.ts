@@ -30,6 +30,10 @@ export class Settlement {
   /** What belongs to the commit of an append that changes the row of its run. */
   readonly owed = ({ run, started, running, ending }: Append): Statement[] => (started || running || ending ? [this.#touch(run)] : [])
 
+  async owe(run: string): Promise<void> {
+    await this.#own.batch([this.#touch(run)])
+  }
+
   /** Runs whose events were pruned since then. */
   async owePruned(since: number): Promise<void> {
     await this.#own.db.run(sql`

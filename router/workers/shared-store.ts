@@ -14,6 +14,8 @@ import { batchOn } from './d1-batch.ts'
 import type { Env } from './env.ts'
 
 const RETRY_AFTER_S = 2
+/** An answer that never comes must not keep anybody waiting for ever. It may have been done all the same. */
+const PATIENCE_MS = 10_000
 
 export function sharedStore(env: Env): Store {
   return env.LIBSQL_URL ? libsql(env.LIBSQL_URL, env.LIBSQL_AUTH_TOKEN) : d1(env)
@@ -74,11 +76,17 @@ function wrapped(inner: D1PreparedStatement): Wrapped {
 
 function named<A extends unknown[], R>(work: (...args: A) => Promise<R>): (...args: A) => Promise<R> {
   return async (...args) => {
+    let timer: ReturnType<typeof setTimeout> | undefined
+    const late = new Promise<never>((_resolve, reject) => {
+      timer = setTimeout(() => reject(new Error(`no answer within ${PATIENCE_MS} ms`)), PATIENCE_MS)
+    })
     try {
-      return await work(...args)
+      return await Promise.race([work(...args), late])
     } catch (error) {
       if (speaksOfTheStatement(error)) throw error
       throw Object.assign(new Fault('storage', undefined, { retryAfterS: RETRY_AFTER_S }), { cause: error })
+    } finally {
+      clearTimeout(timer)
     }
   }
 }

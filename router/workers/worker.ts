@@ -1,7 +1,8 @@
 /** The router as a Worker: a fetch handler that makes its `Deps` anew for every request, and the objects behind it. */
 import { createApp } from '../app.ts'
-import type { Deps } from '../ports.ts'
+import type { Deps, Store } from '../ports.ts'
 import { pruneSecrets, pruneUnstarted } from '../store/retention.ts'
+import { overduePools, overdueRuns } from '../store/runs.ts'
 import { settingsOf, type Env } from './env.ts'
 import { WorkersHub } from './hub.ts'
 import { WorkersLine } from './line.ts'
@@ -11,6 +12,9 @@ import { migratedStore } from './shared-store.ts'
 
 export { PoolDO } from './pool-object.ts'
 export { RunnerDO } from './runner-object.ts'
+
+/** Longer than a run may be lost, cancelled or settled late in the ordinary way. */
+const OVERDUE_MS = 10 * 60_000
 
 const app = createApp((c) => (c.env as { deps: Deps }).deps)
 
@@ -31,8 +35,17 @@ export default {
     const now = Date.now()
     await pruneSecrets(db, now)
     await pruneUnstarted(db, now - settingsOf(env).keep.ageMs, now)
+    await remind(env, db, now)
   },
 } satisfies ExportedHandler<Env>
+
+/** Rows that should have moved long ago: whoever has them is asked to look, should all of their own alarms have failed. */
+async function remind(env: Env, db: Store['db'], now: number): Promise<void> {
+  for (const { tenant, pool } of await overduePools(db, now - OVERDUE_MS)) await env.POOL.getByName(`${tenant}/${pool}`).remind({ tenant, pool })
+  for (const { id, tenant, runner, fence } of await overdueRuns(db, now - OVERDUE_MS)) {
+    if (runner !== null) await env.RUNNER.getByName(runner).account({ run: id, tenant }, fence)
+  }
+}
 
 async function depsOf(env: Env, outlive: (work: Promise<unknown>) => void): Promise<Deps> {
   const { GATE } = env

@@ -143,9 +143,10 @@ export function protocol(host: Host): void {
 
     it('ends when a message is larger than any message may be', async () => {
       const link = await runner.connect()
-      link.raw(Buffer.alloc(2 * 1024 * 1024, 'x'))
+      // Of a type that nobody knows, which would be ignored if it were shorter.
+      link.raw(JSON.stringify({ t: 'later', pad: 'x'.repeat(2 * 1024 * 1024) }))
       // The socket below may refuse it (RFC 6455 §7.4.1) before the protocol does.
-      expect([1009, CLOSE.malformed, CLOSE.tooLarge]).toContain(await link.closed)
+      expect([1009, CLOSE.tooLarge]).toContain(await link.closed)
     })
 
     it('ends with 4400 after events that leave a hole, and takes those that it has already for what they are', async () => {

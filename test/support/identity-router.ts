@@ -35,7 +35,6 @@ export interface Answer {
 
 const noRunners: RunnerHub = {
   connect: (c, who) => Promise.resolve(c.json(who)),
-  dispatch: () => Promise.reject(new Fault('no_runner')),
   events: () => {
     throw new Fault('run_not_found')
   },
