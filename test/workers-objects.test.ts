@@ -1,16 +1,11 @@
-/** What objects do for themselves after a kill, or without the shared database: nobody asks them to. */
-import { connect, createServer, type AddressInfo, type Socket } from 'node:net'
-import { mkdtemp, rm } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+/** What objects do for themselves after a kill, and among the messages of a busy runner: nobody asks them to. */
 import { afterEach, describe, expect, it } from 'vitest'
 import { startFleet, type Fleet } from './kit/fleet.ts'
 import { follow } from './kit/follow.ts'
 import { workersHost, type OpenWorkersHost, type WorkersOptions } from './kit/host-workers.ts'
 import { RawRunner } from './kit/raw-runner.ts'
-import { idsOf, readSse, SSE } from './kit/sse.ts'
-import { startSqld } from './kit/sqld.ts'
-import { gate } from './kit/turns.ts'
+import { idsOf } from './kit/sse.ts'
+import { echo, gate } from './kit/turns.ts'
 import { until } from './kit/wait.ts'
 
 describe('objects that were killed', () => {
@@ -46,6 +41,20 @@ describe('objects that were killed', () => {
     expect(run).toMatchObject({ id, error: { code: 'queue_timeout' } })
   })
 
+  it('go on with the requests that wait in their line when they are back', { timeout: 60_000 }, async () => {
+    await open()
+    const cli = gate()
+    await fleet.runner({ turn: cli.turn, slots: 1 })
+    await fleet.start({ prompt: 'first' })
+    await cli.running('first')
+    const waiting = fleet.run({ prompt: 'second' })
+    await until('it to wait', async () => (await fleet.list('?status=queued')).length === 1)
+    await fleet.host.abortObjects!()
+    await cli.finish('first')
+    await cli.finish('second')
+    expect(await (await waiting).json()).toMatchObject({ status: 'succeeded' })
+  })
+
   it('break in the middle of what they do without losing or doubling anything', { timeout: 60_000 }, async () => {
     await open()
     const lines = Array.from({ length: 300 }, (_, i) => `{"n":${i}}`)
@@ -67,6 +76,20 @@ describe('objects that were killed', () => {
     for (const events of await Promise.all(following)) {
       expect(idsOf(events)).toEqual(Array.from({ length: lines.length + 2 }, (_, i) => i + 1))
       expect(events.slice(1, -1).map((e) => e.data)).toEqual(lines)
+    }
+  })
+})
+
+describe('the object of an idle runner', () => {
+  it('sleeps, although a run that is over would have been given up after an hour without subscribers', async () => {
+    const fleet = await startFleet(workersHost, {})
+    try {
+      const { id } = await fleet.runner({ turn: echo })
+      const response = await fleet.run({ prompt: 'x', on_disconnect: { detach_for_s: 3_600 } })
+      expect(await response.json()).toMatchObject({ status: 'succeeded' })
+      await fleet.host.evictRunner(id, 'hibernate')
+    } finally {
+      await fleet.close()
     }
   })
 })
@@ -99,64 +122,3 @@ describe('the object of a busy runner', () => {
     }
   })
 })
-
-describe('a run whose shared database goes away', () => {
-  it('streams on, ends, and is settled when the database is back', { timeout: 60_000 }, async () => {
-    const dir = await mkdtemp(join(tmpdir(), 'runyard-sqld-'))
-    const sqld = await startSqld(join(dir, 'db'))
-    const door = await openDoor(Number(new URL(sqld.url).port))
-    const fleet = await startFleet(workersHost, { vars: { LIBSQL_URL: `http://127.0.0.1:${door.port}` } })
-    try {
-      const cli = gate()
-      await fleet.runner({ turn: cli.turn })
-      const response = await fleet.run({ prompt: 'x' }, SSE)
-      const reading = readSse(response)
-      await cli.running('x')
-      door.shut()
-      const refused = await fleet.call('/v1/runs')
-      expect([refused.status, await refused.json()]).toMatchObject([503, { code: 'storage', retryable: true }])
-      await cli.finish('x')
-      const { events } = await reading
-      expect(idsOf(events)).toEqual([1, 2, 3])
-      door.open()
-      const id = response.headers.get('x-run-id')!
-      const [row] = await until('the index to know it', async () => {
-        const rows = await fleet.list('?status=succeeded').catch(() => [])
-        return rows.length > 0 && rows
-      }, 30_000)
-      expect(row).toMatchObject({ id, status: 'succeeded', cost_usd: 0.5 })
-    } finally {
-      await fleet.close()
-      await door.close()
-      await sqld.stop()
-      await rm(dir, { recursive: true, force: true })
-    }
-  })
-})
-
-/** A way to a port that can be shut. */
-async function openDoor(to: number) {
-  const through = new Set<Socket>()
-  let isOpen = true
-  const server = createServer((inner) => {
-    if (!isOpen) return void inner.destroy()
-    const outer = connect(to, '127.0.0.1')
-    for (const [socket, other] of [[inner, outer], [outer, inner]] as const) {
-      through.add(socket)
-      socket.on('error', () => undefined)
-      socket.on('close', () => (through.delete(socket), other.destroy()))
-      socket.pipe(other)
-    }
-  })
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
-  const cut = () => through.forEach((socket) => socket.destroy())
-  return {
-    port: (server.address() as AddressInfo).port,
-    open: () => void (isOpen = true),
-    shut() {
-      isOpen = false
-      cut()
-    },
-    close: () => new Promise<void>((resolve) => (cut(), server.close(() => resolve()))),
-  }
-}
