@@ -38,24 +38,32 @@ describe('a shared database behind a network', () => {
     return { cli, second: await fleet.start({ prompt: 'second' }) }
   }
 
-  it('that goes away leaves the streams as they are, and is told what happened when it is back', { timeout: 60_000 }, async () => {
-    const cli = gate()
-    await fleet.runner({ turn: cli.turn })
-    const response = await fleet.run({ prompt: 'x' }, SSE)
-    const reading = readSse(response)
-    await cli.running('x')
-    door.shut()
-    const refused = await fleet.call('/v1/runs')
-    expect([refused.status, await refused.json()]).toMatchObject([503, { code: 'storage', retryable: true }])
-    await cli.finish('x')
-    expect(idsOf((await reading).events)).toEqual([1, 2, 3])
-    door.open()
-    const [row] = await until('the index to know it', async () => {
-      const rows = await fleet.list('?status=succeeded').catch(() => [])
-      return rows.length > 0 && rows
-    }, 30_000)
-    expect(row).toMatchObject({ id: response.headers.get('x-run-id'), cost_usd: 0.5 })
-  })
+  it(
+    'that goes away leaves the streams as they are, and is told what happened when it is back',
+    { timeout: 60_000 },
+    async () => {
+      const cli = gate()
+      await fleet.runner({ turn: cli.turn })
+      const response = await fleet.run({ prompt: 'x' }, SSE)
+      const reading = readSse(response)
+      await cli.running('x')
+      door.shut()
+      const refused = await fleet.call('/v1/runs')
+      expect([refused.status, await refused.json()]).toMatchObject([503, { code: 'storage', retryable: true }])
+      await cli.finish('x')
+      expect(idsOf((await reading).events)).toEqual([1, 2, 3])
+      door.open()
+      const [row] = await until(
+        'the index to know it',
+        async () => {
+          const rows = await fleet.list('?status=succeeded').catch(() => [])
+          return rows.length > 0 && rows
+        },
+        30_000,
+      )
+      expect(row).toMatchObject({ id: response.headers.get('x-run-id'), cost_usd: 0.5 })
+    },
+  )
 
   it('that stalls for a while keeps nobody waiting for ever', { timeout: 90_000 }, async () => {
     const cli = gate()
@@ -96,12 +104,20 @@ describe('a shared database behind a network', () => {
     door.lose(0.05)
     const end = performance.now() + 6_000
     const clients = Array.from({ length: 6 }, async () => {
-      while (performance.now() < end) await fleet.run({ prompt: 'x', queue_timeout_s: 20 }).then((response) => response.text(), () => undefined)
+      while (performance.now() < end)
+        await fleet.run({ prompt: 'x', queue_timeout_s: 20 }).then(
+          (response) => response.text(),
+          () => undefined,
+        )
     })
     await until('the time to be over', () => performance.now() >= end)
     door.lose(0)
     await Promise.all(clients)
-    await until('all to end', async () => (await fleet.list('?status=queued')).length + (await fleet.list('?status=running')).length === 0, 60_000)
+    await until(
+      'all to end',
+      async () => (await fleet.list('?status=queued')).length + (await fleet.list('?status=running')).length === 0,
+      60_000,
+    )
     expect(door.lost).toBeGreaterThan(5)
     expect(starts.size).toBeGreaterThan(20)
     expect([...starts.values()].filter((times) => times > 1)).toEqual([])

@@ -13,31 +13,39 @@ describe('objects that were killed', () => {
   afterEach(() => fleet.close())
   const open = async (options: WorkersOptions = {}) => (fleet = await startFleet(workersHost, options))
 
-  it('give back an offer that nobody remembers, and the run is offered again under the next fence', { timeout: 60_000 }, async () => {
-    await open()
-    const runner = await RawRunner.enlist(fleet)
-    const first = await runner.connect()
-    const posted = fleet.run({ prompt: 'x', queue_timeout_s: 60 }).catch(() => 'cut' as const)
-    const { run } = await first.next('offer')
-    await fleet.host.restart()
-    expect(await posted).toBe('cut')
-    const second = await runner.connect()
-    const again = await second.begin()
-    expect(again).toMatchObject({ run, fence: 2 })
-    second.exit(again, 2)
-    await fleet.until(run, 'succeeded')
-    await second.cut()
-  })
+  it(
+    'give back an offer that nobody remembers, and the run is offered again under the next fence',
+    { timeout: 60_000 },
+    async () => {
+      await open()
+      const runner = await RawRunner.enlist(fleet)
+      const first = await runner.connect()
+      const posted = fleet.run({ prompt: 'x', queue_timeout_s: 60 }).catch(() => 'cut' as const)
+      const { run } = await first.next('offer')
+      await fleet.host.restart()
+      expect(await posted).toBe('cut')
+      const second = await runner.connect()
+      const again = await second.begin()
+      expect(again).toMatchObject({ run, fence: 2 })
+      second.exit(again, 2)
+      await fleet.until(run, 'succeeded')
+      await second.cut()
+    },
+  )
 
   it('end what waits by their alarm, although nobody asks for anything', { timeout: 60_000 }, async () => {
     await open()
     const { id } = await fleet.start({ prompt: 'x', queue_timeout_s: 2 })
     await fleet.host.restart()
     // The list is read from the database alone: it wakes no object.
-    const [run] = await until('it to end', async () => {
-      const rows = await fleet.list('?status=failed')
-      return rows.length > 0 && rows
-    }, 40_000)
+    const [run] = await until(
+      'it to end',
+      async () => {
+        const rows = await fleet.list('?status=failed')
+        return rows.length > 0 && rows
+      },
+      40_000,
+    )
     expect(run).toMatchObject({ id, error: { code: 'queue_timeout' } })
   })
 

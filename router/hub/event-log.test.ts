@@ -32,12 +32,17 @@ describe('the event log', () => {
     const outcomes = await Promise.all([
       log.append(line(run, 1)),
       log.append({ ...line(run, 2), fence: 9 }),
-      log.append(appendOf(ended, [mark(1, {})], { ending: { state: 'failed', error: undefined, result: undefined, durationMs: 0 } })),
+      log.append(
+        appendOf(ended, [mark(1, {})], { ending: { state: 'failed', error: undefined, result: undefined, durationMs: 0 } }),
+      ),
       log.append(line(ended, 2)),
       log.append(line(run, 2)),
     ])
     expect(outcomes).toEqual(['durable', 'fenced_out', 'durable', 'fenced_out', 'durable'])
-    expect(await rig.rows(run)).toEqual([[1, 0], [2, 0]])
+    expect(await rig.rows(run)).toEqual([
+      [1, 0],
+      [2, 0],
+    ])
     expect(await rig.row(ended)).toMatchObject({ state: 'failed', endedAt: 7 })
   })
 
@@ -62,7 +67,11 @@ describe('the event log', () => {
     await release()
     expect(await Promise.all(waiting)).toEqual(['durable', 'durable'])
     expect(await log.append(line(run, 3))).toBe('durable')
-    expect(await rig.rows(run)).toEqual([[1, 0], [2, 0], [3, 0]])
+    expect(await rig.rows(run)).toEqual([
+      [1, 0],
+      [2, 0],
+      [3, 0],
+    ])
   })
 
   it('gives up on a lock that is never released, and works again when it is', async () => {

@@ -62,8 +62,12 @@ export class GroupCommitLog {
   }
 }
 
-/** One batch behind the log; what the store rejects with was not kept. `beside`: what else belongs to the same commit. */
-export function sqlCommit(store: Store, platform: Pick<Platform, 'now'>, beside: (append: Append) => Statement[] = () => []): Commit {
+/** One batch behind the log; a store that rejects has kept all of it or nothing. `beside`: what else belongs to the same commit. */
+export function sqlCommit(
+  store: Store,
+  platform: Pick<Platform, 'now'>,
+  beside: (append: Append) => Statement[] = () => [],
+): Commit {
   return async (appends) => {
     const now = platform.now()
     const parts = appends.map((append) => [...beside(append), ...appendStatements(store.db, append, now)])

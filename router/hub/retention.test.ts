@@ -24,7 +24,14 @@ afterEach(() => rig.close())
 
 const platform = { now: () => now } as Platform
 const sweep = (keep: Partial<Keep>) =>
-  new Retention({ store: rig.database, platform, log: quiet, keep: { ageMs: 30 * DAY_MS, bytes: 1e12, ...keep }, watched: (run) => watched.has(run), clock }).sweep()
+  new Retention({
+    store: rig.database,
+    platform,
+    log: quiet,
+    keep: { ageMs: 30 * DAY_MS, bytes: 1e12, ...keep },
+    watched: (run) => watched.has(run),
+    clock,
+  }).sweep()
 
 /** A run that ended at `now` with about so many bytes of events. */
 async function ended(bytes = 1_000, rows = 4): Promise<string> {
@@ -32,7 +39,11 @@ async function ended(bytes = 1_000, rows = 4): Promise<string> {
   const log = new GroupCommitLog(sqlCommit(rig.database, platform), nextTurn)
   const text = 'x'.repeat(Math.floor(bytes / rows))
   for (let seq = 1; seq <= rows; seq++) await log.append(appendOf(run, [lines(seq, [text])]))
-  await log.append(appendOf(run, [mark(rows + 1, { kind: 'exit' })], { ending: { state: 'succeeded', error: undefined, result: undefined, durationMs: 1 } }))
+  await log.append(
+    appendOf(run, [mark(rows + 1, { kind: 'exit' })], {
+      ending: { state: 'succeeded', error: undefined, result: undefined, durationMs: 1 },
+    }),
+  )
   return run
 }
 
@@ -44,7 +55,9 @@ describe('retention', () => {
     const log = new GroupCommitLog(sqlCommit(rig.database, platform), nextTurn)
     await log.append(appendOf(run, [lines(1, ['12345', '67']), part(3, 0, 2, 'ab'), part(3, 1, 2, 'c')]))
     expect(await keptBytes(rig.database.db)).toBe(0)
-    await log.append(appendOf(run, [mark(4, {})], { ending: { state: 'failed', error: undefined, result: undefined, durationMs: 1 } }))
+    await log.append(
+      appendOf(run, [mark(4, {})], { ending: { state: 'failed', error: undefined, result: undefined, durationMs: 1 } }),
+    )
     expect(await rig.row(run)).toMatchObject({ eventBytes: 6 + 3 + 2 + 1 + 2, prunedAt: null })
     expect(await keptBytes(rig.database.db)).toBe(14)
   })
@@ -124,7 +137,14 @@ describe('retention', () => {
   it('deletes a large run in pieces, and stops between two of them when it is closed', async () => {
     const run = await ended(8 * 1024 * 1024, 128)
     now = 60 * DAY_MS
-    const retention = new Retention({ store: rig.database, platform, log: quiet, keep: { ageMs: 1, bytes: 1 }, watched: () => false, clock })
+    const retention = new Retention({
+      store: rig.database,
+      platform,
+      log: quiet,
+      keep: { ageMs: 1, bytes: 1 },
+      watched: () => false,
+      clock,
+    })
     const sweeping = retention.sweep()
     for (;;) {
       await new Promise((resolve) => setImmediate(resolve))
@@ -156,11 +176,9 @@ describe('retention', () => {
       { tenant: 't', key: 'good', hash: 'h', run: 'r', expiresAt: 500 },
     ])
     await pruneSecrets(db, 100)
-    expect(await db.all(sql`SELECT hash FROM enrolments UNION ALL SELECT jti FROM assertions UNION ALL SELECT key FROM idempotency`)).toEqual([
-      { hash: 'good' },
-      { hash: 'good' },
-      { hash: 'good' },
-    ])
+    expect(
+      await db.all(sql`SELECT hash FROM enrolments UNION ALL SELECT jti FROM assertions UNION ALL SELECT key FROM idempotency`),
+    ).toEqual([{ hash: 'good' }, { hash: 'good' }, { hash: 'good' }])
   })
 
   it('asks the index alone for the size of everything', async () => {

@@ -34,7 +34,14 @@ export class Retention {
   #closed = false
 
   /** `watched` says whether anybody reads the events of a run just now; `clock` measures its own work, in milliseconds. */
-  constructor(parts: { store: Store; platform: Pick<Platform, 'now'>; log: Log; keep: Keep; watched: (run: string) => boolean; clock: () => number }) {
+  constructor(parts: {
+    store: Store
+    platform: Pick<Platform, 'now'>
+    log: Log
+    keep: Keep
+    watched: (run: string) => boolean
+    clock: () => number
+  }) {
     this.#store = parts.store
     this.#platform = parts.platform
     this.#log = parts.log

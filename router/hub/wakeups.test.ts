@@ -26,7 +26,10 @@ describe('a wake-up', () => {
     const wakeups = new Wakeups()
     wakeups.wake('a')
     let woken = false
-    const waiting = wakeups.listen('a').next(never).then(() => (woken = true))
+    const waiting = wakeups
+      .listen('a')
+      .next(never)
+      .then(() => (woken = true))
     await Promise.resolve()
     expect(woken).toBe(false)
     wakeups.wake('a')

@@ -1,11 +1,18 @@
 /** One run in the line: what is known of it there, who waits with it, and what to say when its time is over. */
 import { Fault } from '../../shared/faults.ts'
+import type { ExitMark } from '../../shared/marks.ts'
 import type { Placed } from '../core/placement.ts'
+import { endingOf } from '../core/run-state.ts'
+import type { Append } from '../core/runner-core.ts'
 import type { QueuedRow } from '../store/runs.ts'
 
 const RETRY_AFTER_S = 2
 
-export type Watcher = { resolve: (outcome: 'accepted' | 'waiting') => void; reject: (fault: Fault) => void; placedIsEnough: boolean }
+export type Watcher = {
+  resolve: (outcome: 'accepted' | 'waiting') => void
+  reject: (fault: Fault) => void
+  placedIsEnough: boolean
+}
 
 export type Entry = {
   readonly run: string
@@ -34,7 +41,18 @@ export type Entry = {
 
 export function entryOf(row: QueuedRow, known: boolean): Entry {
   const { id, bound, ...rest } = row
-  return { ...rest, run: id, bound: bound ?? undefined, attempts: 0, tried: new Set(), full: new Set(), offered: false, watchers: new Set(), known, why: 'all_busy' }
+  return {
+    ...rest,
+    run: id,
+    bound: bound ?? undefined,
+    attempts: 0,
+    tried: new Set(),
+    full: new Set(),
+    offered: false,
+    watchers: new Set(),
+    known,
+    why: 'all_busy',
+  }
 }
 
 /** It waits: for those who only wanted to know that much, this is the answer. From now on its id is known. */
@@ -54,7 +72,11 @@ export function timeoutFault({ why, pool, labels, bound, session }: Entry): Faul
     case 'bound_offline':
       return new Fault('no_runner', `the runner ${bound} that holds session ${session} is not connected`, retry)
     case 'none_matches':
-      return new Fault('no_runner', `no runner in pool ${pool}${wanted.length > 0 ? ` with labels ${wanted.join(', ')}` : ''} is connected`, retry)
+      return new Fault(
+        'no_runner',
+        `no runner in pool ${pool}${wanted.length > 0 ? ` with labels ${wanted.join(', ')}` : ''} is connected`,
+        retry,
+      )
     case 'draining':
       return new Fault('busy', 'every runner that fits takes no new runs', retry)
     case 'session_busy':
@@ -75,4 +97,11 @@ export function letWait(entry: Entry, fault: Fault): void {
 export function uncertain(run: string): Fault {
   const message = `the database does not take writes; run ${run} waits for it`
   return new Fault('storage', message, { retryAfterS: RETRY_AFTER_S, mayStart: true, extra: { run_id: run } })
+}
+
+/** Its end, before anything of it has begun: the one event that it will ever have. */
+export function endOf({ run, fence }: Entry, exit: ExitMark): Append {
+  const bytes = new TextEncoder().encode(JSON.stringify(exit))
+  const rows = [{ first: 1, part: 0, parts: 1, count: 1, kind: 'mark', bytes }] as const
+  return { run, fence, rows, upTo: { seq: 1, part: 0 }, ending: endingOf(exit, exit.reason === 'cancelled') }
 }

@@ -5,17 +5,15 @@
 import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import { placesIn, queueOrder } from '../core/queue-order.ts'
-import { endingOf } from '../core/run-state.ts'
-import type { Append } from '../core/runner-core.ts'
 import type { Claim, Log, NewRun, Place, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
-import { entryOf, letWait, tell, timeoutFault, uncertain, type Entry, type Watcher } from './entry.ts'
+import { endOf, entryOf, letWait, tell, timeoutFault, uncertain, type Entry, type Watcher } from './entry.ts'
 import type { Fleet, LineParts, Returned } from './parts.ts'
 import { Pass } from './pass.ts'
+import { Turns } from './turns.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
 const MAX_REOFFERS = 2
-const HOLD_OFF_MS = 500
 const STORE_RETRY_MS = 1_000
 /** How old a place in the line may be that somebody is shown. */
 const PLACES_MS = 500
@@ -31,10 +29,7 @@ export class Line implements WaitingLine {
   readonly #entries = new Map<string, Entry>()
   /** Their rows are being written. */
   readonly #arriving = new Set<string>()
-  /** Sessions by the run that has their turn: the database refuses a second one, this saves asking. */
-  readonly #turns = new Map<string, string>()
-  /** Sessions whose turn only the database knows of, and until when they are passed by. */
-  readonly #heldOff = new Map<string, number>()
+  readonly #turns = new Turns()
   #places: { at: number; of: ReadonlyMap<string, number> } = { at: -Infinity, of: new Map() }
   #kicked = false
   #closed = false
@@ -69,7 +64,7 @@ export class Line implements WaitingLine {
 
   /** After a restart: what waits, and the turns under way. */
   revive(queued: readonly QueuedRow[], turns: readonly { id: string; session: string }[]): void {
-    for (const { id, session } of turns) this.#turns.set(id, session)
+    for (const { id, session } of turns) this.#turns.begun(id, session)
     for (const row of queued) this.#add(row, true)
     this.kick()
   }
@@ -135,7 +130,13 @@ export class Line implements WaitingLine {
   close(): void {
     this.#closed = true
     for (const { run, watchers } of this.#entries.values()) {
-      for (const { reject } of watchers) reject(new Fault('draining', `the router is stopping; run ${run} waits for the next one`, { mayStart: true, extra: { run_id: run } }))
+      for (const { reject } of watchers)
+        reject(
+          new Fault('draining', `the router is stopping; run ${run} waits for the next one`, {
+            mayStart: true,
+            extra: { run_id: run },
+          }),
+        )
     }
     this.#entries.clear()
   }
@@ -159,12 +160,12 @@ export class Line implements WaitingLine {
 
   /** The session of this run is free. */
   turnOver(run: string): void {
-    this.#turns.delete(run)
+    this.#turns.over(run)
   }
 
   /** Some turn is over, nobody knows whose: sessions that the database called busy are worth another look. */
   lookAgain(): void {
-    this.#heldOff.clear()
+    this.#turns.lookAgain()
     this.kick()
   }
 
@@ -198,12 +199,7 @@ export class Line implements WaitingLine {
   }
 
   #busySessions(): Set<string> {
-    const busy = new Set(this.#turns.values())
-    const now = this.#now()
-    for (const [session, until] of this.#heldOff) {
-      if (until > now) busy.add(session)
-      else this.#heldOff.delete(session)
-    }
+    const busy = this.#turns.sessions(this.#now())
     for (const entry of this.#entries.values()) if (entry.offered) busy.add(entry.session)
     return busy
   }
@@ -211,7 +207,14 @@ export class Line implements WaitingLine {
   /** Somebody of the same pool waits already and would be overtaken. */
   #ahead(entry: Entry): boolean {
     for (const other of this.#entries.values()) {
-      if (!other.offered && other.pool === entry.pool && other.priority >= entry.priority && other.why !== 'session_busy' && other.why !== 'bound_offline') return true
+      if (
+        !other.offered &&
+        other.pool === entry.pool &&
+        other.priority >= entry.priority &&
+        other.why !== 'session_busy' &&
+        other.why !== 'bound_offline'
+      )
+        return true
     }
     return false
   }
@@ -226,7 +229,7 @@ export class Line implements WaitingLine {
       entry.offered = false
       entry.why = 'session_busy'
       // Passed by for a while: the slot is somebody else's meanwhile, and a disagreement with the database cannot spin.
-      this.#heldOff.set(entry.session, this.#now() + HOLD_OFF_MS)
+      this.#turns.holdOff(entry.session, this.#now())
       tell(entry)
       this.kick()
       return
@@ -245,7 +248,7 @@ export class Line implements WaitingLine {
 
   #accepted(entry: Entry): void {
     this.#entries.delete(entry.run)
-    this.#turns.set(entry.run, entry.session)
+    this.#turns.begun(entry.run, entry.session)
     for (const { resolve } of entry.watchers) resolve('accepted')
     this.onLeave(entry.run)
   }
@@ -293,10 +296,7 @@ export class Line implements WaitingLine {
 
   async #end(entry: Entry, exit: ExitMark, fault: Fault): Promise<boolean> {
     entry.offered = true
-    const ending = endingOf(exit, exit.reason === 'cancelled')
-    const row = { first: 1, part: 0, parts: 1, count: 1, kind: 'mark', bytes: new TextEncoder().encode(JSON.stringify(exit)) } as const
-    const append: Append = { run: entry.run, fence: entry.fence, rows: [row], upTo: { seq: 1, part: 0 }, ending }
-    const done = await this.#untilStored(entry, () => this.#fleet.end(append))
+    const done = await this.#untilStored(entry, () => this.#fleet.end(endOf(entry, exit)))
     this.#forget(entry, fault)
     return done
   }

@@ -34,7 +34,9 @@ export class Pass {
   }
 
   /** A run that every runner was tried for begins again: a slow answer is no verdict for ever. */
-  place(wish: Omit<Wish, 'tried'> & { readonly tenant: string; readonly tried: Set<string>; readonly full: ReadonlySet<string> }): Placed {
+  place(
+    wish: Omit<Wish, 'tried'> & { readonly tenant: string; readonly tried: Set<string>; readonly full: ReadonlySet<string> },
+  ): Placed {
     const candidates = this.#of(wish.tenant)
     const placed = place(candidates, { ...wish, tried: new Set([...wish.tried, ...wish.full]) }, this.#random)
     if (placed.ok || wish.tried.size === 0) return placed

@@ -14,7 +14,11 @@ export function plain(error: unknown): PlainFault {
 }
 
 export function revived({ code, message, retryAfterS, mayStart, extra }: PlainFault): Fault {
-  return new Fault(code, message, { ...(retryAfterS === undefined ? {} : { retryAfterS }), mayStart, extra: JSON.parse(extra) as Record<string, unknown> })
+  return new Fault(code, message, {
+    ...(retryAfterS === undefined ? {} : { retryAfterS }),
+    mayStart,
+    extra: JSON.parse(extra) as Record<string, unknown>,
+  })
 }
 
 export async function answerOf<T>(work: Promise<T>): Promise<Answer<T>> {

@@ -66,7 +66,12 @@ export class ChunkDecoder {
         break
       }
       const kind = KINDS[view.getUint8(at)] ?? 'ev'
-      chunks.push({ kind, first: view.getFloat64(at + 1, true), count: view.getUint32(at + 9, true), bytes: data.subarray(at + HEAD, end) })
+      chunks.push({
+        kind,
+        first: view.getFloat64(at + 1, true),
+        count: view.getUint32(at + 9, true),
+        bytes: data.subarray(at + HEAD, end),
+      })
       at = end
     }
     this.#pieces = at === data.length ? [] : [data.subarray(at)]

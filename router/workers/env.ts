@@ -35,7 +35,10 @@ const Vars = z.object({
   COMMENT_EVERY_MS: z.coerce.number().int().min(10).default(15_000),
   BLOCKED_MS: z.coerce.number().int().min(10).default(30_000),
   KEEP_DAYS: z.coerce.number().min(0).default(30),
-  KEEP_BYTES: z.coerce.number().min(0).default(5 * 1024 ** 3),
+  KEEP_BYTES: z.coerce
+    .number()
+    .min(0)
+    .default(5 * 1024 ** 3),
 })
 
 const DAY_MS = 86_400_000

@@ -31,7 +31,9 @@ export class WorkersHub implements RunnerHub, Records {
 
   async connect(c: Context, who: RunnerIdentity): Promise<Response> {
     const headers = { upgrade: 'websocket', 'x-runner': JSON.stringify({ who, url: new URL(c.req.url).origin }) }
-    const { webSocket, headers: answered } = await this.#env.RUNNER.getByName(who.runner).fetch('http://runner/connect', { headers })
+    const { webSocket, headers: answered } = await this.#env.RUNNER.getByName(who.runner).fetch('http://runner/connect', {
+      headers,
+    })
     // Its own headers cannot be added to, and the app has some to add.
     return new Response(null, { status: 101, webSocket, headers: new Headers(answered) })
   }
@@ -51,14 +53,26 @@ export class WorkersHub implements RunnerHub, Records {
       .select({ id: runners.id })
       .from(runners)
       .where(and(eq(runners.tenant, tenant), isNotNull(runners.online)))
-    const asked = await Promise.all(connected.map(({ id }) => this.#env.RUNNER.getByName(id).status().catch(() => null)))
+    const asked = await Promise.all(
+      connected.map(({ id }) =>
+        this.#env.RUNNER.getByName(id)
+          .status()
+          .catch(() => null),
+      ),
+    )
     return asked.flatMap((runner) => (runner ? [runner as OnlineRunner] : []))
   }
 
   async load() {
     const { db } = this.#store
-    const up = await db.select({ online: runners.online }).from(runners).where(and(isNotNull(runners.online), isNull(runners.revokedAt)))
-    const [live] = await db.select({ busy: sql<number>`count(*)` }).from(runs).where(sql`ended_at IS NULL AND state IN ('leased', 'running')`)
+    const up = await db
+      .select({ online: runners.online })
+      .from(runners)
+      .where(and(isNotNull(runners.online), isNull(runners.revokedAt)))
+    const [live] = await db
+      .select({ busy: sql<number>`count(*)` })
+      .from(runs)
+      .where(sql`ended_at IS NULL AND state IN ('leased', 'running')`)
     return {
       runners: up.length,
       slots: up.reduce((sum, { online }) => sum + (online?.slots ?? 0), 0),
@@ -71,7 +85,9 @@ export class WorkersHub implements RunnerHub, Records {
     const row = await findRun(this.#store.db, ref.tenant, ref.run)
     if (!row?.runner || (row.state !== 'leased' && row.state !== 'running')) return row
     const newer = (await this.#env.RUNNER.getByName(row.runner).row(ref)) as RunRow | undefined
-    return newer?.fence === row.fence || (newer && isTerminal(newer.state)) ? { ...newer, cancelRequestedAt: row.cancelRequestedAt } : row
+    return newer?.fence === row.fence || (newer && isTerminal(newer.state))
+      ? { ...newer, cancelRequestedAt: row.cancelRequestedAt }
+      : row
   }
 
   /** From whoever has its events, so that a stream can end while the shared database is away. */
@@ -96,7 +112,12 @@ export class WorkersHub implements RunnerHub, Records {
     let after = afterSeq
     let missing = 0
     while (now && !signal.aborted) {
-      if (now.state === 'queued') await this.#env.POOL.getByName(`${now.tenant}/${now.pool}`).moved({ tenant: now.tenant, pool: now.pool }, now.id, MOVED_MS)
+      if (now.state === 'queued')
+        await this.#env.POOL.getByName(`${now.tenant}/${now.pool}`).moved(
+          { tenant: now.tenant, pool: now.pool },
+          now.id,
+          MOVED_MS,
+        )
       else if (now.runner !== null && now.state !== 'offered') {
         let found = false
         for await (const chunks of this.#fromObject(now.runner, ref, after, signal)) {

@@ -77,7 +77,9 @@ export class WorkersLine implements WaitingLine {
         const outcome = await insist(async () => valueOf(await this.#pool(row).outcome(nameOf(row), ref, until)))
         if (outcome !== 'unknown') return outcome
       } else if (row?.state === 'offered' && row.runner !== null) {
-        await this.#env.RUNNER.getByName(row.runner).answered(ref.run).catch(() => undefined)
+        await this.#env.RUNNER.getByName(row.runner)
+          .answered(ref.run)
+          .catch(() => undefined)
       } else return 'unknown'
       await pause(LOOK_AGAIN_MS)
     }
@@ -108,7 +110,10 @@ export class WorkersLine implements WaitingLine {
       if (await findRun(this.#store.db, run.tenant, run.id)) return { is: 'waiting' }
       await pause(LOOK_AGAIN_MS)
     }
-    const fault = new Fault('no_runner', `who was asked for a slot went away; run ${run.id} may have begun`, { mayStart: true, extra: { run_id: run.id } })
+    const fault = new Fault('no_runner', `who was asked for a slot went away; run ${run.id} may have begun`, {
+      mayStart: true,
+      extra: { run_id: run.id },
+    })
     return { is: 'refused', fault: plain(fault) }
   }
 
@@ -129,7 +134,9 @@ export class WorkersLine implements WaitingLine {
     }
     if (asking.size >= MAX_POOLS) asking.clear()
     asking.set(key, Date.now())
-    const { runners, waiting } = await insist(async () => valueOf(await this.#pool(name).directory(name))).finally(() => asking.delete(key))
+    const { runners, waiting } = await insist(async () => valueOf(await this.#pool(name).directory(name))).finally(() =>
+      asking.delete(key),
+    )
     const fresh = { at: Date.now(), waiting, runners: new Map(runners.map((r) => [r.id, r])) }
     if (directories.size >= MAX_POOLS) directories.clear()
     directories.set(key, fresh)
@@ -138,7 +145,11 @@ export class WorkersLine implements WaitingLine {
 }
 
 function choose(directory: Directory, run: NewRun, tried: ReadonlySet<string>): string | undefined {
-  const placed = place([...directory.runners.values()], { pool: run.pool, labels: run.labels, bound: undefined, tried }, Math.random)
+  const placed = place(
+    [...directory.runners.values()],
+    { pool: run.pool, labels: run.labels, bound: undefined, tried },
+    Math.random,
+  )
   if (!placed.ok) return undefined
   const sight = directory.runners.get(placed.runner)!
   // Until its answer is here, the others of this second should not all choose it too.
@@ -160,7 +171,8 @@ async function insist<T>(ask: () => Promise<T>): Promise<T> {
       return await ask()
     } catch (error) {
       if (error instanceof Fault) throw error
-      if (looks === LOOKS) throw Object.assign(new Fault('no_runner', 'the line of the pool does not answer', { retryAfterS: 1 }), { cause: error })
+      if (looks === LOOKS)
+        throw Object.assign(new Fault('no_runner', 'the line of the pool does not answer', { retryAfterS: 1 }), { cause: error })
       await pause(LOOK_AGAIN_MS)
     }
   }

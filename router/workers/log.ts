@@ -8,7 +8,9 @@ export const log: Log = {
 }
 
 function write(level: 'info' | 'warn' | 'error', fields: object, msg: string): void {
-  const line = JSON.stringify({ level, msg, ...fields }, (_key, value: unknown) => (value instanceof Error ? describe(value) : value))
+  const line = JSON.stringify({ level, msg, ...fields }, (_key, value: unknown) =>
+    value instanceof Error ? describe(value) : value,
+  )
   // The console is the only way out of an isolate.
   // oxlint-disable-next-line no-console
   console[level](line)

@@ -44,7 +44,8 @@ export function objectStore(storage: DurableObjectStorage): Store {
   const client = {
     prepare: (sql: string) => new BoundStatement(storage, sql),
     // Not async: whoever calls it twice gets two transactions in that order.
-    batch: (statements: readonly BoundStatement[]) => Promise.resolve(storage.transactionSync(() => statements.map((s) => s.now()))),
+    batch: (statements: readonly BoundStatement[]) =>
+      Promise.resolve(storage.transactionSync(() => statements.map((s) => s.now()))),
   }
   return {
     db: drizzle(client as unknown as D1Database) as unknown as Store['db'],

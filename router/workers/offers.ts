@@ -133,7 +133,10 @@ export class Offers {
   /** Offers of a process that is gone, and of callers that are. */
   async sweep(): Promise<void> {
     const { own } = this.#parts
-    const left = await own.db.select().from(offers).where(lte(offers.at, Date.now() - this.#patienceMs()))
+    const left = await own.db
+      .select()
+      .from(offers)
+      .where(lte(offers.at, Date.now() - this.#patienceMs()))
     for (const { run, fence } of left) await this.giveBack(run, fence)
   }
 
@@ -247,7 +250,10 @@ export class Offers {
   /** Leased by a process that died before it had the run: no go was sent. */
   async #unleased(run: string, fence: number): Promise<QueuedRow | undefined> {
     const { own, shared } = this.#parts
-    const [mine] = await own.db.select({ id: runs.id }).from(runs).where(and(eq(runs.id, run), eq(runs.fence, fence)))
+    const [mine] = await own.db
+      .select({ id: runs.id })
+      .from(runs)
+      .where(and(eq(runs.id, run), eq(runs.fence, fence)))
     return mine ? undefined : returnToQueue(shared().db, run, fence, 'leased')
   }
 

@@ -176,7 +176,11 @@ export class PoolDO extends DurableObject<Env> {
         .from(runs)
         .where(and(eq(runs.state, 'offered'), eq(runs.tenant, name.tenant), eq(runs.pool, name.pool)))
       const forgotten = offered.filter(({ run }) => !line.has(run))
-      await Promise.all(forgotten.map(async ({ run, runner, fence }) => runner !== null && this.env.RUNNER.getByName(runner).giveBack(run, fence)))
+      await Promise.all(
+        forgotten.map(
+          async ({ run, runner, fence }) => runner !== null && this.env.RUNNER.getByName(runner).giveBack(run, fence),
+        ),
+      )
       for (const row of await queuedIn(db, name.tenant, name.pool)) line.comeBack(row)
       this.#behind = false
     } catch (error) {

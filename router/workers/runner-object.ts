@@ -114,13 +114,16 @@ export class RunnerDO extends DurableObject<Env> {
   /** Writes the row of a run and offers it, if there is room at once. */
   async start(run: NewRun, claim: Claim | undefined): Promise<Started> {
     const seat = this.#awake()
-    return seat && this.#offers ? this.#offers.start(seat, run, claim) : { outcome: { is: 'full', code: 'no_runner' }, sight: null }
+    return seat && this.#offers
+      ? this.#offers.start(seat, run, claim)
+      : { outcome: { is: 'full', code: 'no_runner' }, sight: null }
   }
 
   /** Offers a run whose row says so already. */
   async dispatch(d: Dispatch): Promise<{ answer: Answer<void>; sight: Sight | null }> {
     const seat = this.#awake()
-    if (!seat || !this.#offers) return { answer: { ok: false, fault: plain(new Fault('no_runner', 'the runner is not connected')) }, sight: null }
+    if (!seat || !this.#offers)
+      return { answer: { ok: false, fault: plain(new Fault('no_runner', 'the runner is not connected')) }, sight: null }
     return this.#offers.dispatch(seat, d)
   }
 
@@ -215,12 +218,18 @@ export class RunnerDO extends DurableObject<Env> {
     const seat = this.#take(row)
     if (kept) {
       const { conn, greeted } = kept.stood
-      seat.core.relink({ conn, hello: greeted ? (row.hello ?? undefined) : undefined, draining: row.draining, heardAt: this.#sockets.heardAt(kept.ws) ?? Date.now() })
+      seat.core.relink({
+        conn,
+        hello: greeted ? (row.hello ?? undefined) : undefined,
+        draining: row.draining,
+        heardAt: this.#sockets.heardAt(kept.ws) ?? Date.now(),
+      })
       this.#sockets.reopen(kept, seat)
     }
     this.#presence.owed = !row.told
     await seat.restore()
-    for (const { id, tenant, onDisconnectMs } of await unwatchedRuns(this.#own.db)) this.#attendance.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
+    for (const { id, tenant, onDisconnectMs } of await unwatchedRuns(this.#own.db))
+      this.#attendance.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
     this.#pin()
     // Not before the object answers: there may be much to do.
     this.#platform.background(this.#tidy())
@@ -332,7 +341,8 @@ export class RunnerDO extends DurableObject<Env> {
   /** What is left to do when nobody calls. */
   async #plan(): Promise<void> {
     if ((this.#seat?.core.busy ?? 0) > 0) await this.#alarms.within(WAKE_MS)
-    if (this.#presence.owed || (await this.#settlement.pending()) || (await this.#offers?.pending())) await this.#alarms.within(RETRY_MS)
+    if (this.#presence.owed || (await this.#settlement.pending()) || (await this.#offers?.pending()))
+      await this.#alarms.within(RETRY_MS)
     const oldest = await this.#record.oldestKept()
     if (oldest !== undefined) await this.#alarms.by(Math.max(Date.now() + SWEEP_MS, oldest + settingsOf(this.env).keep.ageMs))
   }

@@ -76,7 +76,12 @@ export class RunnerSockets {
     const inbox = new Inbox({
       seat: () => seat,
       refresh: async (assertion) => {
-        const deps = { store: sharedStore(this.#env), platform: platform(), keys: await keysOf(this.#env), settings: settingsOf(this.#env) }
+        const deps = {
+          store: sharedStore(this.#env),
+          platform: platform(),
+          keys: await keysOf(this.#env),
+          settings: settingsOf(this.#env),
+        }
         return refreshToken(deps, assertion, seat.who.runner, url)
       },
       log,

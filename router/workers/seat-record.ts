@@ -35,7 +35,10 @@ export class SeatRecord {
   async present(hello: Hello | undefined, draining: boolean, now: number): Promise<void> {
     const lostAt = hello ? null : sql`coalesce(${seats.lostAt}, ${now})`
     // What it brought back is history by the time anybody asks.
-    await this.#db.update(seats).set({ hello: hello ? { ...hello, runs: [] } : null, draining, lostAt, told: false }).where(THE_ONE)
+    await this.#db
+      .update(seats)
+      .set({ hello: hello ? { ...hello, runs: [] } : null, draining, lostAt, told: false })
+      .where(THE_ONE)
   }
 
   async told(): Promise<void> {
@@ -48,12 +51,19 @@ export class SeatRecord {
 
   /** When the run ended whose events are kept the longest. */
   async oldestKept(): Promise<number | undefined> {
-    const [row] = await this.#db.select({ endedAt: runs.endedAt }).from(runs).where(and(isNotNull(runs.endedAt), isNull(runs.prunedAt))).orderBy(asc(runs.endedAt)).limit(1)
+    const [row] = await this.#db
+      .select({ endedAt: runs.endedAt })
+      .from(runs)
+      .where(and(isNotNull(runs.endedAt), isNull(runs.prunedAt)))
+      .orderBy(asc(runs.endedAt))
+      .limit(1)
     return row?.endedAt ?? undefined
   }
 
   /** Once everybody knows that its events are gone, the shared row of a run is enough. */
   async forgetPruned(): Promise<void> {
-    await this.#db.delete(runs).where(and(isNotNull(runs.prunedAt), eq(runs.eventBytes, 0), sql`${runs.id} NOT IN (SELECT run FROM ${unsettled})`))
+    await this.#db
+      .delete(runs)
+      .where(and(isNotNull(runs.prunedAt), eq(runs.eventBytes, 0), sql`${runs.id} NOT IN (SELECT run FROM ${unsettled})`))
   }
 }

@@ -28,7 +28,8 @@ export class Settlement {
   }
 
   /** What belongs to the commit of an append that changes the row of its run. */
-  readonly owed = ({ run, started, running, ending }: Append): Statement[] => (started || running || ending ? [this.#touch(run)] : [])
+  readonly owed = ({ run, started, running, ending }: Append): Statement[] =>
+    started || running || ending ? [this.#touch(run)] : []
 
   async owe(run: string): Promise<void> {
     await this.#own.batch([this.#touch(run)])
@@ -74,7 +75,11 @@ export class Settlement {
     const { db } = this.#own
     try {
       for (;;) {
-        const owed = await db.select({ version: unsettled.version, row: runs }).from(unsettled).innerJoin(runs, eq(runs.id, unsettled.run)).limit(PAGE)
+        const owed = await db
+          .select({ version: unsettled.version, row: runs })
+          .from(unsettled)
+          .innerJoin(runs, eq(runs.id, unsettled.run))
+          .limit(PAGE)
         if (owed.length === 0) break
         const shared = this.#shared()
         await shared.batch(
@@ -83,11 +88,22 @@ export class Settlement {
               .update(runs)
               .set(told(row))
               // An ended row does not change any more, but for what is kept of it.
-              .where(and(eq(runs.id, row.id), eq(runs.runner, row.runner ?? ''), lte(runs.fence, row.fence), row.prunedAt === null ? isNull(runs.endedAt) : undefined))
+              .where(
+                and(
+                  eq(runs.id, row.id),
+                  eq(runs.runner, row.runner ?? ''),
+                  lte(runs.fence, row.fence),
+                  row.prunedAt === null ? isNull(runs.endedAt) : undefined,
+                ),
+              )
               .returning({ id: runs.id }),
           ),
         )
-        await this.#own.batch(owed.map(({ version, row }) => db.delete(unsettled).where(and(eq(unsettled.run, row.id), eq(unsettled.version, version)))))
+        await this.#own.batch(
+          owed.map(({ version, row }) =>
+            db.delete(unsettled).where(and(eq(unsettled.run, row.id), eq(unsettled.version, version))),
+          ),
+        )
       }
       // Of runs that are not here any more there is nothing to tell.
       await db.delete(unsettled).where(sql`${unsettled.run} NOT IN (SELECT id FROM ${runs})`)
@@ -101,7 +117,38 @@ export class Settlement {
 
 /** What changes of a row from its lease on. The wish to end it is written there first, so it is not told back. */
 function told(row: RunRow) {
-  const { state, fence, provider, model, startedAt, endedAt, lastSeq, resultSeq, isError, errorCode, errorMessage, costUsd, usage, numTurns, durationMs, eventBytes, prunedAt } = row
-  const ending = { endedAt, lastSeq, resultSeq, isError, errorCode, errorMessage, costUsd, usage, numTurns, durationMs, eventBytes, prunedAt }
+  const {
+    state,
+    fence,
+    provider,
+    model,
+    startedAt,
+    endedAt,
+    lastSeq,
+    resultSeq,
+    isError,
+    errorCode,
+    errorMessage,
+    costUsd,
+    usage,
+    numTurns,
+    durationMs,
+    eventBytes,
+    prunedAt,
+  } = row
+  const ending = {
+    endedAt,
+    lastSeq,
+    resultSeq,
+    isError,
+    errorCode,
+    errorMessage,
+    costUsd,
+    usage,
+    numTurns,
+    durationMs,
+    eventBytes,
+    prunedAt,
+  }
   return { state, fence, provider, model, startedAt, spec: null, ...ending }
 }

@@ -39,11 +39,16 @@ function libsql(url: string, authToken: string | undefined): Store {
   const client = createClient({ url, ...(authToken ? { authToken } : {}) })
   // Without interactive transactions drizzle uses no more of it.
   const used: Pick<Client, 'execute' | 'batch'> = {
-    execute: named((statement: InStatement | string, args?: InArgs) => (typeof statement === 'string' ? client.execute(statement, args) : client.execute(statement))),
+    execute: named((statement: InStatement | string, args?: InArgs) =>
+      typeof statement === 'string' ? client.execute(statement, args) : client.execute(statement),
+    ),
     batch: named((...args: Parameters<Client['batch']>) => client.batch(...args)),
   }
   const db = drizzleLibsql(used as Client)
-  return { db: db as unknown as Store['db'], batch: (statements) => db.batch(statements as unknown as [Statement, ...Statement[]]) }
+  return {
+    db: db as unknown as Store['db'],
+    batch: (statements) => db.batch(statements as unknown as [Statement, ...Statement[]]),
+  }
 }
 
 function d1({ DB }: Env): Store {
@@ -52,7 +57,10 @@ function d1({ DB }: Env): Store {
     prepare: (sql: string) => wrapped(DB.prepare(sql)),
     batch: named((statements: Wrapped[]) => DB.batch(statements.map(({ inner }) => inner))),
   }
-  return { db: drizzleD1(client as unknown as D1Database) as unknown as Store['db'], batch: (statements) => batchOn(client, statements) }
+  return {
+    db: drizzleD1(client as unknown as D1Database) as unknown as Store['db'],
+    batch: (statements) => batchOn(client, statements),
+  }
 }
 
 /** What drizzle uses of a prepared statement. */
@@ -93,5 +101,8 @@ function named<A extends unknown[], R>(work: (...args: A) => Promise<R>): (...ar
 
 /** Bugs of ours, and constraints that did their work. D1 says so in its message only. */
 function speaksOfTheStatement(error: unknown): boolean {
-  return error instanceof Error && /SQLITE_(?:ERROR|CONSTRAINT|MISMATCH|RANGE|MISUSE|TOOBIG|AUTH)|syntax error|no such (?:table|column)/i.test(error.message)
+  return (
+    error instanceof Error &&
+    /SQLITE_(?:ERROR|CONSTRAINT|MISMATCH|RANGE|MISUSE|TOOBIG|AUTH)|syntax error|no such (?:table|column)/i.test(error.message)
+  )
 }

@@ -25,7 +25,10 @@ export default {
       deps = await depsOf(env, (work) => ctx.waitUntil(work))
     } catch (error) {
       log.error({ err: error }, 'the router is not set up')
-      return Response.json({ type: 'about:blank', title: 'the router is not set up', status: 503, detail: 'see its log', code: 'storage' }, { status: 503, headers: { 'content-type': 'application/problem+json', 'retry-after': '5' } })
+      return Response.json(
+        { type: 'about:blank', title: 'the router is not set up', status: 503, detail: 'see its log', code: 'storage' },
+        { status: 503, headers: { 'content-type': 'application/problem+json', 'retry-after': '5' } },
+      )
     }
     return app.fetch(request, { deps }, ctx)
   },
@@ -41,7 +44,8 @@ export default {
 
 /** Rows that should have moved long ago: whoever has them is asked to look, should all of their own alarms have failed. */
 async function remind(env: Env, db: Store['db'], now: number): Promise<void> {
-  for (const { tenant, pool } of await overduePools(db, now - OVERDUE_MS)) await env.POOL.getByName(`${tenant}/${pool}`).remind({ tenant, pool })
+  for (const { tenant, pool } of await overduePools(db, now - OVERDUE_MS))
+    await env.POOL.getByName(`${tenant}/${pool}`).remind({ tenant, pool })
   for (const { id, tenant, runner, fence } of await overdueRuns(db, now - OVERDUE_MS)) {
     if (runner !== null) await env.RUNNER.getByName(runner).account({ run: id, tenant }, fence)
   }
