@@ -67,7 +67,9 @@ describe('the object of a pool', () => {
   async function asked(work: () => Promise<void>): Promise<string[]> {
     const from = await counted()
     await work()
-    return calls.slice(from, await counted()).flatMap(({ of, call }) => (of?.tenant === fleet.tenant && of.pool === 'default' ? call : []))
+    return calls
+      .slice(from, await counted())
+      .flatMap(({ of, call }) => (of?.tenant === fleet.tenant && of.pool === 'default' ? call : []))
   }
 
   /** Every line so far has been read: lines come in order, and here is one more. */
@@ -75,7 +77,9 @@ describe('the object of a pool', () => {
     const from = calls.length
     expect((await fleet.run({ prompt: 'nobody is there', pool: 'nobody', queue_timeout_s: 0 })).status).toBe(503)
     return until('the last line', () => {
-      const at = calls.findIndex(({ of, call }, i) => i >= from && of?.tenant === fleet.tenant && of.pool === 'nobody' && call === 'submit')
+      const at = calls.findIndex(
+        ({ of, call }, i) => i >= from && of?.tenant === fleet.tenant && of.pool === 'nobody' && call === 'submit',
+      )
       return at >= 0 && at
     })
   }
@@ -89,7 +93,9 @@ describe('the object of a pool', () => {
     })
     expect(filling.length / all, filling.join()).toBeLessThanOrEqual(MAX_PER_DISPATCH)
     expect((await fleet.runners()).map(({ busy }) => busy)).toEqual([SLOTS, SLOTS, SLOTS, SLOTS])
-    const refusing = await asked(async () => expect((await fleet.run({ prompt: 'one more', queue_timeout_s: 0 })).status).toBe(429))
+    const refusing = await asked(async () =>
+      expect((await fleet.run({ prompt: 'one more', queue_timeout_s: 0 })).status).toBe(429),
+    )
     expect(refusing).toContain('submit')
     for (let n = 0; n < all; n++) await turns.finish(`${n}`)
   })
