@@ -88,7 +88,7 @@ const rollingRestart: Fault = {
     do {
       await act.pause(2_000)
       act.inject()
-      act.note('router stopped in s', await timed(() => act.stage.router.stop('SIGTERM', 12_000)))
+      act.note('router stopped in s', await timed(() => act.stage.router.shutDown()))
       await act.stage.router.start()
       for (const runner of act.stage.runners) {
         await act.stage.untilOnline(runner)

@@ -14,6 +14,7 @@ const CURTAIN_MS = 15_000
 /** After the fault every run must end within this, its own time of some seconds included. */
 const SETTLE_MS = 60_000
 const REST_MS = 15_000
+const LEFT_MS = 1_000
 
 export async function runFault(fault: Fault, { host, seconds, streams, longestRunMs, signal, say }: FaultRun): Promise<Row> {
   const startedAt = performance.now()
@@ -114,7 +115,13 @@ async function ids(stage: Stage, status: string): Promise<string[]> {
 /** An orderly end leaves nothing: no timer or socket holds a process up, and none is left behind. */
 async function afterwards(stage: Stage): Promise<Violation[]> {
   const wrong = await stage.shutDown()
-  const left = await processesWith(stage.dir)
+  // What only waits for the end of its parent has a moment for it.
+  const deadline = performance.now() + LEFT_MS
+  let left = await processesWith(stage.dir)
+  while (left.length > 0 && performance.now() < deadline) {
+    await sleep(50)
+    left = await processesWith(stage.dir)
+  }
   return [...wrong, ...left.map(({ pid, command }) => `${pid} ${command} is left`)].map((what) => ({ rule: 'I11', key: 'after SIGTERM', what }))
 }
 
