@@ -32,6 +32,8 @@ export type Entry = {
   readonly full: Set<string>
   /** Under way to a runner: not to be placed a second time. */
   offered: boolean
+  /** The runner that refused it, until its row waits again. */
+  returning: string | undefined
   readonly watchers: Set<Watcher>
   /** Somebody heard its id already, so it must end as a run and not vanish. */
   known: boolean
@@ -49,6 +51,7 @@ export function entryOf(row: QueuedRow, known: boolean): Entry {
     tried: new Set(),
     full: new Set(),
     offered: false,
+    returning: undefined,
     watchers: new Set(),
     known,
     why: 'all_busy',

@@ -5,10 +5,10 @@
 import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import { placesIn, queueOrder } from '../core/queue-order.ts'
-import type { Claim, Log, NewRun, Place, Platform, RunRef, Store, WaitingLine } from '../ports.ts'
+import type { Claim, NewRun, Place, RunRef, WaitingLine } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
 import { endOf, entryOf, letWait, tell, timeoutFault, uncertain, type Entry, type Watcher } from './entry.ts'
-import type { Fleet, LineParts, Returned } from './parts.ts'
+import type { LineParts, Returned } from './parts.ts'
 import { Pass } from './pass.ts'
 import { Turns } from './turns.ts'
 
@@ -19,13 +19,7 @@ const STORE_RETRY_MS = 1_000
 const PLACES_MS = 500
 
 export class Line implements WaitingLine {
-  readonly #store: Store
-  readonly #fleet: Fleet
-  readonly #platform: Platform
-  readonly #log: Log
-  readonly #now: () => number
-  readonly #nextTurn: () => Promise<void>
-  readonly #unsure: boolean
+  readonly #parts: LineParts
   readonly #entries = new Map<string, Entry>()
   /** Their rows are being written. */
   readonly #arriving = new Set<string>()
@@ -38,14 +32,8 @@ export class Line implements WaitingLine {
   /** A row may be there that is not in the line: whoever keeps it should look. */
   onUnsure: () => void = () => undefined
 
-  constructor({ store, fleet, platform, log, now, nextTurn, unsure = false }: LineParts) {
-    this.#store = store
-    this.#fleet = fleet
-    this.#platform = platform
-    this.#log = log
-    this.#now = now
-    this.#nextTurn = nextTurn
-    this.#unsure = unsure
+  constructor(parts: LineParts) {
+    this.#parts = parts
   }
 
   /** How many are in it, those that are just being offered included. */
@@ -75,7 +63,7 @@ export class Line implements WaitingLine {
     try {
       return await this.#submit(run, claim)
     } catch (error) {
-      if (!this.#unsure) throw error
+      if (!this.#parts.unsure) throw error
       this.onUnsure()
       throw uncertain(run.id)
     } finally {
@@ -87,13 +75,13 @@ export class Line implements WaitingLine {
     const entry = entryOf({ ...run, fence: 0, cancelRequestedAt: null }, false)
     // The usual case, in one commit: nobody is ahead and there is a slot.
     const first = this.#ahead(entry) || this.#busySessions().has(entry.session) ? undefined : this.#pass().place(entry)
-    if (first?.ok && (await insertRun(this.#store, run, first.runner, claim))) {
+    if (first?.ok && (await insertRun(this.#parts.store, run, first.runner, claim))) {
       entry.fence = 1
       this.#entries.set(entry.run, entry)
       this.#attempt(entry, first.runner, run.spec)
       return 'submitted'
     }
-    if (!(await insertRun(this.#store, run, undefined, claim))) return 'taken'
+    if (!(await insertRun(this.#parts.store, run, undefined, claim))) return 'taken'
     this.#entries.set(entry.run, entry)
     this.kick()
     return 'submitted'
@@ -117,7 +105,7 @@ export class Line implements WaitingLine {
     if (!entry) return Promise.resolve(undefined)
     // Whoever asks knows its id, so it must end as a run.
     entry.known = true
-    const now = this.#now()
+    const now = this.#parts.now()
     if (now - this.#places.at > PLACES_MS || !this.#places.of.has(run)) this.#places = { at: now, of: placesIn(this.#waiting()) }
     return Promise.resolve(this.#places.of.get(run) ?? 1)
   }
@@ -144,7 +132,7 @@ export class Line implements WaitingLine {
   #add(row: QueuedRow, known: boolean): Entry {
     const entry = entryOf(row, known)
     this.#entries.set(entry.run, entry)
-    if (row.cancelRequestedAt !== null) this.#platform.background(this.#endCancelled(entry))
+    if (row.cancelRequestedAt !== null) this.#parts.platform.background(this.#endCancelled(entry))
     return entry
   }
 
@@ -152,7 +140,7 @@ export class Line implements WaitingLine {
   kick(): void {
     if (this.#kicked || this.#closed) return
     this.#kicked = true
-    void this.#nextTurn().then(() => {
+    void this.#parts.nextTurn().then(() => {
       this.#kicked = false
       this.#placeAll()
     })
@@ -179,6 +167,8 @@ export class Line implements WaitingLine {
     for (const entry of line) {
       const placed = busy.has(entry.session) ? ({ ok: false, why: 'session_busy' } as const) : pass.place(entry)
       if (!placed.ok) {
+        // Whoever is behind does not get the slot that was refused to it a moment ago: it is asked for again first.
+        for (const runner of entry.full) pass.hold(runner)
         entry.why = placed.why
         tell(entry)
         continue
@@ -186,12 +176,15 @@ export class Line implements WaitingLine {
       pass.give(placed.runner)
       busy.add(entry.session)
       entry.offered = true
-      this.#platform.background(this.#take(entry, placed.runner))
+      this.#parts.platform.background(this.#take(entry, placed.runner))
     }
   }
 
   #pass(): Pass {
-    return new Pass(this.#fleet, () => this.#platform.random())
+    const pass = new Pass(this.#parts.fleet, () => this.#parts.platform.random())
+    // Its slot was refused to somebody whose row is just being taken back.
+    for (const { returning } of this.#entries.values()) if (returning !== undefined) pass.hold(returning)
+    return pass
   }
 
   #waiting(): Entry[] {
@@ -199,7 +192,7 @@ export class Line implements WaitingLine {
   }
 
   #busySessions(): Set<string> {
-    const busy = this.#turns.sessions(this.#now())
+    const busy = this.#turns.sessions(this.#parts.now())
     for (const entry of this.#entries.values()) if (entry.offered) busy.add(entry.session)
     return busy
   }
@@ -220,8 +213,8 @@ export class Line implements WaitingLine {
   }
 
   async #take(entry: Entry, runner: string): Promise<void> {
-    const spec = await this.#untilStored(entry, () => takeFromQueue(this.#store.db, entry.run, entry.fence, runner))
-    if (!spec && (await isCancelWanted(this.#store.db, entry.run))) {
+    const spec = await this.#untilStored(entry, () => takeFromQueue(this.#parts.store.db, entry.run, entry.fence, runner))
+    if (!spec && (await isCancelWanted(this.#parts.store.db, entry.run))) {
       await this.#endCancelled(entry)
       return
     }
@@ -229,7 +222,7 @@ export class Line implements WaitingLine {
       entry.offered = false
       entry.why = 'session_busy'
       // Passed by for a while: the slot is somebody else's meanwhile, and a disagreement with the database cannot spin.
-      this.#turns.holdOff(entry.session, this.#now())
+      this.#turns.holdOff(entry.session, this.#parts.now())
       tell(entry)
       this.kick()
       return
@@ -240,9 +233,9 @@ export class Line implements WaitingLine {
 
   #attempt(entry: Entry, runner: string, spec: NewRun['spec']): void {
     entry.offered = true
-    this.#fleet.dispatch({ run: entry.run, tenant: entry.tenant, runner, fence: entry.fence, spec }).then(
+    this.#parts.fleet.dispatch({ run: entry.run, tenant: entry.tenant, runner, fence: entry.fence, spec }).then(
       () => this.#accepted(entry),
-      (error: unknown) => this.#platform.background(this.#refused(entry, runner, error)),
+      (error: unknown) => this.#parts.platform.background(this.#refused(entry, runner, error)),
     )
   }
 
@@ -259,20 +252,22 @@ export class Line implements WaitingLine {
     // A full or draining runner is no verdict on the run, and is asked again later; one that did not answer is tried no more.
     const full = fault.code === 'busy' || fault.code === 'draining' || fault.code === 'no_runner'
     entry[full ? 'full' : 'tried'].add(runner)
+    if (full) entry.returning = runner
     // Whether it got its lease is for its row to say; whoever watches hears as much.
     const unknown = fault.code === 'storage'
     if (unknown) letWait(entry, uncertain(entry.run))
     if (full || unknown || (fault.code === 'start_by' && entry.attempts++ < MAX_REOFFERS)) {
-      const row = await this.#untilStored(entry, () => returnToQueue(this.#store.db, entry.run, entry.fence, 'offered'))
+      const row = await this.#untilStored(entry, () => returnToQueue(this.#parts.store.db, entry.run, entry.fence, 'offered'))
       if (row && row.cancelRequestedAt !== null) return void (await this.#endCancelled(entry))
       if (row) {
         entry.offered = false
+        entry.returning = undefined
         entry.why = 'all_busy'
         tell(entry)
         return this.kick()
       }
       // Not offered any more: its runner took it, whatever became of the answer, or it is over.
-      const now = await this.#untilStored(entry, () => findRun(this.#store.db, entry.tenant, entry.run))
+      const now = await this.#untilStored(entry, () => findRun(this.#parts.store.db, entry.tenant, entry.run))
       if (now && now.state !== 'offered' && now.state !== 'queued') return this.#accepted(entry)
     }
     await this.#refuse(entry, fault)
@@ -285,7 +280,7 @@ export class Line implements WaitingLine {
       await this.#end(entry, { kind: 'exit', code: null, signal: null, reason, message: fault.message, duration_ms: 0 }, fault)
       return
     }
-    await this.#untilStored(entry, () => dropRefused(this.#store, entry.run, entry.fence))
+    await this.#untilStored(entry, () => dropRefused(this.#parts.store, entry.run, entry.fence))
     this.#forget(entry, fault)
   }
 
@@ -296,7 +291,7 @@ export class Line implements WaitingLine {
 
   async #end(entry: Entry, exit: ExitMark, fault: Fault): Promise<boolean> {
     entry.offered = true
-    const done = await this.#untilStored(entry, () => this.#fleet.end(endOf(entry, exit)))
+    const done = await this.#untilStored(entry, () => this.#parts.fleet.end(endOf(entry, exit)))
     this.#forget(entry, fault)
     return done
   }
@@ -307,7 +302,7 @@ export class Line implements WaitingLine {
       try {
         return await move()
       } catch (error) {
-        this.#log.error({ err: error, run: entry.run }, 'a move of a waiting run could not be stored')
+        this.#parts.log.error({ err: error, run: entry.run }, 'a move of a waiting run could not be stored')
         letWait(entry, uncertain(entry.run))
         if (this.#closed) throw error
         await new Promise((resolve) => setTimeout(resolve, STORE_RETRY_MS))
@@ -332,7 +327,7 @@ export class Line implements WaitingLine {
 
   /** Whatever is due by now; called a few times a second while anybody waits. */
   tick(): void {
-    const now = this.#platform.now()
+    const now = this.#parts.platform.now()
     let waiting = false
     for (const entry of this.#entries.values()) {
       if (entry.offered) continue
@@ -340,7 +335,7 @@ export class Line implements WaitingLine {
       entry.full.clear()
       if (now < entry.queueUntil) continue
       entry.offered = true
-      this.#platform.background(this.#refuse(entry, timeoutFault(entry)))
+      this.#parts.platform.background(this.#refuse(entry, timeoutFault(entry)))
     }
     if (waiting) this.kick()
   }

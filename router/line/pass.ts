@@ -50,6 +50,12 @@ export class Pass {
     this.#candidates.clear()
   }
 
+  /** Nobody gets a slot of this runner in this pass. */
+  hold(runner: string): void {
+    this.#given.set(runner, Infinity)
+    this.#candidates.clear()
+  }
+
   #of(tenant: string): Candidate[] {
     const known = this.#candidates.get(tenant)
     if (known) return known
