@@ -2,7 +2,7 @@
 import { cp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { back, between, foundDead, pick, type Fault } from './fault.ts'
-import { kill } from './stage.ts'
+import { kill, processesWith } from './stage.ts'
 
 const routerKill: Fault = {
   name: 'router-kill',
@@ -119,6 +119,8 @@ const duplicateIdentity: Fault = {
       const second = await act.stage.startRunner({ ...runner!, name: 'copy' }, copy)
       await act.pause(5_000)
       await second.stop('SIGKILL')
+      // With its state goes the only one who could have found what it left running.
+      for (const { pid } of await processesWith(copy)) kill(pid)
       await rm(copy, { recursive: true, force: true, maxRetries: 5 })
       await back(act, runner!)
     } while (!act.over)
