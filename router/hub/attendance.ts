@@ -2,7 +2,7 @@
  * Who is watching which run, for runs that want to end when nobody does. When the last subscriber has left, the run's
  * time begins to count; a subscriber that comes back stops it.
  */
-import type { RunRef } from '../ports.ts'
+import type { RunRef, RunRow } from '../ports.ts'
 
 export interface AttendanceEvents {
   /** How long a run goes on unwatched; undefined: for ever. */
@@ -12,6 +12,8 @@ export interface AttendanceEvents {
 }
 
 const RETRY_MS = 1_000
+/** After a restart, subscribers have this long to come back before they are taken for gone. */
+const RETURN_MS = 30_000
 
 export class Attendance {
   readonly #present = new Map<string, number>()
@@ -39,6 +41,11 @@ export class Attendance {
         this.#count(ref)
       }
     }
+  }
+
+  /** Runs that nobody watches because their host has just begun. */
+  restarted(runs: readonly Pick<RunRow, 'id' | 'tenant' | 'onDisconnectMs'>[]): void {
+    for (const { id, tenant, onDisconnectMs } of runs) this.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
   }
 
   /** The run has ended: nobody needs to watch it. */

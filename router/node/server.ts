@@ -26,8 +26,6 @@ import { listen } from './listen.ts'
 
 /** Runners of a stopping router come back spread over this time. */
 const GOAWAY_SPREAD_MS: [number, number] = [0, 1_000]
-/** After a restart, subscribers have this long to come back before `on_disconnect` takes them for gone. */
-const RETURN_MS = 30_000
 const LINE_TICK_MS = 250
 const SWEEP_MS = 60_000
 const KEEP: Keep = { ageMs: 30 * 86_400_000, bytes: 10 * 1024 ** 3 }
@@ -93,7 +91,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       if (row) await hub.expect({ runner: row.id, tenant: row.tenant, pool: row.pool })
     }
 
-    for (const { id, tenant, onDisconnectMs } of await unwatchedRuns(database.db)) attendance.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
+    attendance.restarted(await unwatchedRuns(database.db))
 
     const app = createApp(() => deps)
     // Before anybody can post: what is offered from here on is of this process.

@@ -35,6 +35,8 @@ export interface OffersParts {
   readonly who: RunnerIdentity
   /** Resolves when what was written here is on disk. */
   readonly sync: () => Promise<void>
+  /** Whoever follows this run has to look for it elsewhere. */
+  readonly left: (run: string) => void
   /** Something is left that has to be tried again. */
   readonly later: () => void
 }
@@ -160,6 +162,7 @@ export class Offers {
         await this.#note(run, fence)
         const row = await returnToQueue(shared().db, run, fence, from)
         await own.db.delete(runs).where(and(eq(runs.id, run), eq(runs.fence, fence)))
+        this.#parts.left(run)
         return row
       },
     }

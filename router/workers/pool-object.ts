@@ -96,9 +96,13 @@ export class PoolDO extends DurableObject<Env> {
   async moved(name: PoolName, run: string, withinMs: number): Promise<void> {
     const line = await this.#open(name)
     const listening = this.#moves.listen(run)
+    const late = new AbortController()
+    const timer = setTimeout(() => late.abort(), withinMs)
     try {
-      if (line.has(run)) await listening.next(AbortSignal.timeout(withinMs))
+      if (line.has(run)) await listening.next(late.signal)
     } finally {
+      // A timer that is left keeps the object awake.
+      clearTimeout(timer)
       listening.end()
     }
   }

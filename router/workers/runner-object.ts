@@ -34,15 +34,12 @@ import { SeatRecord, type SeatRow } from './seat-record.ts'
 import { Settlement } from './settlement.ts'
 import { sharedStore } from './shared-store.ts'
 
-/** While runs live, deadlines are looked at this often. */
+/** While runs live, deadlines are looked at this often; an object that died with them is woken after the second. */
 const TICK_MS = 1_000
-/** And an object that died with them is woken after this long. */
 const WAKE_MS = 30_000
 const RETRY_MS = 5_000
 /** `done` is held back until everybody can see the ending, but no longer than this. */
 const SETTLE_MS = 1_000
-/** After a restart, subscribers have this long to come back before `on_disconnect` takes them for gone. */
-const RETURN_MS = 30_000
 /** How often what is too old or too much is thrown away. */
 const SWEEP_MS = 3_600_000
 const PAGE_BYTES = 256 * 1024
@@ -80,7 +77,6 @@ export class RunnerDO extends DurableObject<Env> {
   /** Endings that are here, and perhaps not yet in the shared database. */
   readonly #ended = new Set<string>()
   #sweptAt = 0
-
   readonly #commit: Commit = async (appends) => {
     const outcomes = await sqlCommit(this.#own, this.#platform, this.#settlement.owed)(appends)
     await this.ctx.storage.sync()
@@ -107,8 +103,8 @@ export class RunnerDO extends DurableObject<Env> {
     const url = new URL(request.url)
     if (url.pathname === '/connect') return this.#connect(request)
     const ref = { run: url.searchParams.get('run') ?? '', tenant: url.searchParams.get('tenant') ?? '' }
-    if (!(await this.row(ref))) return new Response(null, { status: 404 })
-    return new Response(this.#events(ref, Number(url.searchParams.get('after'))))
+    const events = (await this.row(ref)) && this.#events(ref, Number(url.searchParams.get('after')))
+    return events ? new Response(events) : new Response(null, { status: 404 })
   }
 
   /** Writes the row of a run and offers it, if there is room at once. */
@@ -148,7 +144,7 @@ export class RunnerDO extends DurableObject<Env> {
   /** Somebody waits for its slots, or no longer does. */
   async wanted(by: boolean): Promise<Sight | null> {
     const seat = this.#awake()
-    return seat ? (this.#offers?.wanted(seat, by) ?? null) : null
+    return (seat && this.#offers?.wanted(seat, by)) ?? null
   }
 
   async status(): Promise<OnlineRunner | null> {
@@ -228,8 +224,7 @@ export class RunnerDO extends DurableObject<Env> {
     }
     this.#presence.owed = !row.told
     await seat.restore()
-    for (const { id, tenant, onDisconnectMs } of await unwatchedRuns(this.#own.db))
-      this.#attendance.unwatched({ run: id, tenant }, Math.max(RETURN_MS, onDisconnectMs ?? 0))
+    this.#attendance.restarted(await unwatchedRuns(this.#own.db))
     this.#pin()
     // Not before the object answers: there may be much to do.
     this.#platform.background(this.#tidy())
@@ -262,6 +257,7 @@ export class RunnerDO extends DurableObject<Env> {
       pool: () => this.env.POOL.getByName(`${tenant}/${pool}`),
       who,
       sync: () => this.ctx.storage.sync(),
+      left: (run) => this.#wakeups.wake(run),
       later: () => this.#platform.background(this.#alarms.within(RETRY_MS)),
     })
     const seat: Seat = new Seat(
@@ -328,7 +324,12 @@ export class RunnerDO extends DurableObject<Env> {
   #events(ref: RunRef, after: number): ReadableStream<Uint8Array> {
     const stop = new AbortController()
     const leave = this.#attendance.enter(ref)
-    const read = (run: string, from: number, maxBytes: number) => readChunks(this.#own.db, run, from, maxBytes)
+    const read = async (run: string, from: number, maxBytes: number) => {
+      const chunks = await readChunks(this.#own.db, run, from, maxBytes)
+      // Given back, it may go on in another object: who reads looks there.
+      if (chunks.length === 0 && !(await this.row(ref))) stop.abort()
+      return chunks
+    }
     const pages = followLog({ readChunks: read }, this.#wakeups, ref.run, after, stop.signal, PAGE_BYTES)
     return pageStream(pages, (error) => {
       if (error !== undefined) log.error({ err: error, run: ref.run }, 'a stream was cut')

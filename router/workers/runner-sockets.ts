@@ -15,10 +15,14 @@ import { sharedStore } from './shared-store.ts'
 /** At most 16 KiB. `url`: the address that was dialled, without what a stranger could make long. */
 type Attachment = Standing & { readonly url: string }
 
+const SUPERSEDED = 'a newer connection took over'
+
 export class RunnerSockets {
   readonly #ctx: DurableObjectState
   readonly #env: Env
   readonly #inboxes = new Map<WebSocket, Inbox>()
+  /** Sockets that have said something. */
+  readonly #heard = new WeakSet<WebSocket>()
 
   constructor(ctx: DurableObjectState, env: Env) {
     this.#ctx = ctx
@@ -31,7 +35,7 @@ export class RunnerSockets {
     for (const ws of this.#ctx.getWebSockets()) {
       const stood = ws.deserializeAttachment() as Attachment | null
       if (stood?.conn === conn) newest = { ws, stood }
-      else closeQuietly(ws, CLOSE.superseded, 'a newer connection took over')
+      else if (stood?.greeted) closeQuietly(ws, CLOSE.superseded, SUPERSEDED)
     }
     return newest
   }
@@ -40,17 +44,21 @@ export class RunnerSockets {
   open(ws: WebSocket, seat: Seat, url: string): number {
     this.#ctx.acceptWebSocket(ws)
     const inbox = this.#inbox(ws, seat, url)
-    inbox.open(wire(ws), RUNNER_TOKEN_TTL_S * 1_000)
+    inbox.open(this.#wire(ws), RUNNER_TOKEN_TTL_S * 1_000)
     ws.serializeAttachment({ ...inbox.standing, url } satisfies Attachment)
     return inbox.conn
   }
 
   reopen({ ws, stood }: { ws: WebSocket; stood: Attachment }, seat: Seat): void {
-    this.#inbox(ws, seat, stood.url).reopen(wire(ws), stood)
+    if (stood.greeted) this.#heard.add(ws)
+    this.#inbox(ws, seat, stood.url).reopen(this.#wire(ws), stood)
   }
 
   push(ws: WebSocket, data: string | ArrayBuffer): void {
-    this.#inboxes.get(ws)?.push(data)
+    this.#heard.add(ws)
+    const inbox = this.#inboxes.get(ws)
+    if (inbox) inbox.push(data)
+    else closeQuietly(ws, CLOSE.superseded, SUPERSEDED)
   }
 
   closed(ws: WebSocket, code = 1006): void {
@@ -91,19 +99,24 @@ export class RunnerSockets {
     this.#inboxes.set(ws, inbox)
     return inbox
   }
-}
 
-function wire(ws: WebSocket): Wire {
-  return {
-    send(data) {
-      // A socket that has just closed throws; its close event is under way.
-      try {
-        ws.send(data)
-      } catch {
-        return
-      }
-    },
-    close: (code, reason) => closeQuietly(ws, code, reason),
+  #wire(ws: WebSocket): Wire {
+    return {
+      send(data) {
+        // A socket that has just closed throws; its close event is under way.
+        try {
+          ws.send(data)
+        } catch {
+          return
+        }
+      },
+      close: (code, reason) => {
+        // A client that was reset before it had our 101 leaves a socket that never closes (workerd 2026-10-23), and whatever
+        // is written to it keeps this object in memory for good. One that lives will say something, and is closed then.
+        if (this.#heard.has(ws)) closeQuietly(ws, code, reason)
+        else this.#inboxes.delete(ws)
+      },
+    }
   }
 }
 

@@ -129,6 +129,20 @@ export function offers(host: Host): void {
       await fleet.until(id, 'succeeded')
     })
 
+    it('and says so has its readers follow the run to another one', async () => {
+      const link = await runner.connect()
+      const { id } = await Promise.all([fleet.start({ prompt: 'x' }), link.accept()]).then(([run]) => run)
+      const other = await (await RawRunner.enlist(fleet)).connect()
+      const read = readSse(await fleet.call(`/v1/runs/${id}/events`))
+      // Its runner has no room any more when it gives the run back.
+      link.send({ t: 'drain' })
+      link.exit({ run: id, fence: 1 }, 1, { reason: 'not_started', result: undefined, code: null })
+      const again = await other.begin()
+      expect(again).toMatchObject({ run: id, fence: 2 })
+      other.exit(again, 2)
+      expect((await read).events.map((e) => e.event)).toEqual(['started', 'done'])
+    })
+
     it('in the middle of a cancel hears of it when it is back', async () => {
       const first = await runner.connect()
       const started = fleet.start({ prompt: 'x' })
