@@ -108,3 +108,9 @@ export function endOf({ run, fence }: Entry, exit: ExitMark): Append {
   const rows = [{ first: 1, part: 0, parts: 1, count: 1, kind: 'mark', bytes }] as const
   return { run, fence, rows, upTo: { seq: 1, part: 0 }, ending: endingOf(exit, exit.reason === 'cancelled') }
 }
+
+/** Why it waits on, as far as the refusal of one runner tells; the next look at the fleet knows better. */
+export function whyNot({ bound }: Entry, { code }: Fault): Entry['why'] {
+  if (code === 'no_runner') return bound === undefined ? 'none_matches' : 'bound_offline'
+  return code === 'draining' ? 'draining' : 'all_busy'
+}

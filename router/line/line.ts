@@ -7,7 +7,7 @@ import type { ExitMark } from '../../shared/marks.ts'
 import { placesIn, queueOrder } from '../core/queue-order.ts'
 import type { Claim, NewRun, Place, RunRef, WaitingLine } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
-import { endOf, entryOf, letWait, tell, timeoutFault, uncertain, type Entry, type Watcher } from './entry.ts'
+import { endOf, entryOf, letWait, tell, timeoutFault, uncertain, whyNot, type Entry, type Watcher } from './entry.ts'
 import type { LineParts, Returned } from './parts.ts'
 import { Pass } from './pass.ts'
 import { Turns } from './turns.ts'
@@ -262,7 +262,7 @@ export class Line implements WaitingLine {
       if (row) {
         entry.offered = false
         entry.returning = undefined
-        entry.why = 'all_busy'
+        entry.why = whyNot(entry, fault)
         tell(entry)
         return this.kick()
       }
