@@ -27,7 +27,8 @@ export function hubStore(store: Store): HubStore {
   }
 }
 
-async function restored(db: Db, row: RunRow): Promise<RestoredRun> {
+/** Where its log stands, beside its row. */
+export async function restored(db: Db, row: RunRow): Promise<RestoredRun> {
   const { seq, part, parts } = await logEnd(db, row.id)
   return {
     run: row.id,

@@ -10,15 +10,13 @@ import { runEvents, runs } from '../../drizzle/schema.ts'
 import { Fault, type FaultCode } from '../../shared/faults.ts'
 import { BACKSTOP_MS } from '../core/live-run.ts'
 import type { Candidate } from '../core/placement.ts'
-import type { RestoredRun } from '../core/runner-core.ts'
 import { asFault } from '../guard/problem.ts'
 import type { Seat } from '../hub/seat.ts'
 import type { Claim, Dispatch, NewRun, OnlineRunner, RunnerIdentity, RunRow, Statement, Store } from '../ports.ts'
 import { uncertain } from '../line/entry.ts'
 import type { Returned } from '../line/parts.ts'
-import type { HubStore } from '../store/hub-store.ts'
-import { logEnd, readChunks } from '../store/run-events.ts'
-import { dropRefused, findRun, insertRun, lease, liveRunsOf, returnToQueue, type QueuedRow } from '../store/runs.ts'
+import { hubStore, restored, type HubStore } from '../store/hub-store.ts'
+import { dropRefused, insertRun, lease, liveRunsOf, returnToQueue, type QueuedRow } from '../store/runs.ts'
 import { answerOf, plain, type Answer, type PlainFault } from './answer.ts'
 import { log } from './log.ts'
 import type { PoolDO } from './pool-object.ts'
@@ -80,13 +78,12 @@ export class Offers {
     await this.#making.get(run)
   }
 
-  async giveBack(run: string, fence: number): Promise<boolean> {
-    if (this.#making.has(run)) return false
+  async giveBack(run: string, fence: number): Promise<void> {
+    if (this.#making.has(run)) return
     const { shared } = this.#parts
     const row = (await returnToQueue(shared().db, run, fence, 'offered')) ?? (await this.#unleased(run, fence))
     if (row) await this.handOver(row)
     else await this.#forget(run, fence)
-    return true
   }
 
   /** Somebody waits for its slots, or no longer does. */
@@ -146,9 +143,11 @@ export class Offers {
   hubStore(seat: () => Seat): HubStore {
     const { own, shared, sync } = this.#parts
     return {
-      findRun: (ref) => findRun(own.db, ref.tenant, ref.run),
-      liveRunsOf: async (runner) => Promise.all((await liveRunsOf(own.db, runner)).map((row) => restored(own, row))),
-      readChunks: (run, after, maxBytes) => readChunks(own.db, run, after, maxBytes),
+      ...hubStore(own),
+      liveRunsOf: async (runner) => {
+        const rows = await liveRunsOf(own.db, runner)
+        return Promise.all(rows.map(async (row) => ({ ...(await restored(own.db, row)), deadlineAt: deadlineOf(row) })))
+      },
       lease: async (run, fence, cwd, now) => {
         const row = await lease(shared(), run, fence, cwd, now)
         if (!row) return false
@@ -292,16 +291,7 @@ export function sightOf(online: OnlineRunner | undefined, promised = 0): Sight |
   return { id, pool, labels, slots, busy: busy + promised, draining }
 }
 
-async function restored({ db }: Store, row: RunRow): Promise<RestoredRun> {
-  const { seq, part, parts } = await logEnd(db, row.id)
-  return {
-    run: row.id,
-    fence: row.fence,
-    state: row.state === 'running' ? 'running' : 'leased',
-    durable: { seq, part },
-    parts,
-    cancelRequested: row.cancelRequestedAt !== null,
-    timeoutMs: row.timeoutS * 1_000,
-    deadlineAt: (row.startedAt ?? row.createdAt) + row.timeoutS * 1_000 + BACKSTOP_MS,
-  }
+/** On the wall clock, which outlives the object. */
+function deadlineOf({ startedAt, createdAt, timeoutS }: RunRow): number {
+  return (startedAt ?? createdAt) + timeoutS * 1_000 + BACKSTOP_MS
 }

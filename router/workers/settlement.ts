@@ -115,40 +115,12 @@ export class Settlement {
   }
 }
 
+const TOLD = [
+  ...(['state', 'fence', 'provider', 'model', 'startedAt', 'endedAt', 'lastSeq', 'resultSeq', 'isError', 'errorCode'] as const),
+  ...(['errorMessage', 'costUsd', 'usage', 'numTurns', 'durationMs', 'eventBytes', 'prunedAt'] as const),
+]
+
 /** What changes of a row from its lease on. The wish to end it is written there first, so it is not told back. */
-function told(row: RunRow) {
-  const {
-    state,
-    fence,
-    provider,
-    model,
-    startedAt,
-    endedAt,
-    lastSeq,
-    resultSeq,
-    isError,
-    errorCode,
-    errorMessage,
-    costUsd,
-    usage,
-    numTurns,
-    durationMs,
-    eventBytes,
-    prunedAt,
-  } = row
-  const ending = {
-    endedAt,
-    lastSeq,
-    resultSeq,
-    isError,
-    errorCode,
-    errorMessage,
-    costUsd,
-    usage,
-    numTurns,
-    durationMs,
-    eventBytes,
-    prunedAt,
-  }
-  return { state, fence, provider, model, startedAt, spec: null, ...ending }
+function told(row: RunRow): Partial<RunRow> {
+  return { ...Object.fromEntries(TOLD.map((field) => [field, row[field]])), spec: null }
 }
