@@ -4,12 +4,12 @@ import type { Migration } from './migrations.gen.ts'
 export const objectMigrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795238776469,
-    "hash": "8991fa4c5d00a81d98aa93dc0a9eccde2d9b26e64ae01dcc0d1dfc512f70ca9a",
+    "when": 1795247908779,
+    "hash": "f35c378a2691299d4eab2b4ebeab6fe22d8ece26e2b2fb52a30125701cc50de6",
     "statements": [
       "CREATE TABLE `offers` (\n\t`run` text PRIMARY KEY NOT NULL,\n\t`fence` integer NOT NULL,\n\t`at` integer NOT NULL\n);",
       "CREATE TABLE `run_events` (\n\t`run` text NOT NULL,\n\t`first` integer NOT NULL,\n\t`part` integer DEFAULT 0 NOT NULL,\n\t`parts` integer DEFAULT 1 NOT NULL,\n\t`count` integer NOT NULL,\n\t`kind` text NOT NULL,\n\t`bytes` blob NOT NULL,\n\tPRIMARY KEY(`run`, `first`, `part`)\n);",
-      "CREATE TABLE `runs` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`subject` text NOT NULL,\n\t`session` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`runner` text,\n\t`state` text NOT NULL,\n\t`fence` integer DEFAULT 0 NOT NULL,\n\t`cancel_requested_at` integer,\n\t`labels` text NOT NULL,\n\t`bound` text,\n\t`priority` integer NOT NULL,\n\t`queue_until` integer NOT NULL,\n\t`spec` text,\n\t`timeout_s` integer NOT NULL,\n\t`on_disconnect_ms` integer,\n\t`provider` text,\n\t`model` text,\n\t`metadata` text,\n\t`created_at` integer NOT NULL,\n\t`started_at` integer,\n\t`ended_at` integer,\n\t`last_seq` integer DEFAULT 0 NOT NULL,\n\t`result_seq` integer,\n\t`is_error` integer,\n\t`error_code` text,\n\t`error_message` text,\n\t`cost_usd` real,\n\t`usage` text,\n\t`num_turns` integer,\n\t`duration_ms` integer,\n\t`event_bytes` integer,\n\t`pruned_at` integer\n);",
+      "CREATE TABLE `runs` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`subject` text NOT NULL,\n\t`token` text NOT NULL,\n\t`session` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`runner` text,\n\t`state` text NOT NULL,\n\t`fence` integer DEFAULT 0 NOT NULL,\n\t`cancel_requested_at` integer,\n\t`labels` text NOT NULL,\n\t`bound` text,\n\t`needs` text NOT NULL,\n\t`priority` integer NOT NULL,\n\t`queue_until` integer NOT NULL,\n\t`spec` text,\n\t`timeout_s` integer NOT NULL,\n\t`on_disconnect_ms` integer,\n\t`provider` text,\n\t`model` text,\n\t`metadata` text,\n\t`created_at` integer NOT NULL,\n\t`started_at` integer,\n\t`ended_at` integer,\n\t`last_seq` integer DEFAULT 0 NOT NULL,\n\t`result_seq` integer,\n\t`is_error` integer,\n\t`error_code` text,\n\t`error_message` text,\n\t`cost_usd` real,\n\t`cost_estimated` integer,\n\t`degraded` integer,\n\t`usage` text,\n\t`num_turns` integer,\n\t`duration_ms` integer,\n\t`event_bytes` integer,\n\t`pruned_at` integer\n);",
       "CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);",
       "CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');",
       "CREATE INDEX `runs_session` ON `runs` (`session`,`id`);",

@@ -3,35 +3,17 @@
  * Times are milliseconds since 1970 of the router's clock; they order and prune, they never decide a lease.
  */
 import { sql } from 'drizzle-orm'
+import type { Needs, PolicyView } from '../shared/policy.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import { customType, index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
+
+export * from './tenancy.ts'
 
 /** A blob without Node's Buffer. libSQL gives an ArrayBuffer, D1 a list of numbers. */
 const bytes = customType<{ data: Uint8Array; driverData: Uint8Array | ArrayBuffer | number[] }>({
   dataType: () => 'blob',
   fromDriver: (value) => (value instanceof Uint8Array ? value : new Uint8Array(value)),
 })
-
-export const tenants = sqliteTable('tenants', {
-  id: text('id').primaryKey(),
-  createdAt: integer('created_at').notNull(),
-})
-
-/** Tokens we minted. The token itself is never stored. */
-export const tokens = sqliteTable(
-  'tokens',
-  {
-    jti: text('jti').primaryKey(),
-    tenant: text('tenant').notNull(),
-    kind: text('kind', { enum: ['app', 'admin'] }).notNull(),
-    subject: text('subject').notNull(),
-    scopes: text('scopes').notNull(),
-    createdAt: integer('created_at').notNull(),
-    expiresAt: integer('expires_at').notNull(),
-    revokedAt: integer('revoked_at'),
-  },
-  (t) => [index('tokens_tenant').on(t.tenant, t.createdAt)],
-)
 
 /** One-time tokens that let a machine become a runner; only their SHA-256 is kept. */
 export const enrolments = sqliteTable('enrolments', {
@@ -63,7 +45,9 @@ export const runners = sqliteTable(
     createdAt: integer('created_at').notNull(),
     lastSeenAt: integer('last_seen_at'),
     /** What it said when it connected, null when it left: a hint, as a host that dies takes nothing back. */
-    online: text('online', { mode: 'json' }).$type<{ slots: number; cli: string | null }>(),
+    online: text('online', { mode: 'json' }).$type<{ slots: number; cli: string | null; agent?: string; policy?: PolicyView }>(),
+    /** An admin wants it to take nothing new. */
+    drainedAt: integer('drained_at'),
     revokedAt: integer('revoked_at'),
   },
   (t) => [index('runners_tenant').on(t.tenant, t.pool)],
@@ -92,6 +76,8 @@ export const runs = sqliteTable(
     id: text('id').primaryKey(),
     tenant: text('tenant').notNull(),
     subject: text('subject').notNull(),
+    /** The token that it was submitted with. */
+    token: text('token').notNull(),
     session: text('session').notNull(),
     pool: text('pool').notNull(),
     runner: text('runner'),
@@ -102,6 +88,8 @@ export const runs = sqliteTable(
     /** Where it may run, for as long as it waits: labels, and the runner that its session is bound to. */
     labels: text('labels', { mode: 'json' }).$type<Record<string, string>>().notNull(),
     bound: text('bound'),
+    /** What of it the owner of a machine may forbid, so that it is not offered in vain. */
+    needs: text('needs', { mode: 'json' }).$type<Needs>().notNull(),
     /** 1 to 10, the highest first. */
     priority: integer('priority').notNull(),
     /** Waiting ends here. */
@@ -124,6 +112,10 @@ export const runs = sqliteTable(
     errorCode: text('error_code'),
     errorMessage: text('error_message'),
     costUsd: real('cost_usd'),
+    /** Nobody counted what it cost, so what it had reserved stands for it. */
+    costEstimated: integer('cost_estimated', { mode: 'boolean' }),
+    /** Every provider that it might have used was out of order when it was given this one. */
+    degraded: integer('degraded', { mode: 'boolean' }),
     usage: text('usage', { mode: 'json' }).$type<{
       input_tokens: number
       output_tokens: number

@@ -3,7 +3,7 @@ import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { loadKeys } from '../router/node/data-dir.ts'
+import { workerSecrets } from '../router/node/data-dir.ts'
 import { bundleWorker, WRANGLER } from './bundle.ts'
 import { startWorkerd } from './workerd.ts'
 
@@ -20,8 +20,7 @@ describe('the bundle of our Worker', () => {
     expect((await readFile(path)).byteLength).toBe(bytes)
     expect(gzipBytes).toBeLessThanOrEqual(MAX_GZIP_BYTES)
 
-    await loadKeys(dir)
-    const vars = { SIGNING_KEY: await readFile(join(dir, 'signing-key.json'), 'utf8') }
+    const vars = await workerSecrets(dir)
     const worker = await startWorkerd({ bundle: path, wrangler: WRANGLER, dir, vars })
     try {
       const response = await fetch(`${worker.url}/healthz`)

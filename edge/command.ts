@@ -1,11 +1,10 @@
 /** `npm run edge`: the router's other host on a machine of one's own, found by clients and runners like `runyard router`. */
-import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { CliError, EXIT } from '../cli/exit.ts'
 import { createLog, dim, say } from '../cli/output.ts'
 import { greet, printReady } from '../cli/router.ts'
 import { untilSignal } from '../cli/signals.ts'
-import { loadKeys, lockDir, makePrivateDir, readClientFile, writeClientFile, type ClientFile } from '../router/node/data-dir.ts'
+import { loadKeys, lockDir, makePrivateDir, readClientFile, type ClientFile, workerSecrets, writeClientFile } from '../router/node/data-dir.ts'
 import type { Keep } from '../router/hub/retention.ts'
 import { ownNames } from './addresses.ts'
 import { currentBundle, WRANGLER } from './bundle.ts'
@@ -70,7 +69,7 @@ export async function edgeCommand(command: EdgeCommand): Promise<number> {
 async function start(command: EdgeCommand): Promise<RunningWorkerd> {
   const { dataDir, host, port, json } = command
   const bundle = await currentBundle()
-  const vars = { ...varsOf(command), SIGNING_KEY: await readFile(join(dataDir, 'signing-key.json'), 'utf8') }
+  const vars = { ...varsOf(command), ...(await workerSecrets(dataDir)) }
   const log = createLog({ json, name: 'workerd' })
   // A Worker's own log is JSON already; what is not is of workerd.
   const onLine = (line: string) => (!json || line.startsWith('{') ? say(dim(line)) : log.info({}, line))

@@ -7,9 +7,12 @@ import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
 import type { BatchItem } from 'drizzle-orm/batch'
 import type * as schema from '../drizzle/schema.ts'
 import type { LocalProvider } from '../shared/frames.ts'
+import type { Grants, ProviderReport } from '../shared/grants.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
+import type { Narrowing, Rate } from '../shared/tenant-settings.ts'
 import type { Keys } from './guard/keys.ts'
 import type { Candidate } from './core/placement.ts'
+import type { Catalog } from './tenancy/catalog.ts'
 
 export type Db = BaseSQLiteDatabase<'async', unknown, typeof schema>
 export type Statement = BatchItem<'sqlite'>
@@ -73,7 +76,7 @@ export type RunRow = typeof schema.runs.$inferSelect
 /** A run as it is submitted: everything that its row holds from the start. */
 export type NewRun = Pick<
   RunRow,
-  'id' | 'tenant' | 'subject' | 'session' | 'pool' | 'labels' | 'bound' | 'priority' | 'queueUntil' | 'timeoutS' | 'onDisconnectMs' | 'model' | 'metadata' | 'createdAt'
+  'id' | 'tenant' | 'subject' | 'token' | 'session' | 'pool' | 'labels' | 'bound' | 'needs' | 'priority' | 'queueUntil' | 'timeoutS' | 'onDisconnectMs' | 'model' | 'metadata' | 'createdAt'
 > & { readonly spec: RunSpec }
 
 /** An `Idempotency-Key` and what was asked with it. */
@@ -113,6 +116,45 @@ export interface WaitingLine {
   position(place: Place): Promise<number | undefined>
   /** Takes it out of the line, as cancelled. False: it does not wait. */
   cancel(ref: RunRef): Promise<boolean>
+}
+
+/** What runs pay for their tokens with. */
+export interface Treasury {
+  /**
+   * For one offer: which providers it may use, their keys sealed to this runner and run. Undefined: the machine's own login
+   * pays. Throws `unknown_provider` when the tenant has providers but none for this run, and `storage`.
+   */
+  grants(d: Dispatch, to: RunnerIdentity): Promise<Grants | undefined>
+  /** What the gateway of a runner says of a request of one of its live runs. Never throws. */
+  report(tenant: string, report: ProviderReport): void
+}
+
+/** Keeps secrets that have to be read again, and recognises those that have not. */
+export interface Vault {
+  /** Names the key that seals now. */
+  readonly kid: string
+  /** What is sealed for one `context` opens for no other. */
+  seal(context: string, secret: string): Promise<string>
+  /** Throws when it was sealed by a key that is not here, for another context, or by nobody. */
+  open(context: string, sealed: string): Promise<string>
+  /** The same for the same secret and router; without the router's key it cannot be computed, and from it nothing can be read. */
+  hash(secret: string): Promise<string>
+}
+
+/** One request against one limit. */
+export interface Draw {
+  readonly key: string
+  readonly rate: Rate
+}
+
+/** `remaining` and `resetMs` of the limit that is the nearest to its end. */
+export type RateDecision =
+  | { readonly ok: true; readonly remaining: number; readonly resetMs: number; readonly limit: Draw }
+  | { readonly ok: false; readonly retryAfterMs: number; readonly limit: Draw }
+
+export interface Limiter {
+  /** Counts one request against all of these, or, when one of them is used up, against none. */
+  take(tenant: string, draws: readonly [Draw, ...Draw[]]): Promise<RateDecision>
 }
 
 export interface Platform {
@@ -155,6 +197,9 @@ export interface Deps {
   readonly records: Records
   readonly platform: Platform
   readonly keys: Keys
+  readonly vault: Vault
+  readonly catalog: Catalog
+  readonly limiter: Limiter
   readonly settings: RouterSettings
   readonly log: Log
   /** The host's own coarse limit in front of everything, where it has one. False: too many requests. */
@@ -168,6 +213,13 @@ export interface Principal {
   readonly subject: string
   readonly scopes: ReadonlySet<string>
   readonly jti: string
+  /** What it may not go beyond, whatever its scopes say. */
+  readonly narrowing: Narrowing
+  /** Milliseconds since 1970. */
+  readonly issuedAt: number
+  readonly expiresAt: number
+  /** Whose word it is: ours, a trusted issuer's, or a key of an older server. */
+  readonly from: 'router' | 'issuer' | 'credential'
   /** Runners only. */
   readonly pool: string | undefined
 }

@@ -6,8 +6,10 @@
  */
 import { z } from 'zod'
 import type { FaultCode } from './faults.ts'
+import { Grants, ProviderReport } from './grants.ts'
 import { Name, RunId } from './ids.ts'
 import { Mark } from './marks.ts'
+import { PolicyView } from './policy.ts'
 import { RunSpec } from './run-spec.ts'
 
 const Fence = z.int().positive()
@@ -42,6 +44,8 @@ export const Hello = z.object({
   slots: z.int().min(0).max(1024),
   labels: Labels,
   provider: LocalProvider.nullable(),
+  /** What its owner allows, so that a refusal can be early; its own word is the last one. */
+  policy: PolicyView.optional(),
   runs: z.array(HeldRun).max(4096),
 })
 export type Hello = z.infer<typeof Hello>
@@ -82,12 +86,14 @@ export const Heartbeat = z.object({
   load: z.number().nonnegative(),
   disk_free: z.number().nonnegative(),
 })
+/** How one request of a run to its provider ended: health and usage, not part of the run's log. */
+export const ProviderMessage = ProviderReport.extend({ t: z.literal('provider') })
 export const Refresh = z.object({ t: z.literal('refresh'), assertion: z.string().max(8_192) })
 export const Drain = z.object({ t: z.literal('drain') })
 export const Bye = z.object({ t: z.literal('bye') })
 export const Err = z.object({ t: z.literal('err'), re: MessageId.optional(), code: z.string().max(64), message: z.string().max(2_048) })
 
-export const ToRouter = z.discriminatedUnion('t', [Hello, Accept, Reject, Starting, MarkFrame, Heartbeat, Refresh, Drain, Bye, Err])
+export const ToRouter = z.discriminatedUnion('t', [Hello, Accept, Reject, Starting, MarkFrame, Heartbeat, ProviderMessage, Refresh, Drain, Bye, Err])
 export type ToRouter = z.infer<typeof ToRouter>
 
 /** `continue` from `ack` (and `part` parts of the next event), `revoke`: kill, it is no longer yours, `forget`: all of it is kept here. */
@@ -120,6 +126,8 @@ export const Offer = z.object({
   run: RunId,
   fence: Fence,
   spec: RunSpec,
+  /** Absent: the machine's own login pays. */
+  grants: Grants.optional(),
   start_by_ms: z.int().positive(),
 })
 export type Offer = z.infer<typeof Offer>
@@ -181,7 +189,7 @@ export function decodeControl<M>(schema: z.ZodType<M>, known: ReadonlySet<string
   return { ok: false, reason: `${t}: ${why}`.replaceAll(/[^ -~]/g, '?').slice(0, 120) }
 }
 
-const TO_ROUTER = new Set(['hello', 'accept', 'reject', 'starting', 'mark', 'hb', 'refresh', 'drain', 'bye', 'err'])
+const TO_ROUTER = new Set(['hello', 'accept', 'reject', 'starting', 'mark', 'hb', 'provider', 'refresh', 'drain', 'bye', 'err'])
 const TO_RUNNER = new Set(['welcome', 'offer', 'ack', 'lease', 'cancel', 'revoke', 'forget', 'goaway', 'token', 'err'])
 
 export const decodeToRouter = (text: string): Decoded<ToRouter> => decodeControl(ToRouter, TO_ROUTER, text)

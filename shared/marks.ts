@@ -3,6 +3,7 @@
  * JSON written here, so what a subscriber reads is what the runner committed to its spool.
  */
 import { z } from 'zod'
+import { Metered } from './grants.ts'
 import { SessionId } from './ids.ts'
 
 export const Usage = z.object({
@@ -82,6 +83,8 @@ export const ExitMark = z.object({
   reason: ExitReason,
   message: z.string().max(2_048).optional(),
   result: TurnResult.optional(),
+  /** What the gateway counted; absent when the run paid for itself by the machine's own login. */
+  metered: Metered.optional(),
   duration_ms: z.int().nonnegative(),
 })
 /** Events `from`..`to` are missing; `to: null` means everything after `from`. Or one line that was too long to keep. */

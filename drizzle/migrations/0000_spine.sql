@@ -50,6 +50,7 @@ CREATE TABLE `runners` (
 	`created_at` integer NOT NULL,
 	`last_seen_at` integer,
 	`online` text,
+	`drained_at` integer,
 	`revoked_at` integer
 );
 --> statement-breakpoint
@@ -58,6 +59,7 @@ CREATE TABLE `runs` (
 	`id` text PRIMARY KEY NOT NULL,
 	`tenant` text NOT NULL,
 	`subject` text NOT NULL,
+	`token` text NOT NULL,
 	`session` text NOT NULL,
 	`pool` text NOT NULL,
 	`runner` text,
@@ -66,6 +68,7 @@ CREATE TABLE `runs` (
 	`cancel_requested_at` integer,
 	`labels` text NOT NULL,
 	`bound` text,
+	`needs` text NOT NULL,
 	`priority` integer NOT NULL,
 	`queue_until` integer NOT NULL,
 	`spec` text,
@@ -83,6 +86,8 @@ CREATE TABLE `runs` (
 	`error_code` text,
 	`error_message` text,
 	`cost_usd` real,
+	`cost_estimated` integer,
+	`degraded` integer,
 	`usage` text,
 	`num_turns` integer,
 	`duration_ms` integer,
@@ -107,8 +112,150 @@ CREATE TABLE `sessions` (
 );
 --> statement-breakpoint
 CREATE INDEX `sessions_tenant` ON `sessions` (`tenant`,`last_run_at`);--> statement-breakpoint
+CREATE TABLE `allowances` (
+	`id` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`spent` integer DEFAULT 0 NOT NULL,
+	`held` integer DEFAULT 0 NOT NULL,
+	`updated_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `allowances_tenant` ON `allowances` (`tenant`,`id`);--> statement-breakpoint
+CREATE TABLE `audit` (
+	`id` text PRIMARY KEY NOT NULL,
+	`at` integer NOT NULL,
+	`tenant` text NOT NULL,
+	`actor` text NOT NULL,
+	`jti` text NOT NULL,
+	`action` text NOT NULL,
+	`target` text NOT NULL,
+	`before` text,
+	`after` text,
+	`request_id` text
+);
+--> statement-breakpoint
+CREATE INDEX `audit_tenant` ON `audit` (`tenant`,`id`);--> statement-breakpoint
+CREATE TABLE `bindings` (
+	`session` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`provider` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`expires_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `bindings_provider` ON `bindings` (`tenant`,`provider`,`session`);--> statement-breakpoint
+CREATE INDEX `bindings_expires` ON `bindings` (`expires_at`);--> statement-breakpoint
+CREATE TABLE `counters` (
+	`id` text PRIMARY KEY NOT NULL,
+	`n` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `credentials` (
+	`id` text PRIMARY KEY NOT NULL,
+	`hash` text NOT NULL,
+	`tenant` text NOT NULL,
+	`kind` text NOT NULL,
+	`subject` text NOT NULL,
+	`scopes` text NOT NULL,
+	`narrowing` text,
+	`created_at` integer NOT NULL,
+	`revoked_at` integer
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `credentials_hash` ON `credentials` (`hash`);--> statement-breakpoint
+CREATE INDEX `credentials_tenant` ON `credentials` (`tenant`,`id`);--> statement-breakpoint
+CREATE TABLE `issuers` (
+	`id` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`url` text NOT NULL,
+	`audience` text NOT NULL,
+	`mapping` text NOT NULL,
+	`enabled` integer NOT NULL,
+	`created_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE UNIQUE INDEX `issuers_url` ON `issuers` (`url`,`audience`);--> statement-breakpoint
+CREATE INDEX `issuers_tenant` ON `issuers` (`tenant`,`id`);--> statement-breakpoint
+CREATE TABLE `provider_health` (
+	`tenant` text NOT NULL,
+	`provider` text NOT NULL,
+	`model` text DEFAULT '' NOT NULL,
+	`state` text DEFAULT 'closed' NOT NULL,
+	`failures` integer DEFAULT 0 NOT NULL,
+	`open_until` integer,
+	`probe_until` integer,
+	`reason` text,
+	`requests` integer DEFAULT 0 NOT NULL,
+	`failed` integer DEFAULT 0 NOT NULL,
+	`latency_ms` real,
+	`input_tokens` integer DEFAULT 0 NOT NULL,
+	`output_tokens` integer DEFAULT 0 NOT NULL,
+	`updated_at` integer NOT NULL,
+	PRIMARY KEY(`tenant`, `provider`, `model`)
+);
+--> statement-breakpoint
+CREATE TABLE `providers` (
+	`tenant` text NOT NULL,
+	`id` text NOT NULL,
+	`name` text NOT NULL,
+	`base_url` text,
+	`sealed_key` text,
+	`sealed_by` text,
+	`version` integer NOT NULL,
+	`key_tail` text,
+	`key_print` text,
+	`env` text NOT NULL,
+	`models` text,
+	`model_map` text NOT NULL,
+	`prices` text,
+	`weight` integer NOT NULL,
+	`enabled` integer NOT NULL,
+	`pools` text,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	PRIMARY KEY(`tenant`, `id`)
+);
+--> statement-breakpoint
+CREATE INDEX `providers_sealed_by` ON `providers` (`sealed_by`);--> statement-breakpoint
+CREATE TABLE `rate_limits` (
+	`id` text PRIMARY KEY NOT NULL,
+	`tat` real NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `reservations` (
+	`run` text NOT NULL,
+	`allowance` text NOT NULL,
+	`tenant` text NOT NULL,
+	`unit` text NOT NULL,
+	`amount` integer NOT NULL,
+	`charged` integer,
+	`estimated` integer,
+	`settled_at` integer,
+	`created_at` integer NOT NULL,
+	PRIMARY KEY(`run`, `allowance`)
+);
+--> statement-breakpoint
+CREATE INDEX `reservations_open` ON `reservations` (`tenant`,`run`) WHERE settled_at IS NULL;--> statement-breakpoint
+CREATE INDEX `reservations_settled` ON `reservations` (`settled_at`) WHERE settled_at IS NOT NULL;--> statement-breakpoint
+CREATE TABLE `settings` (
+	`name` text PRIMARY KEY NOT NULL,
+	`value` text NOT NULL,
+	`updated_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE TABLE `signing_keys` (
+	`kid` text PRIMARY KEY NOT NULL,
+	`sealed` text,
+	`created_at` integer NOT NULL,
+	`retired_at` integer
+);
+--> statement-breakpoint
 CREATE TABLE `tenants` (
 	`id` text PRIMARY KEY NOT NULL,
+	`name` text,
+	`settings` text DEFAULT '{}' NOT NULL,
+	`disabled_at` integer,
+	`revoked_before` integer,
 	`created_at` integer NOT NULL
 );
 --> statement-breakpoint
@@ -118,9 +265,12 @@ CREATE TABLE `tokens` (
 	`kind` text NOT NULL,
 	`subject` text NOT NULL,
 	`scopes` text NOT NULL,
+	`family` text,
+	`narrowing` text,
 	`created_at` integer NOT NULL,
 	`expires_at` integer NOT NULL,
 	`revoked_at` integer
 );
 --> statement-breakpoint
-CREATE INDEX `tokens_tenant` ON `tokens` (`tenant`,`created_at`);
+CREATE INDEX `tokens_tenant` ON `tokens` (`tenant`,`jti`);--> statement-breakpoint
+CREATE INDEX `tokens_family` ON `tokens` (`tenant`,`family`);

@@ -4,8 +4,9 @@
  * The host carries effects out in their order; what was appended is reported back only once it is durable.
  */
 import type { FaultCode } from '../../shared/faults.ts'
-import { CLOSE, type AckEntry, type HeldRun, type Resume, type ToRunner } from '../../shared/frames.ts'
-import { CONNECTION_WINDOW, DEAD_MS, GRACE_MS, LEASE_MS, MAX_MESSAGE, PING_MS } from '../../shared/limits.ts'
+import type { ProviderReport } from '../../shared/grants.ts'
+import { CLOSE, type AckEntry, type HeldRun, type Hello, type Resume, type ToRunner } from '../../shared/frames.ts'
+import { CONNECTION_WINDOW, DEAD_MS, GRACE_MS, HELLO_MS, LEASE_MS, MAX_MESSAGE, PING_MS } from '../../shared/limits.ts'
 import type { ExitMark, GapMark } from '../../shared/marks.ts'
 import type { LogRow, Position } from './intake.ts'
 import { endingOf, type Ending } from './run-state.ts'
@@ -28,6 +29,10 @@ export type Append = {
 
 export type Effect =
   | { do: 'send'; message: ToRunner }
+  /** Admitted: find out what it pays with, then send the offer. */
+  | { do: 'offer'; conn: number; message: Extract<ToRunner, { t: 'offer' }> }
+  /** The gateway of the runner speaks of a run that is live here. */
+  | { do: 'report'; report: ProviderReport }
   | { do: 'close'; conn: number; code: number; reason: string }
   | { do: 'append'; append: Append }
   | { do: 'ack'; entry: AckEntry }
@@ -70,6 +75,20 @@ export function welcome(proto: number, epoch: number, resume: Resume[]): Effect 
       resume,
     },
   }
+}
+
+/** Why a runner can be offered nothing now. */
+export function unfit(link: { hello: Hello | undefined; draining: boolean } | undefined, live: number): { code: FaultCode; message: string } | undefined {
+  if (!link?.hello) return { code: 'no_runner', message: 'the runner is not connected' }
+  if (link.draining) return { code: 'draining', message: 'the runner takes no new runs' }
+  const { slots } = link.hello
+  return live >= slots ? { code: 'busy', message: `all ${slots} slots of the runner are taken` } : undefined
+}
+
+/** Why a connection is given up. */
+export function whySilent(link: { hello: Hello | undefined; openedAt: number; heardAt: number }, now: number): { code: number; reason: string } | undefined {
+  if (!link.hello && now - link.openedAt >= HELLO_MS) return { code: CLOSE.malformed, reason: 'no hello' }
+  return now - link.heardAt >= DEAD_MS ? { code: CLOSE.liveness, reason: 'silent for too long' } : undefined
 }
 
 export function malformed(conn: number, reason: string): Effect {

@@ -8,11 +8,11 @@
 import type { EventFrame } from '../../shared/event-frames.ts'
 import type { FaultCode } from '../../shared/faults.ts'
 import { CLOSE, type Hello, type ToRouter } from '../../shared/frames.ts'
-import { CONNECTION_WINDOW, DEAD_MS, HELLO_MS, MAX_MESSAGE, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'
+import { CONNECTION_WINDOW, MAX_MESSAGE, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'
 import type { Mark } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
-import { cancelOf, leaseOf, loss, malformed, revoke, welcome, type Append, type Effect, type RestoredRun } from './effects.ts'
+import { cancelOf, leaseOf, loss, malformed, revoke, unfit, welcome, whySilent, type Append, type Effect, type RestoredRun } from './effects.ts'
 import { eventBytes, type LogRow } from './intake.ts'
 import { howItEnded, isStarted, offeredRun, renew, whatIsDue, type LiveRun } from './live-run.ts'
 import { reconcile, takeUp } from './reconcile.ts'
@@ -144,6 +144,8 @@ export class RunnerCore {
         return this.#mark(conn, message, now)
       case 'hb':
         return this.#heartbeat(message, now)
+      case 'provider':
+        return this.#find(message) ? [{ do: 'report', report: message }] : []
       case 'drain':
         link.draining = true
         return []
@@ -165,23 +167,26 @@ export class RunnerCore {
     const taken = run.intake.frame(header, body)
     if (!taken.ok) return taken.why === 'seen' ? [] : [malformed(conn, `events of ${run.run} are not contiguous`)]
     run.progressAt = now
-    if (this.#uncommitted + body.length > CONNECTION_WINDOW + this.#live.size * MAX_MESSAGE) {
-      return [{ do: 'close', conn, code: CLOSE.rate, reason: 'more was sent than the credit allows' }]
-    }
+    const isTooMuch = this.#uncommitted + body.length > CONNECTION_WINDOW + this.#live.size * MAX_MESSAGE
+    if (isTooMuch) return [{ do: 'close', conn, code: CLOSE.rate, reason: 'more was sent than the credit allows' }]
     this.#uncommitted += body.length
     return [{ do: 'append', append: { run: run.run, fence: run.fence, rows: [taken.row], upTo: run.intake.taken } }]
   }
 
   /** Admission: the one place where a slot is given. */
   offer(run: string, fence: number, spec: RunSpec, now: number): Effect[] {
-    const refuse = (code: FaultCode, message: string): Effect[] => [{ do: 'refused', run, fence, code, message }]
     const link = this.#link
-    if (!link?.hello) return refuse('no_runner', 'the runner is not connected')
-    if (link.draining) return refuse('draining', 'the runner takes no new runs')
-    if (this.#live.size >= link.hello.slots) return refuse('busy', `all ${link.hello.slots} slots of the runner are taken`)
+    const no = unfit(link, this.#live.size)
+    if (!link || no) return [{ do: 'refused', run, fence, ...(no ?? { code: 'no_runner', message: '' }) }]
     const id = `o${++this.#ids}`
     this.#live.set(run, offeredRun(run, fence, id, spec.timeout_s * 1_000, now))
-    return [{ do: 'send', message: { t: 'offer', id, run, fence, spec, start_by_ms: START_BY_MS } }]
+    return [{ do: 'offer', conn: link.conn, message: { t: 'offer', id, run, fence, spec, start_by_ms: START_BY_MS } }]
+  }
+
+  /** What it would pay with cannot be had: the offer is not sent. */
+  withdrawn(runId: string, fence: number, code: FaultCode, message: string): Effect[] {
+    const run = this.#find({ run: runId, fence })
+    return run?.phase === 'offered' ? this.#refuse(run, code, message) : []
   }
 
   /** The outcome of the compare-and-set that `accepted` asked for. The first lease is *go*. */
@@ -253,13 +258,8 @@ export class RunnerCore {
   tick(now: number): Effect[] {
     const effects: Effect[] = []
     const link = this.#link
-    if (link && !link.hello && now - link.openedAt >= HELLO_MS) {
-      effects.push({ do: 'close', conn: link.conn, code: CLOSE.malformed, reason: 'no hello' })
-      effects.push(...this.#dropLink(now))
-    } else if (link && now - link.heardAt >= DEAD_MS) {
-      effects.push({ do: 'close', conn: link.conn, code: CLOSE.liveness, reason: 'silent for too long' })
-      effects.push(...this.#dropLink(now))
-    }
+    const silent = link && whySilent(link, now)
+    if (link && silent) effects.push({ do: 'close', conn: link.conn, ...silent }, ...this.#dropLink(now))
     const offlineSince = this.#link?.hello ? undefined : this.#offlineSince
     for (const run of this.#live.values()) {
       const due = whatIsDue(run, offlineSince, now)

@@ -86,11 +86,13 @@ async function newRun({ store, platform }: Deps, who: Principal, wish: Submissio
   return {
     tenant: who.tenant,
     subject: who.subject,
+    token: who.jti,
     session: use.id,
     // A session waits in the line of the machine that has it, wherever that has been put.
     pool: session ? ((await findRunner(store.db, session.runner))?.pool ?? wish.pool) : wish.pool,
     labels: { ...wish.labels },
     bound: session?.runner ?? null,
+    needs: {},
     priority: wish.priority,
     queueUntil: now + wish.queueTimeoutS * 1_000,
     spec,

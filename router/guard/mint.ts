@@ -28,6 +28,6 @@ export async function mintToken(
   const scopes = kind === 'admin' ? SCOPES : (wish.scopes ?? APP_DEFAULT_SCOPES)
   const { token, expiresAt } = await mint(keys, { kind, tenant, subject, jti, scopes, ttlS }, now)
   await ensureTenant(store.db, tenant, now)
-  await insertToken(store.db, { jti, tenant, kind, subject, scopes: scopes.join(' '), createdAt: now, expiresAt })
+  await insertToken(store.db, { jti, tenant, kind, subject, scopes: scopes.join(' '), family: null, narrowing: null, createdAt: now, expiresAt })
   return { token, jti, expiresAt }
 }

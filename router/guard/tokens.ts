@@ -64,7 +64,18 @@ export async function verify(keys: Keys, token: string, now: number): Promise<Pr
   if (claims.iat > now / 1000 + CLOCK_SKEW_S) throw new Fault('unauthenticated', 'the token is not valid yet')
   if ((kind === 'runner') !== (claims.pool !== undefined)) throw invalid()
   const { tenant, sub: subject, jti, pool } = claims
-  return { kind, tenant, subject, jti, pool, scopes: parseScopes(claims.scope, grantable) }
+  return {
+    kind,
+    tenant,
+    subject,
+    jti,
+    pool,
+    scopes: parseScopes(claims.scope, grantable),
+    narrowing: {},
+    issuedAt: claims.iat * 1_000,
+    expiresAt: claims.exp * 1_000,
+    from: 'router',
+  }
 }
 
 /** From the header alone, which is not verified yet: it only picks what the token is then held against. */

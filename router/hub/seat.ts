@@ -8,7 +8,8 @@ import type { EventFrame } from '../../shared/event-frames.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Hello, ToRouter, ToRunner } from '../../shared/frames.ts'
 import { RunnerCore, type Append, type Effect } from '../core/runner-core.ts'
-import type { Dispatch, Log, OnlineRunner, Platform, RunnerIdentity } from '../ports.ts'
+import { asFault } from '../guard/problem.ts'
+import type { Dispatch, Log, OnlineRunner, Platform, RunnerIdentity, Treasury } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import type { QueuedRow } from '../store/runs.ts'
 import { Acks } from './acks.ts'
@@ -37,6 +38,7 @@ export interface SeatEvents {
 export interface SeatParts {
   readonly store: HubStore
   readonly eventLog: GroupCommitLog
+  readonly treasury: Treasury
   readonly platform: Platform
   readonly log: Log
   /** Tells the subscribers of a run that there is something to read. */
@@ -190,6 +192,12 @@ export class Seat {
         case 'send':
           this.#socket?.send(effect.message)
           break
+        case 'offer':
+          platform.background(this.#offer(effect))
+          break
+        case 'report':
+          this.#parts.treasury.report(this.who.tenant, effect.report)
+          break
         case 'close':
           if (this.#socket?.conn === effect.conn) {
             this.#socket.close(effect.code, effect.reason)
@@ -221,6 +229,19 @@ export class Seat {
           log.warn({ runner: this.who.runner, ...effect.fields }, effect.message)
           break
       }
+    }
+  }
+
+  /** The slot is taken already. A connection that is gone meanwhile took the offer with it. */
+  async #offer({ conn, message }: Extract<Effect, { do: 'offer' }>): Promise<void> {
+    const { run, fence, spec } = message
+    try {
+      const grants = await this.#parts.treasury.grants({ run, tenant: this.who.tenant, runner: this.who.runner, fence, spec }, this.who)
+      if (this.#socket?.conn === conn) this.#socket.send(grants ? { ...message, grants } : message)
+    } catch (error) {
+      const fault = asFault(error)
+      if (fault.code === 'internal') this.#parts.log.error({ err: error, run }, 'what a run pays with could not be found out')
+      this.perform(this.core.withdrawn(run, fence, fault.code, fault.message))
     }
   }
 

@@ -8,6 +8,11 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { generateSigningJwk, importKeys, type Keys } from '../guard/keys.ts'
+import { newKeyRing, openVault } from '../guard/vault.ts'
+import type { Vault } from '../ports.ts'
+
+export const SIGNING_KEY_FILE = 'signing-key.json'
+export const MASTER_KEY_FILE = 'master-key.json'
 
 /** XDG Base Directory Specification: state that survives restarts and is not worth a backup by the user. */
 export function defaultDataDir(env: NodeJS.ProcessEnv = process.env): string {
@@ -25,7 +30,7 @@ const KeyFile = z.object({ issuer: z.string().startsWith('urn:uuid:'), jwk: z.re
 
 /** The signing key of this router, made at the first start. */
 export async function loadKeys(dataDir: string): Promise<Keys> {
-  const path = join(dataDir, 'signing-key.json')
+  const path = join(dataDir, SIGNING_KEY_FILE)
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
     if (hasCode(error, 'ENOENT')) return undefined
     throw error
@@ -44,6 +49,24 @@ async function parseKeys(path: string, text: string): Promise<Keys> {
   } catch (error) {
     throw new Error(`${path} is damaged; move it away to make a new key (every token signed with the old one ends)`, { cause: error })
   }
+}
+
+/** The vault of this router; its ring of keys is made at the first start. */
+export async function loadVault(dataDir: string): Promise<Vault> {
+  const path = join(dataDir, MASTER_KEY_FILE)
+  await writeSecret(path, JSON.stringify(newKeyRing(randomUUID())), 'keep')
+  try {
+    return await openVault(JSON.parse(await readFile(path, 'utf8')))
+  } catch (error) {
+    throw new Error(`${path} is damaged; without it no provider key can be read. Put the right one back, or move it away and enter every key again`, { cause: error })
+  }
+}
+
+/** What a Worker is given as secrets: the files of this directory, made if they are not there. */
+export async function workerSecrets(dataDir: string): Promise<{ SIGNING_KEY: string; MASTER_KEY: string }> {
+  await Promise.all([loadKeys(dataDir), loadVault(dataDir)])
+  const [SIGNING_KEY, MASTER_KEY] = await Promise.all([SIGNING_KEY_FILE, MASTER_KEY_FILE].map((name) => readFile(join(dataDir, name), 'utf8')))
+  return { SIGNING_KEY: SIGNING_KEY ?? '', MASTER_KEY: MASTER_KEY ?? '' }
 }
 
 /** How a client on this machine reaches the router; written at each start. */

@@ -9,15 +9,24 @@ import type { GroupCommitLog } from '../hub/event-log.ts'
 import { followLog } from '../hub/follow-log.ts'
 import { Seat, type RunnerSocket } from '../hub/seat.ts'
 import { Wakeups } from '../hub/wakeups.ts'
-import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef, RunRow } from '../ports.ts'
+import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef, RunRow, Treasury } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import type { QueuedRow } from '../store/runs.ts'
 
 const TICK_MS = 1_000
-type Accept = (c: Context, seat: () => Seat) => Promise<Response>
+
+export interface HubParts {
+  readonly store: HubStore
+  readonly eventLog: GroupCommitLog
+  readonly treasury: Treasury
+  readonly platform: Platform
+  readonly log: Log
+  readonly attendance: Attendance
+  readonly accept: (c: Context, seat: () => Seat) => Promise<Response>
+}
 
 export class NodeHub implements RunnerHub {
-  readonly #parts: { store: HubStore; eventLog: GroupCommitLog; platform: Platform; log: Log; accept: Accept; attendance: Attendance }
+  readonly #parts: HubParts
   readonly #seats = new Map<string, Seat>()
   readonly #wakeups = new Wakeups()
   readonly #ticker: NodeJS.Timeout
@@ -29,7 +38,7 @@ export class NodeHub implements RunnerHub {
   /** A runner came or went. */
   onPresence: (seat: Seat) => void = () => undefined
 
-  constructor(parts: { store: HubStore; eventLog: GroupCommitLog; platform: Platform; log: Log; accept: Accept; attendance: Attendance }) {
+  constructor(parts: HubParts) {
     this.#parts = parts
     this.#ticker = setInterval(() => this.#tick(), TICK_MS)
     this.#ticker.unref()
@@ -110,10 +119,11 @@ export class NodeHub implements RunnerHub {
   seat(who: RunnerIdentity): Seat {
     const known = this.#seats.get(who.runner)
     if (known) return known
-    const { store, eventLog, platform, log } = this.#parts
+    const { store, eventLog, treasury, platform, log } = this.#parts
     const seat: Seat = new Seat(who, {
       store,
       eventLog,
+      treasury,
       platform,
       log,
       wake: (run) => this.#wakeups.wake(run),

@@ -12,14 +12,15 @@ import { Attendance } from '../hub/attendance.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
 import { Retention, type Keep } from '../hub/retention.ts'
 import { Line } from '../line/line.ts'
-import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
+import type { Deps, Limiter, Log, Platform, RouterSettings, Treasury } from '../ports.ts'
 import { hubStore } from '../store/hub-store.ts'
 import { storeRecords } from '../store/records.ts'
 import { pruneSecrets } from '../store/retention.ts'
 import { findRunner, touchRunner } from '../store/runners.ts'
+import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
 import { acceptRunner } from './accept-runner.ts'
-import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
+import { loadKeys, loadVault, lockDir, makePrivateDir } from './data-dir.ts'
 import { openDatabase } from './database.ts'
 import { NodeHub } from './hub.ts'
 import { listen } from './listen.ts'
@@ -59,8 +60,12 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
   const unlock = await lockDir(dataDir, 'router')
   try {
     const keys = await loadKeys(dataDir)
+    const vault = await loadVault(dataDir)
     const database = await openDatabase(join(dataDir, 'runyard.db'))
     const platform = nodePlatform(log)
+    const catalog = catalogOf(database.db, catalogMemory(), () => performance.now())
+    const treasury: Treasury = { grants: () => Promise.resolve(undefined), report: () => undefined }
+    const limiter: Limiter = { take: (_tenant, [limit]) => Promise.resolve({ ok: true, remaining: limit.rate.burst, resetMs: 0, limit }) }
     const settings: RouterSettings = {
       publicUrl: options.publicUrl,
       allowedHosts: [...options.allowedHosts.map((h) => h.toLowerCase()), ...ownNames(host)],
@@ -77,14 +82,14 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       abandoned: async (ref) => void (await cancelRun(deps, ref)),
       failed: (error) => log.error({ err: error }, 'a run that nobody watches could not be ended'),
     })
-    const hub = new NodeHub({ store: hubStore(database), eventLog, platform, log, attendance, accept: acceptRunner(() => deps) })
+    const hub = new NodeHub({ store: hubStore(database), eventLog, treasury, platform, log, attendance, accept: acceptRunner(() => deps) })
     const line = new Line({ store: database, fleet: hub, platform, log, now: () => performance.now(), nextTurn })
     hub.onCapacity = () => line.kick()
     hub.onTurnOver = (run) => line.turnOver(run)
     hub.onRequeued = (row) => line.comeBack(row)
     hub.onPresence = (seat) => platform.background(touchRunner(database.db, seat.who.runner, seat.hint, platform.now()))
     const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run), clock: () => performance.now() })
-    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, settings, log }
+    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, vault, catalog, limiter, settings, log }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
       const row = await findRunner(database.db, id)

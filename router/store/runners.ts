@@ -5,7 +5,7 @@ import type { Db } from '../ports.ts'
 
 export type RunnerRow = typeof runners.$inferSelect
 
-export async function insertRunner(db: Db, row: Omit<RunnerRow, 'lastSeenAt' | 'online' | 'revokedAt'>): Promise<void> {
+export async function insertRunner(db: Db, row: Omit<RunnerRow, 'lastSeenAt' | 'online' | 'drainedAt' | 'revokedAt'>): Promise<void> {
   await db.insert(runners).values(row)
 }
 

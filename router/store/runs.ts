@@ -18,6 +18,7 @@ const QUEUED = {
   pool: runs.pool,
   labels: runs.labels,
   bound: runs.bound,
+  needs: runs.needs,
   priority: runs.priority,
   queueUntil: runs.queueUntil,
   createdAt: runs.createdAt,
@@ -43,8 +44,8 @@ export async function insertRun(store: Store, run: NewRun, runner: string | unde
     : sql`TRUE`
   const free = runner === undefined ? sql`TRUE` : sessionIsFree(session, id)
   const insert = db.all(sql`
-    INSERT INTO ${runs} (id, tenant, subject, session, pool, labels, bound, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, created_at, state, runner, fence)
-    SELECT ${id}, ${tenant}, ${run.subject}, ${session}, ${run.pool}, ${JSON.stringify(run.labels)}, ${run.bound}, ${run.priority}, ${run.queueUntil},
+    INSERT INTO ${runs} (id, tenant, subject, token, session, pool, labels, bound, needs, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, created_at, state, runner, fence)
+    SELECT ${id}, ${tenant}, ${run.subject}, ${run.token}, ${session}, ${run.pool}, ${JSON.stringify(run.labels)}, ${run.bound}, ${JSON.stringify(run.needs)}, ${run.priority}, ${run.queueUntil},
       ${JSON.stringify(run.spec)}, ${run.timeoutS}, ${run.onDisconnectMs}, ${run.model}, ${run.metadata === null ? null : JSON.stringify(run.metadata)},
       ${run.createdAt}, ${state}, ${runner ?? null}, ${runner === undefined ? 0 : 1}
     WHERE ${mine} AND ${free}

@@ -11,6 +11,7 @@ export interface Env {
   readonly DB?: D1Database
   readonly GATE?: RateLimit
   readonly SIGNING_KEY?: string
+  readonly MASTER_KEY?: string
   readonly LIBSQL_URL?: string
   readonly LIBSQL_AUTH_TOKEN?: string
   readonly PUBLIC_URL?: string

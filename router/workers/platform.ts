@@ -1,7 +1,8 @@
 /** What an isolate can tell of itself, and the keys that it signs with. */
 import { uuidv7 } from 'uuidv7'
 import { importKeys, type Keys } from '../guard/keys.ts'
-import type { Platform } from '../ports.ts'
+import { openVault } from '../guard/vault.ts'
+import type { Platform, Vault } from '../ports.ts'
 import type { Env } from './env.ts'
 import { log } from './log.ts'
 
@@ -16,6 +17,18 @@ export function platform(outlive: (work: Promise<unknown>) => void = () => undef
     background: (work) => outlive(work.catch((error: unknown) => log.error({ err: error }, 'work in the background failed'))),
     vitals: () => ({ uptimeS: 0, memory: NOTHING }),
   }
+}
+
+/** By the text that they came from. */
+const opened = new Map<string, Vault>()
+
+export async function vaultOf({ MASTER_KEY: text }: Env): Promise<Vault> {
+  if (!text) throw new Error('MASTER_KEY is not set: `npx wrangler secret put MASTER_KEY < master-key.json`')
+  const known = opened.get(text)
+  if (known) return known
+  const vault = await openVault(JSON.parse(text))
+  opened.set(text, vault)
+  return vault
 }
 
 /** By the text that they came from. Only what is done is kept: a promise belongs to the request that made it. */

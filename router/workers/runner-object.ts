@@ -56,7 +56,7 @@ export class RunnerDO extends DurableObject<Env> {
   readonly #attendance = new Attendance({
     patienceMs: async (ref) => {
       const row = await this.row(ref)
-      return row && !isTerminal(row.state) && row.onDisconnectMs !== null ? row.onDisconnectMs : undefined
+      return row && !isTerminal(row.state) ? (row.onDisconnectMs ?? undefined) : undefined
     },
     abandoned: async (ref) => {
       if (await requestCancel(sharedStore(this.env).db, ref.tenant, ref.run, Date.now())) await this.cancel(ref)
@@ -267,6 +267,7 @@ export class RunnerDO extends DurableObject<Env> {
         // An object hears nothing while it writes. Without a turn in between a commit held two messages, and a runner that had
         // more to say than 1,300 a second was all that its object ever heard: no request, no cancel.
         eventLog: new GroupCommitLog(this.#commit, () => new Promise((resolve) => setTimeout(resolve, 0))),
+        treasury: { grants: () => Promise.resolve(undefined), report: () => undefined },
         platform: this.#platform,
         log,
         wake: (run) => this.#tell(run),

@@ -4,13 +4,13 @@
  * Both keep their data and their port over any number of ends. When and how they end is the caller's to say.
  */
 import { appendFileSync } from 'node:fs'
-import { mkdir, readFile } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { currentBundle, WRANGLER } from '../../edge/bundle.ts'
 import { localToken } from '../../edge/tokens.ts'
 import { startWorkerd, type RunningWorkerd } from '../../edge/workerd.ts'
-import { loadKeys } from '../../router/node/data-dir.ts'
+import { loadKeys, workerSecrets } from '../../router/node/data-dir.ts'
 import { start, type Started } from './processes.ts'
 
 export type HostName = 'node' | 'workers'
@@ -139,7 +139,7 @@ export class WorkersRouter implements Router {
       wrangler: WRANGLER,
       dir: join(dir, 'edge'),
       unsafe: true,
-      vars: { SIGNING_KEY: await readFile(join(dir, 'signing-key.json'), 'utf8') },
+      vars: await workerSecrets(dir),
       onLine: (line) => appendFileSync(join(logDir, 'router.log'), `${line}\n`),
     })
   }

@@ -39,7 +39,7 @@ export class CoreRig {
 
   do(effects: readonly Effect[]): void {
     for (const effect of effects) {
-      if (effect.do === 'send') {
+      if (effect.do === 'send' || effect.do === 'offer') {
         const decoded = decodeToRunner(JSON.stringify(effect.message))
         if (!decoded.ok) throw new Error(`the core sent ${JSON.stringify(effect.message)}`)
         this.sent.push(effect.message)

@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { bundleWorker, WRANGLER } from '../../edge/bundle.ts'
 import { startWorkerd } from '../../edge/workerd.ts'
-import { loadKeys } from '../../router/node/data-dir.ts'
+import { loadKeys, workerSecrets } from '../../router/node/data-dir.ts'
 import type { Host, HostOptions, OpenHost } from './host.ts'
 
 const DAY_MS = 86_400_000
@@ -60,7 +60,7 @@ export const workersHost: Host<OpenWorkersHost, WorkersOptions> = {
       unsafe: true,
       ...(onLine ? { onLine } : {}),
       vars: {
-        SIGNING_KEY: await readFile(join(dir, 'signing-key.json'), 'utf8'),
+        ...(await workerSecrets(dir)),
         ALLOWED_HOSTS: allowedHosts.join(),
         CORS_ORIGINS: corsOrigins.join(),
         COMMENT_EVERY_MS: String(COMMENT_EVERY_MS),

@@ -40,6 +40,8 @@ export async function openLog(): Promise<LogRig> {
         id,
         tenant: 'default',
         subject: 'test',
+        token: 'jti',
+        needs: {},
         session,
         pool: 'default',
         labels: {},

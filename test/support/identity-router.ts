@@ -9,6 +9,8 @@ import type { OpenAPIHono } from '@hono/zod-openapi'
 import { Fault } from '../../shared/faults.ts'
 import { createApp } from '../../router/app.ts'
 import { generateSigningJwk, importKeys, type SigningJwk } from '../../router/guard/keys.ts'
+import { newKeyRing, openVault } from '../../router/guard/vault.ts'
+import { catalogMemory, catalogOf } from '../../router/tenancy/catalog.ts'
 import { mintToken, type TokenWish } from '../../router/guard/mint.ts'
 import { openDatabase, type Database } from '../../router/node/database.ts'
 import { storeRecords } from '../../router/store/records.ts'
@@ -71,6 +73,9 @@ export async function identityRouter(settings: Partial<RouterSettings> = {}): Pr
       vitals: () => ({ uptimeS: 0, memory: { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 } }),
     },
     keys: await importKeys(jwk, 'https://router.test'),
+    vault: await openVault(newKeyRing('test')),
+    catalog: catalogOf(database.db, catalogMemory(), () => clock.now),
+    limiter: { take: (_tenant, [limit]) => Promise.resolve({ ok: true, remaining: limit.rate.burst, resetMs: 0, limit }) },
     settings: { publicUrl: undefined, allowedHosts: [], corsOrigins: [], timeoutS: 60, ...settings },
     log: { info: () => undefined, warn: () => undefined, error: () => undefined },
   }

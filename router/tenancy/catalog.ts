@@ -1,0 +1,57 @@
+/**
+ * What is set for a tenant, read from the database at most every two seconds: every request asks, and what an operator
+ * changes must be felt by all replicas within that time. Whoever changes something here says so, and is felt at once.
+ *
+ * It holds rows and nothing that belongs to a request, so that a host may share it between requests.
+ */
+import type { Db } from '../ports.ts'
+import { readHealth, type HealthRow } from '../store/provider-health.ts'
+import { readProviders, type ProviderRow } from '../store/providers.ts'
+import { readTenant, type TenantRow } from '../store/tenants.ts'
+
+export const FRESH_MS = 2_000
+/** More tenants than this at once are read anew. */
+const MAX_TENANTS = 10_000
+
+export interface Catalog {
+  /** Undefined: there is no such tenant. */
+  tenant(id: string): Promise<TenantRow | undefined>
+  /** By id, disabled ones included. */
+  providers(tenant: string): Promise<readonly ProviderRow[]>
+  /** Breakers that are not as they were made. */
+  health(tenant: string): Promise<readonly HealthRow[]>
+  /** Something of this tenant was changed here. */
+  changed(tenant: string): void
+}
+
+type Entry<T> = { readonly at: number; readonly value: T }
+
+/** What outlives a request: plain rows, by tenant. */
+export interface CatalogMemory {
+  readonly tenants: Map<string, Entry<TenantRow | undefined>>
+  readonly providers: Map<string, Entry<readonly ProviderRow[]>>
+  readonly health: Map<string, Entry<readonly HealthRow[]>>
+}
+
+export const catalogMemory = (): CatalogMemory => ({ tenants: new Map(), providers: new Map(), health: new Map() })
+
+/** `now`: milliseconds of any clock that only goes forward, the same for all that share `memory`. */
+export function catalogOf(db: Db, memory: CatalogMemory, now: () => number): Catalog {
+  async function fresh<T>(of: Map<string, Entry<T>>, tenant: string, read: () => Promise<T>): Promise<T> {
+    const known = of.get(tenant)
+    const at = now()
+    if (known && at - known.at < FRESH_MS) return known.value
+    const value = await read()
+    if (of.size >= MAX_TENANTS) of.clear()
+    of.set(tenant, { at, value })
+    return value
+  }
+  return {
+    tenant: (id) => fresh(memory.tenants, id, () => readTenant(db, id)),
+    providers: (tenant) => fresh(memory.providers, tenant, () => readProviders(db, tenant)),
+    health: (tenant) => fresh(memory.health, tenant, () => readHealth(db, tenant)),
+    changed(tenant) {
+      for (const of of Object.values(memory) as Map<string, unknown>[]) of.delete(tenant)
+    },
+  }
+}
