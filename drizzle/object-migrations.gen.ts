@@ -4,8 +4,8 @@ import type { Migration } from './migrations.gen.ts'
 export const objectMigrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795247908779,
-    "hash": "f35c378a2691299d4eab2b4ebeab6fe22d8ece26e2b2fb52a30125701cc50de6",
+    "when": 1795248350380,
+    "hash": "b389a115d97e44efd77a2a271a39e9ff4f12bf84b01b17731e6c3be69aaba49a",
     "statements": [
       "CREATE TABLE `offers` (\n\t`run` text PRIMARY KEY NOT NULL,\n\t`fence` integer NOT NULL,\n\t`at` integer NOT NULL\n);",
       "CREATE TABLE `run_events` (\n\t`run` text NOT NULL,\n\t`first` integer NOT NULL,\n\t`part` integer DEFAULT 0 NOT NULL,\n\t`parts` integer DEFAULT 1 NOT NULL,\n\t`count` integer NOT NULL,\n\t`kind` text NOT NULL,\n\t`bytes` blob NOT NULL,\n\tPRIMARY KEY(`run`, `first`, `part`)\n);",
@@ -17,7 +17,7 @@ export const objectMigrations: Migration[] = [
       "CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';",
       "CREATE INDEX `runs_kept` ON `runs` (`ended_at`,`event_bytes`,`pruned_at`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;",
       "CREATE INDEX `runs_pruning` ON `runs` (`pruned_at`) WHERE pruned_at IS NOT NULL AND event_bytes > 0;",
-      "CREATE TABLE `seats` (\n\t`id` integer PRIMARY KEY NOT NULL,\n\t`runner` text NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`conns` integer NOT NULL,\n\t`hello` text,\n\t`draining` integer NOT NULL,\n\t`lost_at` integer,\n\t`told` integer NOT NULL\n);",
+      "CREATE TABLE `seats` (\n\t`id` integer PRIMARY KEY NOT NULL,\n\t`runner` text NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`conns` integer NOT NULL,\n\t`hello` text,\n\t`draining` integer NOT NULL,\n\t`cordoned` integer NOT NULL,\n\t`lost_at` integer,\n\t`told` integer NOT NULL\n);",
       "CREATE TABLE `unsettled` (\n\t`run` text PRIMARY KEY NOT NULL,\n\t`version` integer NOT NULL\n);"
     ]
   }

@@ -18,6 +18,8 @@ export const seats = sqliteTable('seats', {
   /** What it said of itself, while its connection lives. */
   hello: text('hello', { mode: 'json' }).$type<Hello>(),
   draining: integer('draining', { mode: 'boolean' }).notNull(),
+  /** An admin wants it to take nothing new. */
+  cordoned: integer('cordoned', { mode: 'boolean' }).notNull(),
   /** Since when it has no connection. */
   lostAt: integer('lost_at'),
   /** Whether its pool has heard of all this. */

@@ -28,6 +28,8 @@ export interface RunnerIdentity {
   readonly runner: string
   readonly tenant: string
   readonly pool: string
+  /** An admin wants it to take nothing new: as its row had it when it connected. */
+  readonly drained?: boolean
 }
 
 /** Which run, and of whom: a hub never looks at a run without its tenant. */
@@ -67,6 +69,10 @@ export interface RunnerHub {
   /** Counts a subscriber of the run; when the last one has left, its `on_disconnect` begins to count. Call the result once. */
   attend(ref: RunRef): () => void
   online(tenant: string): Promise<OnlineRunner[]>
+  /** Its row says whether it takes new runs; whoever holds its connection is told, if somebody does. */
+  drain(runner: string, on: boolean): Promise<void>
+  /** Its row says that it was revoked: its connection ends now (4403). */
+  revoke(runner: string): Promise<void>
   /** Over all tenants, for health checks: numbers only. */
   load(): Promise<{ runners: number; slots: number; busy: number; cliVersion: string | null }>
 }

@@ -70,6 +70,7 @@ CREATE TABLE `seats` (
 	`conns` integer NOT NULL,
 	`hello` text,
 	`draining` integer NOT NULL,
+	`cordoned` integer NOT NULL,
 	`lost_at` integer,
 	`told` integer NOT NULL
 );

@@ -3,6 +3,7 @@ import { Fault } from '../../shared/faults.ts'
 import { PROTO_MAX, PROTO_MIN, SUBPROTOCOL } from '../../shared/version.ts'
 import { requireRunner } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
+import { standingOf } from '../store/runners.ts'
 
 export const runnerConnect = newRouter()
 
@@ -13,5 +14,7 @@ runnerConnect.get('/v1/runners/connect', requireRunner(), async (c) => {
     throw new Fault('version', `the subprotocol must be ${SUBPROTOCOL}`, { extra: { supported: [SUBPROTOCOL], versions: [PROTO_MIN, PROTO_MAX] } })
   }
   const { subject, tenant, pool } = c.get('principal')
-  return c.get('deps').hub.connect(c, { runner: subject, tenant, pool: pool ?? 'default' })
+  const { hub, store } = c.get('deps')
+  const [standing] = await standingOf(store.db, [subject])
+  return hub.connect(c, { runner: subject, tenant, pool: pool ?? 'default', drained: typeof standing?.drainedAt === 'number' })
 })

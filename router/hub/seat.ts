@@ -6,7 +6,7 @@
  */
 import type { EventFrame } from '../../shared/event-frames.ts'
 import { Fault } from '../../shared/faults.ts'
-import type { Hello, ToRouter, ToRunner } from '../../shared/frames.ts'
+import { CLOSE, type Hello, type ToRouter, type ToRunner } from '../../shared/frames.ts'
 import { RunnerCore, type Append, type Effect } from '../core/runner-core.ts'
 import { asFault } from '../guard/problem.ts'
 import type { Dispatch, Log, OnlineRunner, Platform, RunnerIdentity, Treasury } from '../ports.ts'
@@ -61,6 +61,8 @@ export class Seat {
   #restored: Promise<void> | undefined
   #known = false
   #conns = 0
+  /** An admin wants it to take nothing new, whatever it says itself. */
+  #cordoned = false
 
   /** `conns`: the number of the newest connection that it ever had; `offlineSince`: since when it has had none. */
   constructor(who: RunnerIdentity, parts: SeatParts, { conns = 0, offlineSince = parts.now() } = {}) {
@@ -85,7 +87,7 @@ export class Seat {
       labels: hello.labels,
       slots: hello.slots,
       busy: this.core.busy,
-      draining: this.core.draining,
+      draining: this.core.draining || this.#cordoned,
       provider: hello.provider,
       cliVersion: hello.cli,
       agentVersion: hello.agent,
@@ -109,6 +111,20 @@ export class Seat {
   /** A connection that outlived the memory of its host. */
   reopened(socket: RunnerSocket): void {
     this.#socket = socket
+  }
+
+  cordon(on: boolean): void {
+    if (this.#cordoned === on) return
+    this.#cordoned = on
+    this.#parts.on.presence()
+    if (!on) this.#parts.on.capacity()
+  }
+
+  /** It is none of ours any more: its connection ends, and its runs are given up after their grace. */
+  revoke(): void {
+    const conn = this.#socket?.conn
+    if (conn === undefined) return
+    this.perform([{ do: 'close', conn, code: CLOSE.revoked, reason: 'the runner was revoked' }, ...this.core.closed(conn, this.#parts.now())])
   }
 
   heard(conn: number, at = this.#parts.now()): void {
@@ -145,6 +161,7 @@ export class Seat {
 
   /** Resolves once the runner accepted and the lease is durable; throws the fault of a refusal. */
   dispatch({ run, fence, spec }: Pick<Dispatch, 'run' | 'fence' | 'spec'>): Promise<void> {
+    if (this.#cordoned) return Promise.reject(new Fault('draining', 'an admin has the runner take no new runs'))
     return new Promise((resolve, reject) => {
       this.#pending.set(key(run, fence), { resolve, reject })
       this.perform(this.core.offer(run, fence, spec, this.#parts.now()))

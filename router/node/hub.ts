@@ -45,6 +45,7 @@ export class NodeHub implements RunnerHub {
   }
 
   connect(c: Context, who: RunnerIdentity): Promise<Response> {
+    this.seat(who).cordon(who.drained ?? false)
     return this.#parts.accept(c, () => this.seat(who))
   }
 
@@ -84,6 +85,21 @@ export class NodeHub implements RunnerHub {
       // Whatever became of it: who watches looks for himself.
       this.#wakeups.wake(append.run)
     }
+  }
+
+  drain(runner: string, on: boolean): Promise<void> {
+    this.#seats.get(runner)?.cordon(on)
+    return Promise.resolve()
+  }
+
+  revoke(runner: string): Promise<void> {
+    this.#seats.get(runner)?.revoke()
+    return Promise.resolve()
+  }
+
+  /** Runners that are connected here. */
+  get connectedIds(): string[] {
+    return [...this.#seats.values()].flatMap(({ socket, who }) => (socket ? [who.runner] : []))
   }
 
   attend(ref: RunRef): () => void {

@@ -16,18 +16,20 @@ import type { Deps, Limiter, Log, Platform, RouterSettings, Treasury } from '../
 import { hubStore } from '../store/hub-store.ts'
 import { storeRecords } from '../store/records.ts'
 import { pruneSecrets } from '../store/retention.ts'
-import { findRunner, touchRunner } from '../store/runners.ts'
+import { findRunner, standingOf, touchRunner } from '../store/runners.ts'
 import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
 import { acceptRunner } from './accept-runner.ts'
 import { loadKeys, loadVault, lockDir, makePrivateDir } from './data-dir.ts'
-import { openDatabase } from './database.ts'
+import { openDatabase, type Database } from './database.ts'
 import { NodeHub } from './hub.ts'
 import { listen } from './listen.ts'
 
 /** Runners of a stopping router come back spread over this time. */
 const GOAWAY_SPREAD_MS: [number, number] = [0, 1_000]
 const LINE_TICK_MS = 250
+/** A runner that was revoked is let go within 5 s. */
+const STANDING_MS = 2_000
 const SWEEP_MS = 60_000
 const KEEP: Keep = { ageMs: 30 * 86_400_000, bytes: 10 * 1024 ** 3 }
 
@@ -102,6 +104,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     // Before anybody can post: what is offered from here on is of this process.
     line.revive(await reviveQueue(database.db), await turnsUnderWay(database.db))
     const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
+    const standingTicker = setInterval(() => platform.background(heedAdmins(database, hub)), STANDING_MS)
     const listening = await listen(app.fetch, port, host)
     const sweep = () => platform.background(pruneSecrets(database.db, platform.now()).then(() => retention.sweep()))
     sweep()
@@ -119,6 +122,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
         }
         clearInterval(sweeper)
         clearInterval(lineTicker)
+        clearInterval(standingTicker)
         line.close()
         attendance.close()
         hub.close()
@@ -133,6 +137,13 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     await unlock()
     throw error
   }
+}
+
+/** What was wanted of runners by way of another replica. */
+async function heedAdmins({ db }: Database, hub: NodeHub): Promise<void> {
+  const ids = hub.connectedIds
+  const standings = ids.length > 0 ? await standingOf(db, ids) : []
+  for (const { id, drainedAt, revokedAt } of standings) await (revokedAt === null ? hub.drain(id, drainedAt !== null) : hub.revoke(id))
 }
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))

@@ -1,5 +1,5 @@
 /** Enrolled machines. What is online now is the hub's knowledge; a column has a hint of it. */
-import { eq } from 'drizzle-orm'
+import { eq, inArray } from 'drizzle-orm'
 import { runners } from '../../drizzle/schema.ts'
 import type { Db } from '../ports.ts'
 
@@ -18,6 +18,11 @@ export async function findRunner(db: Db, id: string): Promise<RunnerRow | undefi
 /** All runners of a tenant, the oldest first. */
 export function listRunners(db: Db, tenant: string): Promise<RunnerRow[]> {
   return db.select().from(runners).where(eq(runners.tenant, tenant)).orderBy(runners.id)
+}
+
+/** What admins want of these runners, perhaps by way of another replica. */
+export function standingOf(db: Db, ids: readonly string[]): Promise<Pick<RunnerRow, 'id' | 'drainedAt' | 'revokedAt'>[]> {
+  return db.select({ id: runners.id, drainedAt: runners.drainedAt, revokedAt: runners.revokedAt }).from(runners).where(inArray(runners.id, [...ids]))
 }
 
 /** It came, with this to offer, or left. */

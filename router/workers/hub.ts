@@ -43,6 +43,14 @@ export class WorkersHub implements RunnerHub, Records {
     if (row?.runner) await this.#env.RUNNER.getByName(row.runner).cancel(ref)
   }
 
+  async drain(runner: string, on: boolean): Promise<void> {
+    await this.#env.RUNNER.getByName(runner).drain(on)
+  }
+
+  async revoke(runner: string): Promise<void> {
+    await this.#env.RUNNER.getByName(runner).revoke()
+  }
+
   /** The object that the events come from counts who reads them. */
   attend(): () => void {
     return () => undefined

@@ -12,23 +12,22 @@ import { SUBPROTOCOL } from '../../shared/version.ts'
 import { isTerminal } from '../core/run-state.ts'
 import { Attendance } from '../hub/attendance.ts'
 import { GroupCommitLog, sqlCommit, type Commit } from '../hub/event-log.ts'
-import { followLog } from '../hub/follow-log.ts'
 import { Retention } from '../hub/retention.ts'
 import { Seat } from '../hub/seat.ts'
 import { Wakeups } from '../hub/wakeups.ts'
 import type { Claim, Dispatch, NewRun, OnlineRunner, RunnerIdentity, RunRef, RunRow } from '../ports.ts'
 import { migrate } from '../store/migrate.ts'
-import { logEnd, readChunks, readEvent } from '../store/run-events.ts'
+import { logEnd, readEvent } from '../store/run-events.ts'
 import { findRun, requestCancel, unwatchedRuns } from '../store/runs.ts'
 import { AlarmClock } from './alarm-clock.ts'
 import { plain, type Answer } from './answer.ts'
-import { pageStream } from './chunk-stream.ts'
 import { settingsOf, type Env } from './env.ts'
 import { log } from './log.ts'
 import { objectStore } from './object-store.ts'
 import { Offers, type Sight, type Started } from './offers.ts'
 import { platform } from './platform.ts'
 import { Presence } from './presence.ts'
+import { runStream } from './run-stream.ts'
 import { RunnerSockets } from './runner-sockets.ts'
 import { SeatRecord, type SeatRow } from './seat-record.ts'
 import { Settlement } from './settlement.ts'
@@ -42,7 +41,6 @@ const RETRY_MS = 5_000
 const SETTLE_MS = 1_000
 /** How often what is too old or too much is thrown away. */
 const SWEEP_MS = 3_600_000
-const PAGE_BYTES = 256 * 1024
 
 export class RunnerDO extends DurableObject<Env> {
   readonly #own = objectStore(this.ctx.storage)
@@ -103,7 +101,8 @@ export class RunnerDO extends DurableObject<Env> {
     const url = new URL(request.url)
     if (url.pathname === '/connect') return this.#connect(request)
     const ref = { run: url.searchParams.get('run') ?? '', tenant: url.searchParams.get('tenant') ?? '' }
-    const events = (await this.row(ref)) && this.#events(ref, Number(url.searchParams.get('after')))
+    const watched = { own: this.#own, wakeups: this.#wakeups, attendance: this.#attendance }
+    const events = (await this.row(ref)) && runStream(watched, ref, Number(url.searchParams.get('after')))
     return events ? new Response(events) : new Response(null, { status: 404 })
   }
 
@@ -149,6 +148,16 @@ export class RunnerDO extends DurableObject<Env> {
 
   async status(): Promise<OnlineRunner | null> {
     return this.#awake()?.online ?? null
+  }
+
+  /** Its row says so. */
+  async drain(on: boolean): Promise<void> {
+    await this.#record.cordon(on)
+    this.#seat?.cordon(on)
+  }
+
+  async revoke(): Promise<void> {
+    this.#seat?.revoke()
   }
 
   async row(ref: RunRef): Promise<RunRow | undefined> {
@@ -197,6 +206,7 @@ export class RunnerDO extends DurableObject<Env> {
     const { 0: client, 1: server } = new WebSocketPair()
     const conn = this.#sockets.open(server, seat, url)
     await this.#record.connected(conn)
+    await this.drain(who.drained ?? false)
     await this.ctx.storage.sync()
     return new Response(null, { status: 101, webSocket: client, headers: { 'sec-websocket-protocol': SUBPROTOCOL } })
   }
@@ -249,7 +259,7 @@ export class RunnerDO extends DurableObject<Env> {
     await this.#plan()
   }
 
-  #take({ runner, tenant, pool, conns, lostAt }: SeatRow): Seat {
+  #take({ runner, tenant, pool, conns, cordoned, lostAt }: SeatRow): Seat {
     const who = { runner, tenant, pool }
     const offers = new Offers({
       own: this.#own,
@@ -283,6 +293,7 @@ export class RunnerDO extends DurableObject<Env> {
     )
     this.#seat = seat
     this.#offers = offers
+    seat.cordon(cordoned)
     return seat
   }
 
@@ -320,24 +331,6 @@ export class RunnerDO extends DurableObject<Env> {
         return this.#plan()
       }),
     )
-  }
-
-  #events(ref: RunRef, after: number): ReadableStream<Uint8Array> {
-    const stop = new AbortController()
-    const leave = this.#attendance.enter(ref)
-    const read = async (run: string, from: number, maxBytes: number) => {
-      const chunks = await readChunks(this.#own.db, run, from, maxBytes)
-      // Given back, it may go on in another object: who reads looks there.
-      if (chunks.length === 0 && !(await this.row(ref))) stop.abort()
-      return chunks
-    }
-    const pages = followLog({ readChunks: read }, this.#wakeups, ref.run, after, stop.signal, PAGE_BYTES)
-    return pageStream(pages, (error) => {
-      if (error !== undefined) log.error({ err: error, run: ref.run }, 'a stream was cut')
-      stop.abort()
-      void pages.return(undefined)
-      leave()
-    })
   }
 
   /** What is left to do when nobody calls. */

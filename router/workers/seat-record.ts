@@ -22,7 +22,7 @@ export class SeatRecord {
   }
 
   async create({ runner, tenant, pool }: RunnerIdentity): Promise<SeatRow> {
-    const row: SeatRow = { id: 1, runner, tenant, pool, conns: 0, hello: null, draining: false, lostAt: null, told: false }
+    const row: SeatRow = { id: 1, runner, tenant, pool, conns: 0, hello: null, draining: false, cordoned: false, lostAt: null, told: false }
     await this.#db.insert(seats).values(row)
     return row
   }
@@ -39,6 +39,10 @@ export class SeatRecord {
       .update(seats)
       .set({ hello: hello ? { ...hello, runs: [] } : null, draining, lostAt, told: false })
       .where(THE_ONE)
+  }
+
+  async cordon(on: boolean): Promise<void> {
+    await this.#db.update(seats).set({ cordoned: on }).where(THE_ONE)
   }
 
   async told(): Promise<void> {

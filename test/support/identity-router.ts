@@ -43,6 +43,8 @@ const noRunners: RunnerHub = {
   cancel: () => Promise.resolve(),
   attend: () => () => undefined,
   online: () => Promise.resolve([]),
+  drain: () => Promise.resolve(),
+  revoke: () => Promise.resolve(),
   load: () => Promise.resolve({ runners: 0, slots: 0, busy: 0, cliVersion: null }),
 }
 
