@@ -29,9 +29,19 @@ routerFlags(program.command('up').description('router and runner on this machine
   .addOption(o.workspace())
   .addOption(o.policyFile())
   .addOption(o.sandbox())
+  .addOption(o.privateBaseUrls())
   .addOption(new Option('--no-demo', 'refuse to start without a login for Claude'))
   .action(
-    async (flags: RouterFlags & { claude?: string; workspace: string[]; config?: string; sandbox?: Wanted; demo: boolean }) =>
+    async (
+      flags: RouterFlags & {
+        claude?: string
+        workspace: string[]
+        config?: string
+        sandbox?: Wanted
+        allowPrivateBaseUrl: boolean
+        demo: boolean
+      },
+    ) =>
       done(
         await upCommand({
           ...routerOptions(flags),
@@ -39,6 +49,7 @@ routerFlags(program.command('up').description('router and runner on this machine
           workspaces: flags.workspace,
           config: flags.config,
           sandbox: flags.sandbox,
+          allowPrivateBaseUrl: flags.allowPrivateBaseUrl,
           demo: flags.demo,
         }),
       ),
@@ -86,6 +97,7 @@ runner
   .addOption(o.workspace())
   .addOption(o.policyFile())
   .addOption(o.sandbox())
+  .addOption(o.privateBaseUrls())
   .addOption(o.dataDir())
   .addOption(new Option('--demo', 'answer with the scripted model if there is no login').default(false))
   .addOption(new Option('--with-parent', 'stop when stdin ends').default(false).hideHelp())
@@ -100,6 +112,7 @@ runner
       workspace: string[]
       config?: string
       sandbox?: Wanted
+      allowPrivateBaseUrl: boolean
       dataDir: string
       demo: boolean
       withParent: boolean

@@ -17,6 +17,8 @@ export const workspace = () =>
 export const policyFile = () => new Option('--config <file>', "the owner's policy, runner.toml").argParser((v) => resolve(v))
 export const sandbox = () =>
   new Option('--sandbox <mode>', 'what runs are kept in, instead of what the policy says').choices(SANDBOXES)
+export const privateBaseUrls = () =>
+  new Option('--allow-private-base-url', 'providers may be at addresses of this network, whatever the policy says').default(false)
 export const url = () => new Option('--url <url>', 'the router').env('RUNYARD_URL')
 export const label = () => new Option('--label <k=v>', 'label to be chosen by (repeatable)').default({}).argParser(pair)
 

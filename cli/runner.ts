@@ -64,6 +64,8 @@ export interface StartCommand {
   readonly config?: string | undefined
   /** Instead of what the policy says. */
   readonly sandbox?: Wanted | undefined
+  /** Providers may be at private addresses, whatever the policy says. */
+  readonly allowPrivateBaseUrl: boolean
   /** Where the router is now, if not where it was at enrolment. */
   readonly url?: string | undefined
   readonly demo: boolean
@@ -110,7 +112,11 @@ export async function startCommand(command: StartCommand): Promise<number> {
       stateDir,
       identity,
       claude,
-      policy: { ...policy, sandbox: command.sandbox ?? policy.sandbox },
+      policy: {
+        ...policy,
+        sandbox: command.sandbox ?? policy.sandbox,
+        allow_private_base_urls: command.allowPrivateBaseUrl || policy.allow_private_base_urls,
+      },
       workspaces: workspaces.length > 0 ? workspaces : [defaultWorkspace(dataDir)],
       demo: command.demo,
       hidden: [dataDir],

@@ -22,6 +22,7 @@ export interface UpCommand extends RouterCommand {
   readonly workspaces: readonly string[]
   readonly config?: string | undefined
   readonly sandbox?: Wanted | undefined
+  readonly allowPrivateBaseUrl: boolean
   readonly demo: boolean
 }
 
@@ -111,6 +112,7 @@ function superviseRunner(command: UpCommand, url: string, claude: string): Runne
     ...command.workspaces.map((dir) => `--workspace=${dir}`),
     ...(command.config === undefined ? [] : [`--config=${command.config}`]),
     ...(command.sandbox === undefined ? [] : [`--sandbox=${command.sandbox}`]),
+    ...(command.allowPrivateBaseUrl ? ['--allow-private-base-url'] : []),
     ...(command.demo ? ['--demo'] : []),
     ...(command.json ? ['--json'] : []),
     '--with-parent',

@@ -10,6 +10,7 @@ import { join } from 'node:path'
 import { Fault } from '../shared/faults.ts'
 import { RunnerRefusal, type Hello, type LocalProvider, type Offer, type ToRouter, type ToRunner, type Welcome } from '../shared/frames.ts'
 import { GRACE_MS, HEARTBEAT_MS, LEASE_MS } from '../shared/limits.ts'
+import type { PolicyView } from '../shared/policy.ts'
 import { PROTO_MAX, PROTO_MIN, VERSION } from '../shared/version.ts'
 import type { Clock } from './clock.ts'
 import { HeldRun, type Prepared } from './held-run.ts'
@@ -22,6 +23,8 @@ export interface AgentOptions {
   readonly slots: number
   readonly labels: Record<string, string>
   readonly provider: LocalProvider | null
+  /** What of the owner's policy the router is told. */
+  readonly policy?: PolicyView | undefined
   readonly cliVersion: string | null
   readonly os: string
   /** Checks the offer against the owner's policy and gets a CLI ready. Throws a `Fault` that says what is wrong. */
@@ -111,6 +114,7 @@ export class Agent {
       slots: this.#o.slots,
       labels: this.#o.labels,
       provider: this.#o.provider,
+      ...(this.#o.policy ? { policy: this.#o.policy } : {}),
       runs: [...this.#runs.values()].map((r) => r.held),
     }
     this.#send(hello, 'hello')

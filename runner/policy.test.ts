@@ -28,7 +28,7 @@ function refusal(toml: string, more: Partial<RunSpec>): { field: unknown; messag
 describe('runner.toml', () => {
   it('has safe defaults', () => {
     const defaults = policy()
-    expect(defaults).toMatchObject({ bypass: false, mcp_config: false, env_allow: [], workspaces: [], labels: {} })
+    expect(defaults).toMatchObject({ bypass: false, mcp_config: false, allow_private_base_urls: false, env_allow: [], workspaces: [], labels: {} })
     expect(defaults.permission_modes).toEqual(['default', 'acceptEdits', 'plan', 'dontAsk', 'auto'])
     expect(defaults.slots).toBeGreaterThanOrEqual(2)
   })
@@ -43,6 +43,8 @@ describe('runner.toml', () => {
       agents = false
       system_prompts = false
       env_allow = ["CI_TOKEN"]
+      sandbox = "none"
+      allow_private_base_urls = true
       max_budget_usd = 2.5
       max_timeout_s = 60
       max_turns = 4

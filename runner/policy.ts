@@ -10,6 +10,7 @@ import { parse, TomlError } from 'smol-toml'
 import { z } from 'zod'
 import { Fault } from '../shared/faults.ts'
 import { Name } from '../shared/ids.ts'
+import { PolicyView } from '../shared/policy.ts'
 import { PermissionMode, type RunSpec } from '../shared/run-spec.ts'
 import { SANDBOXES } from './sandbox.ts'
 
@@ -40,11 +41,18 @@ export const Policy = z.strictObject({
   env_allow: z.array(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable')).default([]),
   /** What stands between a run and the machine. `auto`: a PID namespace where one can be made. */
   sandbox: z.enum(SANDBOXES).default('auto'),
+  /** Whether a provider may be at a private, loopback or link-local address, which are those of the owner's own network. */
+  allow_private_base_urls: z.boolean().default(false),
   max_budget_usd: z.number().positive().optional(),
   max_timeout_s: z.int().min(1).max(86_400).optional(),
   max_turns: z.int().min(1).max(10_000).optional(),
 })
 export type Policy = z.infer<typeof Policy>
+
+/** What of it the router is told. `sandbox`: the one that runs are kept in, which the file may leave open. */
+export function viewOf(policy: Policy, sandbox: string = policy.sandbox): PolicyView {
+  return { ...PolicyView.parse(policy), sandbox }
+}
 
 /** The file is there but says something that cannot be followed. The message names the file and the key. */
 export class PolicyError extends Error {

@@ -19,7 +19,7 @@ import { startDemoModel } from './demo/model.ts'
 import type { Identity } from './identity.ts'
 import { Link, type LinkEvents } from './link.ts'
 import { localLogin, type LocalLogin } from './login.ts'
-import type { Policy } from './policy.ts'
+import { viewOf, type Policy } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect, type Sandbox } from './sandbox.ts'
 
@@ -81,6 +81,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     slots: policy.slots,
     labels: policy.labels,
     provider,
+    policy: viewOf(policy, sandbox.mode),
     cliVersion: (await claudeVersion(options.claude)) ?? null,
     os: `${platform()} ${release()}`,
     prepare: preparer({
