@@ -53,7 +53,9 @@ describe('an enrolment token', () => {
     expect(status).toBe(201)
     expect(headers.get('cache-control')).toBe('no-store')
     expect(body).toEqual({
+      id: expect.stringMatching(/^enr_[\w-]{16}$/),
       token: expect.stringMatching(/^ret_[\w-]{43}$/),
+      pool: 'default',
       expires_at: new Date(router.clock.now + 3_600_000).toISOString(),
     })
     const stored = JSON.stringify(await router.deps.store.db.select().from(enrolments))
@@ -62,7 +64,7 @@ describe('an enrolment token', () => {
   })
 
   it('lets one machine in, with the tenant and pool that the admin chose', async () => {
-    const { token: admin } = await router.mint({ kind: 'admin', tenant: 'acme' })
+    const { token: admin } = await router.mint({ kind: 'admin', tenant: 'default' })
     const made = await router.call(ADMIN_ROUTE, { token: admin, body: { tenant: 'blue', pool: 'big', ttl_s: 60 } })
     const { status, body } = await enrol(String(made.body['token']))
     expect(status).toBe(201)

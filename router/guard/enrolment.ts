@@ -6,7 +6,7 @@ import { base64url, importJWK } from 'jose'
 import { Fault } from '../../shared/faults.ts'
 import type { EnrollRequest } from '../../shared/runner-auth.ts'
 import type { Deps } from '../ports.ts'
-import { insertEnrolment, takeEnrolment } from '../store/enrolments.ts'
+import { insertEnrolment, takeEnrolment, type Enrolment } from '../store/enrolments.ts'
 import { insertRunner } from '../store/runners.ts'
 import { ensureTenant } from '../store/tenants.ts'
 import { ALGORITHM } from './keys.ts'
@@ -15,17 +15,25 @@ export const ENROLMENT_TTL_S = 3_600
 
 type Needs = Pick<Deps, 'store' | 'platform'>
 
-/** `expiresAt` in milliseconds. Only the hash of the token is stored. */
-export async function mintEnrolmentToken(
-  { store, platform }: Needs,
-  wish: { tenant: string; pool: string; ttlS?: number | undefined },
-): Promise<{ token: string; expiresAt: number }> {
-  const now = platform.now()
+export interface EnrolmentWish {
+  readonly tenant: string
+  readonly pool: string
+  readonly ttlS?: number | undefined
+}
+
+/** A token and what is kept of it. */
+export async function newEnrolment({ tenant, pool, ttlS = ENROLMENT_TTL_S }: EnrolmentWish, now: number): Promise<{ token: string; enrolment: Enrolment }> {
   const token = `ret_${base64url.encode(crypto.getRandomValues(new Uint8Array(32)))}`
-  const expiresAt = now + (wish.ttlS ?? ENROLMENT_TTL_S) * 1000
+  return { token, enrolment: { hash: await sha256(token), tenant, pool, createdAt: now, expiresAt: now + ttlS * 1000 } }
+}
+
+/** `expiresAt` in milliseconds. Only the hash of the token is stored. */
+export async function mintEnrolmentToken({ store, platform }: Needs, wish: EnrolmentWish): Promise<{ token: string; expiresAt: number }> {
+  const now = platform.now()
+  const { token, enrolment } = await newEnrolment(wish, now)
   await ensureTenant(store.db, wish.tenant, now)
-  await insertEnrolment(store.db, { hash: await sha256(token), tenant: wish.tenant, pool: wish.pool, createdAt: now, expiresAt })
-  return { token, expiresAt }
+  await insertEnrolment(store.db, enrolment)
+  return { token, expiresAt: enrolment.expiresAt }
 }
 
 /** Throws `invalid_request` for a bad key, `unauthenticated` for a bad token; in both cases nothing has changed. */

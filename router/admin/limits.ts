@@ -1,0 +1,99 @@
+/**
+ * `/admin/v1/limits` and `/admin/v1/routing`: what a tenant may use, and how its providers are chosen.
+ *
+ * A limit that the limited could lift is none, so limits are set by operators. Routing is the tenant's own business.
+ */
+import { createRoute, z } from '@hono/zod-openapi'
+import { TenantId } from '../../shared/ids.ts'
+import { Routing, routingOf, TenantLimits } from '../../shared/tenant-settings.ts'
+import { problems } from '../api/run-schemas.ts'
+import { requireAdmin } from '../guard/authenticate.ts'
+import { mustOperate, tenantOf } from '../guard/operator.ts'
+import { newRouter } from '../guard/router.ts'
+import type { Deps } from '../ports.ts'
+import { readTenant } from '../store/tenants.ts'
+import { changeSettings } from './apply-settings.ts'
+import { authorOf } from './change.ts'
+
+const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
+const query = z.strictObject({ tenant: TenantId.optional().openapi({ description: 'Your own unless given.' }) })
+const admin = { middleware: [requireAdmin()] }
+
+const Limits = z.object({ tenant: TenantId, limits: TenantLimits }).openapi('Limits')
+const TenantRouting = z
+  .object({
+    tenant: TenantId,
+    routing: Routing.openapi({ description: 'What holds, with the defaults.' }),
+    set: Routing.partial().openapi({ description: 'What of it was set.' }),
+  })
+  .openapi('Routing')
+
+const limitsAnswer = { 200: { description: 'The limits; what is not there is not limited.', content: json(Limits) }, ...problems }
+const getLimits = createRoute({
+  ...admin,
+  method: 'get',
+  path: '/admin/v1/limits',
+  tags: ['limits'],
+  summary: 'The limits of a tenant, and what of them is used',
+  request: { query },
+  responses: limitsAnswer,
+})
+const putLimits = createRoute({
+  ...admin,
+  method: 'put',
+  path: '/admin/v1/limits',
+  tags: ['limits'],
+  summary: 'Set the limits of a tenant, in place of those before',
+  description: 'For operators. Takes effect at once here, and within two seconds on other replicas.',
+  request: { query, body: { required: true, content: json(TenantLimits) } },
+  responses: limitsAnswer,
+})
+
+const routingAnswer = { 200: { description: 'How providers are chosen.', content: json(TenantRouting) }, ...problems }
+const getRouting = createRoute({
+  ...admin,
+  method: 'get',
+  path: '/admin/v1/routing',
+  tags: ['providers'],
+  summary: 'How a provider is chosen, and when it is passed by',
+  request: { query },
+  responses: routingAnswer,
+})
+const putRouting = createRoute({
+  ...admin,
+  method: 'put',
+  path: '/admin/v1/routing',
+  tags: ['providers'],
+  summary: 'Set how a provider is chosen, in place of what was set before',
+  request: { query, body: { required: true, content: json(Routing.partial()) } },
+  responses: routingAnswer,
+})
+
+export const limits = newRouter()
+
+limits.openapi(getLimits, async (c) => c.json(await limitsOf(c.get('deps'), tenantOf(c, c.req.valid('query').tenant)), 200))
+
+limits.openapi(putLimits, async (c) => {
+  mustOperate(c)
+  const tenant = tenantOf(c, c.req.valid('query').tenant)
+  await changeSettings(c.get('deps'), authorOf(c), tenant, 'limits', c.req.valid('json'))
+  return c.json(await limitsOf(c.get('deps'), tenant), 200)
+})
+
+limits.openapi(getRouting, async (c) => c.json(await routingView(c.get('deps'), tenantOf(c, c.req.valid('query').tenant)), 200))
+
+limits.openapi(putRouting, async (c) => {
+  const tenant = tenantOf(c, c.req.valid('query').tenant)
+  await changeSettings(c.get('deps'), authorOf(c), tenant, 'routing', c.req.valid('json'))
+  return c.json(await routingView(c.get('deps'), tenant), 200)
+})
+
+async function limitsOf({ store }: Deps, tenant: string): Promise<z.infer<typeof Limits>> {
+  const row = await readTenant(store.db, tenant)
+  return { tenant, limits: row?.settings.limits ?? {} }
+}
+
+async function routingView({ store }: Deps, tenant: string): Promise<z.infer<typeof TenantRouting>> {
+  const settings = (await readTenant(store.db, tenant))?.settings ?? {}
+  return { tenant, routing: routingOf(settings), set: settings.routing ?? {} }
+}
