@@ -49,6 +49,8 @@ const summary = {
   is_error: z.boolean().nullable(),
   error: z.object({ code: z.string(), message: z.string() }).optional(),
   cost_usd: z.number().nullable(),
+  cost_estimated: z.literal(true).optional().openapi({ description: 'Nobody counted what it cost: what it had reserved stands for it.' }),
+  degraded: z.literal(true).optional().openapi({ description: 'Every provider that it might have used was out of order when it was given this one.' }),
   usage: Usage.nullable(),
   num_turns: z.int().nullable(),
   duration_ms: z.int().nullable(),

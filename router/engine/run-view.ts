@@ -17,6 +17,8 @@ export function runSummary(row: RunRow, queuePosition?: number) {
     is_error: row.isError,
     ...(row.errorCode === null ? {} : { error: { code: row.errorCode, message: row.errorMessage ?? '' } }),
     cost_usd: row.costUsd,
+    ...(row.costEstimated === true ? { cost_estimated: true } : {}),
+    ...(row.degraded === true ? { degraded: true } : {}),
     usage: row.usage,
     num_turns: row.numTurns,
     duration_ms: row.durationMs,
