@@ -10,7 +10,7 @@ import { parse, TomlError } from 'smol-toml'
 import { z } from 'zod'
 import { Fault } from '../shared/faults.ts'
 import { Name } from '../shared/ids.ts'
-import { PolicyView } from '../shared/policy.ts'
+import { needsOf, PolicyView, refusalOf, type Refusal } from '../shared/policy.ts'
 import { PermissionMode, type RunSpec } from '../shared/run-spec.ts'
 import { SANDBOXES } from './sandbox.ts'
 
@@ -30,6 +30,7 @@ export const Policy = z.strictObject({
   permission_modes: z
     .array(MODES)
     .min(1)
+    .max(MODES.options.length)
     .default([...MODES.options]),
   /** Runs without any permission check. Not an entry of `permission_modes`, so that nobody turns it on in a list. */
   bypass: z.boolean().default(false),
@@ -94,21 +95,14 @@ export function parsePolicy(text: string, file: string): Policy {
 
 /**
  * Holds a run against the policy. Throws `Fault('policy')` with `extra.field` and a message that names the field and what
- * the owner allows. A limit that the owner set must be in the spec: `withLimits` puts it there.
+ * the owner allows. A limit of the owner's that the run does not name is none here: `withLimits` puts it into the spec.
  */
 export function checkPolicy(policy: Policy, spec: RunSpec): void {
-  checkMode(policy, 'permission_mode', spec.permission_mode ?? 'default')
-  if (spec.mcp_config !== undefined && !policy.mcp_config) refuse('mcp_config', 'runs on this machine may not name MCP servers')
-  for (const field of ['system_prompt', 'append_system_prompt'] as const) {
-    if (spec[field] !== undefined && !policy.system_prompts) refuse(field, 'runs on this machine may not set a system prompt')
-  }
-  if (spec.agents !== undefined) checkAgents(policy, spec.agents)
-  atMost('max_budget_usd', spec.max_budget_usd, policy.max_budget_usd)
-  atMost('max_turns', spec.max_turns, policy.max_turns)
-  atMost('timeout_s', spec.timeout_s, policy.max_timeout_s)
+  const refused = refusalOf(viewOf(policy), needsOf(spec)) ?? agentRefusal(spec.agents ?? {})
+  if (refused) throw new Fault('policy', refused.message, { extra: { field: refused.field } })
 }
 
-/** The spec with the owner's limits where it names none; one that it names is kept, and checked by `checkPolicy`. */
+/** The spec with the owner's limits where it names none; one that it names is kept, and held against them by `checkPolicy`. */
 export function withLimits(policy: Policy, spec: RunSpec): RunSpec {
   return {
     ...spec,
@@ -126,28 +120,12 @@ export function withLimits(policy: Policy, spec: RunSpec): RunSpec {
  */
 const AGENT_KEYS = new Set(['description', 'prompt', 'tools', 'disallowedTools', 'model', 'maxTurns', 'effort', 'permissionMode'])
 
-function checkAgents(policy: Policy, agents: NonNullable<RunSpec['agents']>): void {
-  if (!policy.agents) refuse('agents', 'runs on this machine may not define agents')
+function agentRefusal(agents: NonNullable<RunSpec['agents']>): Refusal | undefined {
   for (const [name, definition] of Object.entries(agents)) {
-    for (const [key, value] of Object.entries(definition)) {
-      const field = `agents.${name}.${key}`
-      if (!AGENT_KEYS.has(key)) refuse(field, `an agent of a run may only have ${[...AGENT_KEYS].join(', ')}`)
-      if (key === 'permissionMode') checkMode(policy, field, value)
-    }
+    const key = Object.keys(definition).find((k) => !AGENT_KEYS.has(k))
+    if (key === undefined) continue
+    const field = `agents.${name}.${key}`
+    return { field, message: `${field}: an agent of a run may only have ${[...AGENT_KEYS].join(', ')}` }
   }
-}
-
-function checkMode(policy: Policy, field: string, mode: unknown): void {
-  const allowed: readonly string[] = [...policy.permission_modes, ...(policy.bypass ? ['bypassPermissions'] : [])]
-  if (typeof mode === 'string' && allowed.includes(mode)) return
-  refuse(field, `${JSON.stringify(mode)} is not allowed on this machine; allowed are ${allowed.join(', ')}`)
-}
-
-function atMost(field: string, value: number | undefined, maximum: number | undefined): void {
-  if (maximum === undefined || (value !== undefined && value <= maximum)) return
-  refuse(field, `${value ?? 'no limit'} is over what the owner of this machine allows: ${maximum}`)
-}
-
-function refuse(field: string, why: string): never {
-  throw new Fault('policy', `${field}: ${why}`, { extra: { field } })
+  return undefined
 }

@@ -1,10 +1,13 @@
 /**
- * What the owner of a machine allows, as its runner tells the router: the part of `runner.toml` that a run can be held
- * against. Both ends use the same check, so an early refusal reads like the runner's own; the runner's is the last word.
+ * What the owner of a machine allows, as its runner tells the router, and whether a run is within it. Both ends ask the
+ * same question, so an early refusal reads like the runner's own; the runner's is the last word.
+ *
+ * Only what can be said of any machine is decided here: paths, environment and what agents may hold are the runner's.
  */
 import { z } from 'zod'
-import { PermissionMode } from './run-spec.ts'
+import { PermissionMode, type RunSpec } from './run-spec.ts'
 
+/** The part of `runner.toml` that a run can be held against. What a router does not know of is left out by it. */
 export const PolicyView = z.object({
   permission_modes: z.array(PermissionMode).max(16),
   bypass: z.boolean(),
@@ -15,6 +18,7 @@ export const PolicyView = z.object({
   max_timeout_s: z.int().positive().optional(),
   max_turns: z.int().positive().optional(),
   allow_private_base_urls: z.boolean(),
+  /** The one that runs are kept in there. */
   sandbox: z.string().max(32),
 })
 export type PolicyView = z.infer<typeof PolicyView>
@@ -22,13 +26,82 @@ export type PolicyView = z.infer<typeof PolicyView>
 /** What of a run the owner of a machine may forbid; nothing of its texts. */
 export const Needs = z.object({
   permission_mode: PermissionMode.optional(),
-  /** Modes that agents of the run ask for. */
-  agent_modes: z.array(z.string().max(64)).max(64).optional(),
+  /** The modes that its agents ask for, each by the field of the first one that does. */
+  agent_modes: z.array(z.tuple([z.string(), z.string()])).max(8).optional(),
   mcp_config: z.literal(true).optional(),
   agents: z.literal(true).optional(),
-  system_prompts: z.literal(true).optional(),
+  /** The field that sets one. */
+  system_prompts: z.enum(['system_prompt', 'append_system_prompt']).optional(),
+  /** A limit that a run does not name is the owner's. */
   max_budget_usd: z.number().optional(),
   max_turns: z.number().optional(),
   timeout_s: z.number().optional(),
 })
 export type Needs = z.infer<typeof Needs>
+
+/** There are fewer modes, so of more than these one is certainly no mode at all, and refused. */
+const MAX_AGENT_MODES = 8
+/** Longer than any mode. */
+const MAX_MODE_CHARS = 64
+
+type Asking = Partial<Pick<RunSpec, 'permission_mode' | 'agents' | 'mcp_config' | 'system_prompt' | 'append_system_prompt' | 'max_budget_usd' | 'max_turns' | 'timeout_s'>>
+
+export function needsOf(spec: Asking): Needs {
+  const { agents, max_budget_usd, max_turns, timeout_s } = spec
+  const modes = agentModes(agents ?? {})
+  const prompt = (['system_prompt', 'append_system_prompt'] as const).find((field) => spec[field] !== undefined)
+  return {
+    permission_mode: spec.permission_mode ?? 'default',
+    ...(modes.length > 0 ? { agent_modes: modes } : {}),
+    ...(spec.mcp_config === undefined ? {} : { mcp_config: true }),
+    ...(agents === undefined ? {} : { agents: true }),
+    ...(prompt === undefined ? {} : { system_prompts: prompt }),
+    ...(max_budget_usd === undefined ? {} : { max_budget_usd }),
+    ...(max_turns === undefined ? {} : { max_turns }),
+    ...(timeout_s === undefined ? {} : { timeout_s }),
+  }
+}
+
+function agentModes(agents: NonNullable<Asking['agents']>): [string, string][] {
+  const first = new Map<string, string>()
+  for (const [name, { permissionMode: mode }] of Object.entries(agents)) {
+    if (mode === undefined) continue
+    // A mode in a list is none, and must not look like one.
+    const text = (typeof mode === 'string' ? mode : `${JSON.stringify(mode)}`).slice(0, MAX_MODE_CHARS)
+    if (!first.has(text)) first.set(text, `agents.${name}.permissionMode`)
+  }
+  return [...first].slice(0, MAX_AGENT_MODES).map(([mode, field]) => [field, mode])
+}
+
+/** The rule that is in the way: the field of the run, and a sentence that begins with it and says what is allowed. */
+export type Refusal = { readonly field: string; readonly message: string }
+
+/** Undefined: the owner allows it. */
+export function refusalOf(policy: PolicyView, needs: Needs): Refusal | undefined {
+  return (
+    modeRefusal(policy, 'permission_mode', needs.permission_mode ?? 'default') ??
+    (needs.mcp_config && !policy.mcp_config ? refusal('mcp_config', 'runs on this machine may not name MCP servers') : undefined) ??
+    (needs.system_prompts && !policy.system_prompts
+      ? refusal(needs.system_prompts, 'runs on this machine may not set a system prompt')
+      : undefined) ??
+    (needs.agents && !policy.agents ? refusal('agents', 'runs on this machine may not define agents') : undefined) ??
+    needs.agent_modes?.map(([field, mode]) => modeRefusal(policy, field, mode)).find((refused) => refused !== undefined) ??
+    over('max_budget_usd', needs.max_budget_usd, policy.max_budget_usd) ??
+    over('max_turns', needs.max_turns, policy.max_turns) ??
+    over('timeout_s', needs.timeout_s, policy.max_timeout_s)
+  )
+}
+
+function modeRefusal({ permission_modes, bypass }: PolicyView, field: string, mode: string): Refusal | undefined {
+  const known: readonly string[] = permission_modes
+  if (known.includes(mode) || (bypass && mode === 'bypassPermissions')) return undefined
+  const allowed = bypass ? [...known, 'bypassPermissions'] : known
+  return refusal(field, `${JSON.stringify(mode)} is not allowed on this machine; allowed are ${allowed.join(', ')}`)
+}
+
+function over(field: string, value: number | undefined, maximum: number | undefined): Refusal | undefined {
+  if (maximum === undefined || value === undefined || value <= maximum) return undefined
+  return refusal(field, `${value} is over what the owner of this machine allows: ${maximum}`)
+}
+
+const refusal = (field: string, why: string): Refusal => ({ field, message: `${field}: ${why}` })

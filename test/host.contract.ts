@@ -10,6 +10,7 @@ import { identity } from './contract/identity.ts'
 import { links } from './contract/links.ts'
 import { oddRequests } from './contract/odd-requests.ts'
 import { offers } from './contract/offers.ts'
+import { policies } from './contract/policy.ts'
 import { protocol } from './contract/protocol.ts'
 import { queue } from './contract/queue.ts'
 import { restarts } from './contract/restarts.ts'
@@ -18,7 +19,7 @@ import { sessions } from './contract/sessions.ts'
 import { spine } from './contract/spine.ts'
 import type { Host } from './kit/host.ts'
 
-const RUNNERS = [links, protocol, offers, sessions]
+const RUNNERS = [links, protocol, offers, policies, sessions]
 const CALLERS = [identity, spine, queue, idempotency, disconnect, impatience, oddRequests]
 const HOSTS = [restarts, eviction, retention]
 

@@ -1,5 +1,6 @@
 /** `GET /v1/runners`: the machines of this tenant, connected or not. */
 import { createRoute, z } from '@hono/zod-openapi'
+import { PolicyView } from '../../shared/policy.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
 import { listRunners } from '../store/runners.ts'
@@ -17,6 +18,9 @@ const Runner = z
     provider: z.string().nullable().openapi({ description: '`demo` means that this runner answers from the scripted model.' }),
     cli_version: z.string().nullable(),
     agent_version: z.string().nullable(),
+    policy: PolicyView.nullable().openapi({
+      description: 'What its owner allows. A run that no runner allows is refused at once, by the rule. Null: it has not said.',
+    }),
     created_at: z.iso.datetime(),
     last_seen_at: z.iso.datetime().nullable(),
   })
@@ -54,6 +58,7 @@ runners.openapi(route, async (c) => {
       provider: live?.provider ?? null,
       cli_version: live?.cliVersion ?? null,
       agent_version: live?.agentVersion ?? null,
+      policy: live?.policy ?? null,
       created_at: new Date(row.createdAt).toISOString(),
       last_seen_at: row.lastSeenAt === null ? null : new Date(row.lastSeenAt).toISOString(),
     }

@@ -2,7 +2,7 @@ import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { place, type Candidate, type Wish } from './placement.ts'
 
-const wish: Wish = { pool: 'default', labels: {}, bound: undefined, tried: new Set() }
+const wish: Wish = { pool: 'default', labels: {}, bound: undefined, needs: {}, tried: new Set() }
 const runner = (id: string, more: Partial<Candidate> = {}): Candidate => ({
   id,
   pool: 'default',
@@ -39,7 +39,7 @@ const someCandidates = fc
   .map((list): Candidate[] => list)
 const someWish = fc
   .record({ pool: fc.constantFrom('default', 'big'), labels: someLabels, bound: fc.option(fc.constantFrom(...ids), { nil: undefined }), tried: fc.subarray(ids) })
-  .map((w): Wish => ({ ...w, tried: new Set(w.tried) }))
+  .map((w): Wish => ({ ...w, needs: {}, tried: new Set(w.tried) }))
 
 describe('placing a run', () => {
   it('only ever chooses a runner that fits, is free, stays, and has not refused the run', () => {

@@ -5,6 +5,7 @@
  * unknown agent is an error of the request, not an event of a stream. A refused run leaves nothing behind.
  */
 import { Fault } from '../../shared/faults.ts'
+import { needsOf } from '../../shared/policy.ts'
 import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
 import type { Claim, Deps, Principal, RunRef } from '../ports.ts'
 import { findClaim } from '../store/idempotency.ts'
@@ -92,7 +93,7 @@ async function newRun({ store, platform }: Deps, who: Principal, wish: Submissio
     pool: session ? ((await findRunner(store.db, session.runner))?.pool ?? wish.pool) : wish.pool,
     labels: { ...wish.labels },
     bound: session?.runner ?? null,
-    needs: {},
+    needs: needsOf(spec),
     priority: wish.priority,
     queueUntil: now + wish.queueTimeoutS * 1_000,
     spec,

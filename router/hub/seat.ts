@@ -11,6 +11,7 @@ import { RunnerCore, type Append, type Effect } from '../core/runner-core.ts'
 import { asFault } from '../guard/problem.ts'
 import type { Dispatch, Log, OnlineRunner, Platform, RunnerIdentity, Treasury } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
+import type { RunnerRow } from '../store/runners.ts'
 import type { QueuedRow } from '../store/runs.ts'
 import { Acks } from './acks.ts'
 import type { GroupCommitLog } from './event-log.ts'
@@ -88,6 +89,7 @@ export class Seat {
       slots: hello.slots,
       busy: this.core.busy,
       draining: this.core.draining || this.#cordoned,
+      ...(hello.policy ? { policy: hello.policy } : {}),
       provider: hello.provider,
       cliVersion: hello.cli,
       agentVersion: hello.agent,
@@ -95,9 +97,11 @@ export class Seat {
   }
 
   /** What the runner's row has to say of it. */
-  get hint(): { slots: number; cli: string | null } | null {
+  get hint(): RunnerRow['online'] {
     const { hello } = this.core
-    return hello ? { slots: hello.slots, cli: hello.cli } : null
+    if (!hello) return null
+    const { slots, cli, agent, policy } = hello
+    return { slots, cli, agent, ...(policy ? { policy } : {}) }
   }
 
   /** A socket that passed authentication. Returns the number of the connection. */

@@ -1,6 +1,7 @@
 /** One run in the line: what is known of it there, who waits with it, and what to say when its time is over. */
 import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
+import type { Needs, Refusal } from '../../shared/policy.ts'
 import type { Placed } from '../core/placement.ts'
 import { endingOf } from '../core/run-state.ts'
 import type { Append } from '../core/runner-core.ts'
@@ -21,6 +22,7 @@ export type Entry = {
   readonly pool: string
   readonly labels: Readonly<Record<string, string>>
   readonly bound: string | undefined
+  readonly needs: Needs
   readonly priority: number
   readonly createdAt: number
   readonly queueUntil: number
@@ -37,6 +39,8 @@ export type Entry = {
   readonly watchers: Set<Watcher>
   /** Somebody heard its id already, so it must end as a run and not vanish. */
   known: boolean
+  /** The rule against it, for as long as `why` is `policy`. */
+  refusal: Refusal | undefined
   /** Why it could not be placed last time. */
   why: Exclude<Placed, { ok: true }>['why'] | 'session_busy'
 }
@@ -54,6 +58,7 @@ export function entryOf(row: QueuedRow, known: boolean): Entry {
     returning: undefined,
     watchers: new Set(),
     known,
+    refusal: undefined,
     why: 'all_busy',
   }
 }
@@ -68,9 +73,15 @@ export function tell(entry: Entry): void {
   }
 }
 
-export function timeoutFault({ why, pool, labels, bound, session }: Entry): Fault {
+/** No runner that fits may run it, and waiting changes nothing about that. */
+export function policyFault({ field, message }: Refusal): Fault {
+  return new Fault('policy', `no runner that fits may run this: ${message}`, { extra: { field } })
+}
+
+export function timeoutFault({ why, pool, labels, bound, session, refusal }: Entry): Fault {
   const retry = { retryAfterS: RETRY_AFTER_S }
   const wanted = Object.entries(labels).map(([key, value]) => `${key}=${value}`)
+  if (why === 'policy' && refusal) return policyFault(refusal)
   switch (why) {
     case 'bound_offline':
       return new Fault('no_runner', `the runner ${bound} that holds session ${session} is not connected`, retry)
@@ -84,7 +95,7 @@ export function timeoutFault({ why, pool, labels, bound, session }: Entry): Faul
       return new Fault('busy', 'every runner that fits takes no new runs', retry)
     case 'session_busy':
       return new Fault('busy', `session ${session} still has a turn in progress`, retry)
-    case 'all_busy':
+    default:
       return new Fault('busy', 'every slot of the runners that fit is taken', retry)
   }
 }
@@ -106,7 +117,7 @@ export function uncertain(run: string): Fault {
 export function endOf({ run, fence }: Entry, exit: ExitMark): Append {
   const bytes = new TextEncoder().encode(JSON.stringify(exit))
   const rows = [{ first: 1, part: 0, parts: 1, count: 1, kind: 'mark', bytes }] as const
-  return { run, fence, rows, upTo: { seq: 1, part: 0 }, ending: endingOf(exit, exit.reason === 'cancelled') }
+  return { run, fence, rows, upTo: { seq: 1, part: 0 }, ending: endingOf(exit, exit.reason === 'cancelled', false) }
 }
 
 /** Why it waits on, as far as the refusal of one runner tells; the next look at the fleet knows better. */

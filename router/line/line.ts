@@ -4,10 +4,11 @@
  */
 import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
+import type { Placed } from '../core/placement.ts'
 import { placesIn, queueOrder } from '../core/queue-order.ts'
 import type { Claim, NewRun, Place, RunRef, WaitingLine } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
-import { endOf, entryOf, letWait, tell, timeoutFault, uncertain, whyNot, type Entry, type Watcher } from './entry.ts'
+import { endOf, entryOf, letWait, policyFault, tell, timeoutFault, uncertain, whyNot, type Entry, type Watcher } from './entry.ts'
 import type { LineParts, Returned } from './parts.ts'
 import { Pass } from './pass.ts'
 import { Turns } from './turns.ts'
@@ -59,9 +60,13 @@ export class Line implements WaitingLine {
 
   async submit(run: NewRun, claim: Claim | undefined): Promise<'submitted' | 'taken'> {
     if (this.#closed) throw new Fault('draining')
+    const entry = entryOf({ ...run, fence: 0, cancelRequestedAt: null }, false)
+    const first = this.#pass().place(entry)
+    // It would wait for an owner to change his mind. Who waits already does wait: a runner that allows it may come back.
+    if (!first.ok && first.why === 'policy') throw policyFault(first.refusal)
     this.#arriving.add(run.id)
     try {
-      return await this.#submit(run, claim)
+      return await this.#submit(run, claim, entry, first)
     } catch (error) {
       if (!this.#parts.unsure) throw error
       this.onUnsure()
@@ -71,11 +76,10 @@ export class Line implements WaitingLine {
     }
   }
 
-  async #submit(run: NewRun, claim: Claim | undefined): Promise<'submitted' | 'taken'> {
-    const entry = entryOf({ ...run, fence: 0, cancelRequestedAt: null }, false)
+  async #submit(run: NewRun, claim: Claim | undefined, entry: Entry, first: Placed): Promise<'submitted' | 'taken'> {
     // The usual case, in one commit: nobody is ahead and there is a slot.
-    const first = this.#ahead(entry) || this.#busySessions().has(entry.session) ? undefined : this.#pass().place(entry)
-    if (first?.ok && (await insertRun(this.#parts.store, run, first.runner, claim))) {
+    const atOnce = first.ok && !this.#ahead(entry) && !this.#busySessions().has(entry.session)
+    if (atOnce && (await insertRun(this.#parts.store, run, first.runner, claim))) {
       entry.fence = 1
       this.#entries.set(entry.run, entry)
       this.#attempt(entry, first.runner, run.spec)
@@ -170,6 +174,7 @@ export class Line implements WaitingLine {
         // Whoever is behind does not get the slot that was refused to it a moment ago: it is asked for again first.
         for (const runner of entry.full) pass.hold(runner)
         entry.why = placed.why
+        entry.refusal = placed.why === 'policy' ? placed.refusal : undefined
         tell(entry)
         continue
       }
@@ -205,7 +210,8 @@ export class Line implements WaitingLine {
         other.pool === entry.pool &&
         other.priority >= entry.priority &&
         other.why !== 'session_busy' &&
-        other.why !== 'bound_offline'
+        other.why !== 'bound_offline' &&
+        other.why !== 'policy'
       )
         return true
     }

@@ -3,7 +3,7 @@ import type { Candidate } from '../core/placement.ts'
 import { Pass } from './pass.ts'
 
 const runner: Candidate = { id: 'rnr_1', pool: 'default', labels: {}, slots: 1, busy: 0, draining: false }
-const wish = { tenant: 't', pool: 'default', labels: {}, bound: undefined }
+const wish = { tenant: 't', pool: 'default', labels: {}, bound: undefined, needs: {} }
 const newPass = () => new Pass({ connected: () => [runner], underWay: () => 0 }, () => 0)
 
 describe('one look at the fleet', () => {

@@ -147,7 +147,7 @@ export class WorkersLine implements WaitingLine {
 function choose(directory: Directory, run: NewRun, tried: ReadonlySet<string>): string | undefined {
   const placed = place(
     [...directory.runners.values()],
-    { pool: run.pool, labels: run.labels, bound: undefined, tried },
+    { pool: run.pool, labels: run.labels, bound: undefined, needs: run.needs, tried },
     Math.random,
   )
   if (!placed.ok) return undefined

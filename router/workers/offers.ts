@@ -8,6 +8,7 @@ import { and, eq, lte } from 'drizzle-orm'
 import { offers } from '../../drizzle/object-schema.ts'
 import { runEvents, runs } from '../../drizzle/schema.ts'
 import { Fault, type FaultCode } from '../../shared/faults.ts'
+import { refusalOf } from '../../shared/policy.ts'
 import { BACKSTOP_MS } from '../core/live-run.ts'
 import type { Candidate } from '../core/placement.ts'
 import { asFault } from '../guard/problem.ts'
@@ -61,8 +62,12 @@ export class Offers {
 
   async start(seat: Seat, run: NewRun, claim: Claim | undefined): Promise<Started> {
     const full = this.#isFull(seat)
+    const policy = seat.online?.policy
+    // Whether another one allows it is for the pool to say, and so is the rule that none does.
+    const refused = policy && refusalOf(policy, run.needs) ? 'policy' : undefined
     // Who waits in line has waited longer.
-    if (full || Date.now() < this.#wantedUntil) return { outcome: { is: 'full', code: full ?? 'busy' }, sight: this.#sight(seat) }
+    const why = full ?? refused ?? (Date.now() < this.#wantedUntil ? 'busy' : undefined)
+    if (why) return { outcome: { is: 'full', code: why }, sight: this.#sight(seat) }
     const outcome = await this.#make(run.id, this.#start(seat, run, claim))
     return { outcome, sight: this.#sight(seat) }
   }
@@ -287,8 +292,8 @@ export class Offers {
 
 export function sightOf(online: OnlineRunner | undefined, promised = 0): Sight | null {
   if (!online) return null
-  const { id, pool, labels, slots, busy, draining } = online
-  return { id, pool, labels, slots, busy: busy + promised, draining }
+  const { id, pool, labels, slots, busy, draining, policy } = online
+  return { id, pool, labels, slots, busy: busy + promised, draining, ...(policy ? { policy } : {}) }
 }
 
 /** On the wall clock, which outlives the object. */
