@@ -9,6 +9,7 @@ import { readdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '../shared/faults.ts'
 import { RunnerRefusal, type Hello, type LocalProvider, type Offer, type ToRouter, type ToRunner, type Welcome } from '../shared/frames.ts'
+import type { ProviderReport } from '../shared/grants.ts'
 import { GRACE_MS, HEARTBEAT_MS, LEASE_MS } from '../shared/limits.ts'
 import type { PolicyView } from '../shared/policy.ts'
 import { PROTO_MAX, PROTO_MIN, VERSION } from '../shared/version.ts'
@@ -157,6 +158,11 @@ export class Agent {
       case 'err':
         return this.#o.log('the router reports an error', { code: message.code, detail: message.message })
     }
+  }
+
+  /** How a request of a run to its provider ended. It is news, not part of the log: without a link it is dropped. */
+  report(report: ProviderReport): void {
+    if (this.#welcomed) this.#send({ t: 'provider', ...report })
   }
 
   /** No new runs; what is running goes on. */

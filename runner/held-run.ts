@@ -7,6 +7,7 @@
 import { LEASE_MS, SPOOL_HARD_BYTES, SPOOL_SOFT_BYTES } from '../shared/limits.ts'
 import type { ExitMark, ExitReason, GapMark, RawMark, StderrMark, TurnResult } from '../shared/marks.ts'
 import type { HeldRun as Held } from '../shared/frames.ts'
+import type { Metered } from '../shared/grants.ts'
 import type { Clock } from './clock.ts'
 import { Outbox } from './outbox.ts'
 import type { Spool } from './spool.ts'
@@ -24,6 +25,8 @@ export interface TurnEnd {
   readonly code: number | null
   readonly signal: string | null
   readonly result: TurnResult | undefined
+  /** What the gateway counted, where it was in between. */
+  readonly metered?: Metered
 }
 
 /** A prepared CLI: spawned and ready, with nothing sent to a model yet. */
@@ -253,6 +256,7 @@ export class HeldRun {
       reason,
       ...(this.#message === undefined ? {} : { message: this.#message }),
       ...(end.result ? { result: end.result } : {}),
+      ...(end.metered ? { metered: end.metered } : {}),
       duration_ms: this.#startedAt === undefined ? 0 : Math.round(this.#clock.now() - this.#startedAt),
     }
     await this.#keepExit(mark)

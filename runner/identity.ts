@@ -7,10 +7,10 @@
 import { randomUUID } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { importJWK, SignJWT, type CryptoKey } from 'jose'
+import { importJWK, SignJWT, type CryptoKey, type JWK } from 'jose'
 import { z } from 'zod'
 import { Name, RunnerId, TenantId } from '../shared/ids.ts'
-import { ASSERTION_TTL_S, ASSERTION_TYP, SigningJwk } from '../shared/runner-auth.ts'
+import { ASSERTION_TTL_S, ASSERTION_TYP, SealingJwk, SigningJwk } from '../shared/runner-auth.ts'
 
 export const IDENTITY_FILE = 'identity.json'
 export const SIGNING_FILE = 'signing.jwk'
@@ -80,18 +80,29 @@ export function signAssertion(
 
 const PrivateSigningJwk = SigningJwk.extend({ d: SigningJwk.shape.x })
 
-async function loadSigningKey(dir: string): Promise<CryptoKey> {
-  const path = join(dir, SIGNING_FILE)
+const PrivateSealingJwk = SealingJwk.extend({ d: SealingJwk.shape.x })
+
+function loadSigningKey(dir: string): Promise<CryptoKey> {
+  return loadKey(dir, SIGNING_FILE, PrivateSigningJwk, 'EdDSA')
+}
+
+/** Opens what the router sealed to this machine. Throws `broken`. */
+export function loadSealingKey(dir: string): Promise<CryptoKey> {
+  return loadKey(dir, SEALING_FILE, PrivateSealingJwk, 'ECDH-ES')
+}
+
+async function loadKey(dir: string, file: string, schema: z.ZodType<JWK>, algorithm: string): Promise<CryptoKey> {
+  const path = join(dir, file)
   await refuseIfShared(dir, path)
   const text = await readFile(path, 'utf8').catch((error: unknown) => {
-    throw broken(dir, `${SIGNING_FILE} cannot be read`, error)
+    throw broken(dir, `${file} cannot be read`, error)
   })
-  const jwk = PrivateSigningJwk.safeParse(parseJson(text))
-  if (!jwk.success) throw broken(dir, `${SIGNING_FILE} is damaged`)
-  const key = await importJWK(jwk.data, 'EdDSA').catch((error: unknown) => {
-    throw broken(dir, `${SIGNING_FILE} is damaged`, error)
+  const jwk = schema.safeParse(parseJson(text))
+  if (!jwk.success) throw broken(dir, `${file} is damaged`)
+  const key = await importJWK(jwk.data, algorithm).catch((error: unknown) => {
+    throw broken(dir, `${file} is damaged`, error)
   })
-  if (key instanceof Uint8Array) throw broken(dir, `${SIGNING_FILE} is damaged`)
+  if (key instanceof Uint8Array) throw broken(dir, `${file} is damaged`)
   return key
 }
 

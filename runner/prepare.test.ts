@@ -2,8 +2,11 @@ import { mkdtemp, readdir, realpath, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { generateKeyPair } from 'jose'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Offer } from '../shared/frames.ts'
+import { systemClock } from './clock.ts'
+import { startGateway, type Gateway } from './gateway/gateway.ts'
 import { parsePolicy } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect } from './sandbox.ts'
@@ -21,10 +24,15 @@ const offer = (fence: number): Offer => ({
 
 describe('preparing a run', () => {
   let dir: string
+  let gateway: Gateway
   beforeEach(async () => {
     dir = await realpath(await mkdtemp(join(tmpdir(), 'runyard-prepare-')))
+    gateway = await startGateway({ env: {}, clock: systemClock, report: () => undefined, log: () => undefined })
   })
-  afterEach(() => rm(dir, { recursive: true, force: true }))
+  afterEach(async () => {
+    await gateway.close()
+    await rm(dir, { recursive: true, force: true })
+  })
 
   const machine = async () => {
     const env = { PATH: process.env['PATH'], HOME: dir, CHAOS_LOG: join(dir, 'diary') }
@@ -34,8 +42,12 @@ describe('preparing a run', () => {
       roots: [dir],
       configRoot: join(dir, 'config'),
       privateRoot: join(dir, 'runs'),
-      provider: 'local',
-      login: { kind: 'none' },
+      treasury: {
+        provider: 'demo',
+        login: { kind: 'env', env: { ANTHROPIC_API_KEY: 'sk-test-not-a-key' } },
+        sealingKey: (await generateKeyPair('ECDH-ES', { crv: 'P-256' })).privateKey,
+      },
+      gateway,
       env,
       home: dir,
       log: () => undefined,

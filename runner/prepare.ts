@@ -5,11 +5,14 @@
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { Fault } from '../shared/faults.ts'
-import type { LocalProvider, Offer } from '../shared/frames.ts'
-import { claudeEnv } from './claude/env.ts'
+import type { Offer } from '../shared/frames.ts'
+import { claudeEnv, type EnvParts } from './claude/env.ts'
 import { ClaudeProcess, type Launch } from './claude/process.ts'
+import { fundsFor, type Funds, type Treasury } from './funds.ts'
+import type { Gateway, Seat } from './gateway/gateway.ts'
+import { seated } from './gateway/seated.ts'
 import type { Prepared } from './held-run.ts'
-import { linkLogin, prepareConfigDir, type LocalLogin } from './login.ts'
+import { linkLogin, prepareConfigDir } from './login.ts'
 import { guardMentions } from './mentions.ts'
 import { checkPolicy, withLimits, type Policy } from './policy.ts'
 import { visibleWorkspace, type Sandbox } from './sandbox.ts'
@@ -25,8 +28,8 @@ export interface Machine {
   readonly configRoot: string
   /** Folders of single runs, for files that must not be in argv. */
   readonly privateRoot: string
-  readonly provider: LocalProvider
-  readonly login: LocalLogin
+  readonly treasury: Omit<Treasury, 'allowPrivateBaseUrls' | 'log'>
+  readonly gateway: Gateway
   readonly env: NodeJS.ProcessEnv
   readonly home: string
   log(message: string, fields: Record<string, unknown>): void
@@ -56,24 +59,29 @@ export function preparer(machine: Machine): Prepare {
 
 function unordered(machine: Machine): Prepare {
   const spawns = new SpawnQueue()
-  return async ({ run, spec: wanted }, marker, signal) => {
+  return async (offer, marker, signal) => {
+    const { run, spec: wanted } = offer
     const spec = withLimits(machine.policy, wanted)
     checkPolicy(machine.policy, spec)
+    const { policy, log } = machine
+    const funds = await fundsFor(offer, { ...machine.treasury, allowPrivateBaseUrls: policy.allow_private_base_urls, log })
     const workspace = await resolveCwd({ roots: machine.roots, cwd: spec.cwd, sessionId: spec.session.id })
     const configDir = join(machine.configRoot, spec.tenant)
     let privateDir: string | undefined
+    let seat: Seat | undefined
     const dispose = async () => {
+      await seat?.leave()
       if (privateDir !== undefined) await rm(privateDir, { recursive: true, force: true })
     }
     try {
       await mkdir(machine.privateRoot, { recursive: true, mode: 0o700 })
       privateDir = await mkdtemp(join(machine.privateRoot, `${run}-`))
-      const { login } = machine
-      const credentialsFile = login.kind === 'none' ? undefined : login.credentialsFile
+      seat = takeSeat(machine.gateway, funds)
+      const credentialsFile = funds.kind === 'direct' ? funds.credentialsFile : undefined
       const env = claudeEnv({
         runner: machine.env,
         configDir,
-        ...(login.kind === 'env' ? { provider: login.env } : {}),
+        ...wayOut(funds, seat),
         allow: machine.policy.env_allow,
         marker,
       })
@@ -108,11 +116,24 @@ function unordered(machine: Machine): Prepare {
         await process.cancel('kill')
         throw new Fault('start_by', 'the offer was withdrawn')
       }
-      return { process, cwd: workspace.cwd, provider: machine.provider, dispose }
+      return { process: seat ? seated(process, seat) : process, cwd: workspace.cwd, provider: funds.provider, dispose }
     } catch (error) {
       await dispose()
       await discard(workspace)
       throw error
     }
   }
+}
+
+function takeSeat(gateway: Gateway, funds: Funds): Seat | undefined {
+  if (funds.kind === 'direct') return undefined
+  for (const grant of funds.grants) gateway.told(funds.purse.tenant, grant)
+  return gateway.seat(funds.purse)
+}
+
+/** Where the CLI sends its requests. */
+function wayOut(funds: Funds, seat: Seat | undefined): Pick<EnvParts, 'provider' | 'gateway' | 'retries'> {
+  if (funds.kind === 'direct') return funds.env === undefined ? {} : { provider: funds.env }
+  const { env, retries } = funds
+  return { provider: { ...env, ...seat?.env }, gateway: true, ...(retries === undefined ? {} : { retries }) }
 }

@@ -16,7 +16,8 @@ import { sweep } from './claude/sweep.ts'
 import { sweepNow } from './claude/sweep-now.ts'
 import { systemClock } from './clock.ts'
 import { startDemoModel } from './demo/model.ts'
-import type { Identity } from './identity.ts'
+import { startGateway } from './gateway/gateway.ts'
+import { loadSealingKey, type Identity } from './identity.ts'
 import { Link, type LinkEvents } from './link.ts'
 import { localLogin, type LocalLogin } from './login.ts'
 import { viewOf, type Policy } from './policy.ts'
@@ -75,7 +76,9 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     closeDemo = () => demo.close()
   }
 
-  const agent = new Agent({
+  const sealingKey = await loadSealingKey(stateDir)
+  const gateway = await startGateway({ env, clock: systemClock, report: (report) => agent.report(report), log: warn })
+  const agent: Agent = new Agent({
     clock: systemClock,
     spoolDir,
     slots: policy.slots,
@@ -90,8 +93,8 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       roots,
       configRoot: join(stateDir, 'config'),
       privateRoot,
-      provider: provider ?? 'local',
-      login,
+      treasury: { provider, login, sealingKey },
+      gateway,
       env,
       home: options.home,
       log: warn,
@@ -130,6 +133,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     await agent.close()
     // The folder of a run that was forgotten just now may still be there.
     await rm(privateRoot, { recursive: true, force: true })
+    await gateway.close()
     await closeDemo()
   }
   let stopping: Promise<void> | undefined

@@ -12,6 +12,10 @@ export type EnvParts = {
   configDir: string
   /** Base URL, keys and the like, passed unchanged. Absent: the CLI uses the login in its config dir. */
   provider?: Readonly<Record<string, string>>
+  /** The base URL is the gateway's, which holds the keys; no other way to a model is let in. */
+  gateway?: boolean
+  /** How often the CLI repeats a request that failed. */
+  retries?: number
   /** The owner's list of further names to take from the runner's environment. */
   allow?: readonly string[]
   /** A UUID that the sweep looks for in `/proc`. It is not the run's id, which a tool must not learn. */
@@ -47,13 +51,27 @@ const FIXED = {
   CLAUDE_CODE_DISABLE_NONSTREAMING_FALLBACK: '1',
 } as const
 
+/** With the gateway these say where requests go and as whom, and the owner's list is not meant for that. */
+const ROUTES = /^(?:ANTHROPIC_(?:API_KEY|AUTH_TOKEN|BASE_URL|CUSTOM_HEADERS|UNIX_SOCKET|BEDROCK_|VERTEX_|FOUNDRY_)|CLAUDE_CODE_(?:OAUTH_|USE_|SKIP_|API_KEY))/
+
 export function claudeEnv(parts: EnvParts): Record<string, string> {
   const env: Record<string, string> = { PATH: '/usr/local/bin:/usr/bin:/bin' }
-  for (const name of [...PASSED, ...(parts.allow ?? [])]) put(env, name, parts.runner[name])
+  const allowed = (parts.allow ?? []).filter((name) => parts.gateway !== true || !ROUTES.test(name))
+  for (const name of [...PASSED, ...allowed]) put(env, name, parts.runner[name])
   for (const [name, value] of Object.entries(parts.provider ?? {})) put(env, name, value)
   // With this the settings files cannot send the provider's key elsewhere. With a login file the CLI routes by itself.
   if (parts.provider) env['CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST'] = '1'
-  return { ...env, ...FIXED, CLAUDE_CONFIG_DIR: parts.configDir, [MARKER_NAME]: parts.marker }
+  // With HTTPS_PROXY the CLI sends plain http to the proxy as well, and that cannot reach this machine (seen on 2.1.197).
+  if (parts.gateway === true) for (const name of ['NO_PROXY', 'no_proxy']) besides(env, name, '127.0.0.1')
+  const retries = parts.retries === undefined ? {} : { CLAUDE_CODE_MAX_RETRIES: String(parts.retries) }
+  return { ...env, ...FIXED, ...retries, CLAUDE_CONFIG_DIR: parts.configDir, [MARKER_NAME]: parts.marker }
+}
+
+/** The name in capitals is the one that is made where there is none. */
+function besides(env: Record<string, string>, name: string, host: string): void {
+  const value = env[name]
+  if (value === '*' || (value === undefined && name !== 'NO_PROXY')) return
+  env[name] = value ? `${value},${host}` : host
 }
 
 function put(env: Record<string, string>, name: string, value: string | undefined): void {

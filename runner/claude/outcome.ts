@@ -68,6 +68,8 @@ const BY_STATUS = new Map<number, RunErrorCode>([
   [408, 'provider_timeout'],
   [429, 'rate_limited'],
   [504, 'provider_timeout'],
+  // The gateway, of a provider that cannot be reached.
+  [523, 'provider_unreachable'],
   [529, 'overloaded'],
 ])
 

@@ -1,0 +1,146 @@
+/**
+ * Who pays for a run, by the offer and by what this machine has: providers of the router, or the machine's own login.
+ * Keys go to the gateway and nowhere else; what of a provider reaches the CLI is `providerEnv`.
+ *
+ * A login file and `CLAUDE_CODE_OAUTH_TOKEN` are the CLI's own business, which renews them: with these it goes its own way.
+ */
+import type { CryptoKey } from 'jose'
+import { Fault } from '../shared/faults.ts'
+import type { LocalProvider, Offer } from '../shared/frames.ts'
+import type { Grant, Grants } from '../shared/grants.ts'
+import { urlProblem } from './gateway/addresses.ts'
+import { customHeaders } from './gateway/headers.ts'
+import type { Payer, Purse } from './gateway/purse.ts'
+import type { LocalLogin } from './login.ts'
+import { providerEnv } from './provider-env.ts'
+import { openKey } from './sealed-key.ts'
+
+export interface Treasury {
+  readonly provider: LocalProvider | null
+  readonly login: LocalLogin
+  readonly sealingKey: CryptoKey
+  readonly allowPrivateBaseUrls: boolean
+  log(message: string, fields: Record<string, unknown>): void
+}
+
+export type Funds =
+  /** The CLI finds its login by itself, in `env` or in the file. */
+  | { readonly kind: 'direct'; readonly provider: string; readonly env?: Readonly<Record<string, string>>; readonly credentialsFile?: string }
+  /** `grants`: those of the purse, for what the router says of their health. `env` and `retries`: for the CLI, besides its seat. */
+  | { readonly kind: 'gateway'; readonly provider: string; readonly purse: Purse; readonly grants: readonly Grant[]; readonly env: Readonly<Record<string, string>>; readonly retries?: number }
+
+const FIRST_PARTY = 'https://api.anthropic.com'
+/** The CLI waits for headers for five minutes; with one payer there is nobody to turn to before. */
+const OWN_TIMEOUT_MS = 600_000
+/** For what the gateway does besides waiting. */
+const TIMEOUT_SLACK_MS = 30_000
+
+/** Throws `unknown_provider`, or `policy` when the owner forbids the address of the provider that was chosen. */
+export async function fundsFor(offer: Offer, treasury: Treasury): Promise<Funds> {
+  const { grants } = offer
+  const first = grants?.providers[0]
+  if (!grants || !first) return own(offer, treasury, true)
+  if (!first.api) {
+    const login = own(offer, treasury, false)
+    if (login) return login
+  }
+  return granted(offer, grants, treasury)
+}
+
+function own(offer: Offer, treasury: Treasury, required: true): Funds
+function own(offer: Offer, treasury: Treasury, required: false): Funds | undefined
+function own(offer: Offer, { login, provider }: Treasury, required: boolean): Funds | undefined {
+  if (login.kind === 'none' || provider === null) {
+    if (!required) return undefined
+    throw new Fault('unknown_provider', 'this machine has no login of its own, and the router gave it no provider')
+  }
+  if (login.kind === 'login') return { kind: 'direct', provider, credentialsFile: login.credentialsFile }
+  const payer = payerOfLogin(provider, login.env)
+  if (!payer) return { kind: 'direct', provider, env: login.env, ...(login.credentialsFile === undefined ? {} : { credentialsFile: login.credentialsFile }) }
+  return { kind: 'gateway', provider, purse: purseOf(offer, [payer], OWN_TIMEOUT_MS), grants: [], env: {} }
+}
+
+/** Undefined without a key of its own; its address is the owner's choice. */
+function payerOfLogin(provider: string, env: Readonly<Record<string, string>>): Payer | undefined {
+  const { ANTHROPIC_API_KEY: key, ANTHROPIC_AUTH_TOKEN: bearer, ANTHROPIC_BASE_URL: base = FIRST_PARTY, ANTHROPIC_CUSTOM_HEADERS: lines = '' } = env
+  if ((key === undefined && bearer === undefined) || !URL.canParse(base)) return undefined
+  const custom = customHeaders(lines)
+  return {
+    provider,
+    baseUrl: new URL(base),
+    headers: { ...custom, ...(key === undefined ? {} : { 'x-api-key': key }), ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }) },
+    secrets: [key, bearer, ...Object.values(custom)].filter((value) => value !== undefined && value.length >= 8).map(String),
+    modelMap: {},
+    mayBePrivate: true,
+  }
+}
+
+async function granted(offer: Offer, grants: Grants, treasury: Treasury): Promise<Funds> {
+  const usable: { grant: Grant; payer: Payer }[] = []
+  for (const grant of grants.providers) {
+    const payer = await payerOf(offer, grant, treasury, usable.length === 0)
+    if (payer) usable.push({ grant, payer })
+  }
+  const [chosen, ...others] = usable
+  if (!chosen) throw new Fault('unknown_provider', 'this machine has no login of its own, and the router gave it no provider')
+  const { env, ignored } = providerEnv(chosen.grant.env)
+  if (ignored.length > 0) treasury.log('variables of a provider are not let in', { run: offer.run, provider: chosen.grant.provider, ignored })
+  const account = { failureThreshold: grants.failure_threshold, recoveryMs: grants.recovery_ms }
+  const timeoutMs = grants.headers_timeout_ms * usable.length + TIMEOUT_SLACK_MS
+  const asked = Number(env['API_TIMEOUT_MS'])
+  return {
+    kind: 'gateway',
+    provider: chosen.grant.provider,
+    purse: { ...purseOf(offer, [chosen.payer, ...others.map(({ payer }) => payer)], grants.headers_timeout_ms), account },
+    grants: usable.map(({ grant }) => grant),
+    env: {
+      ...env,
+      // The CLI must not give up while the gateway still has somebody to ask.
+      API_TIMEOUT_MS: String(asked > timeoutMs ? asked : timeoutMs),
+    },
+    // By then the gateway has asked everybody already.
+    retries: 1,
+  }
+}
+
+/** Undefined for the machine's own login, and for one that only stands behind another and may not be used here. */
+async function payerOf(offer: Offer, grant: Grant, treasury: Treasury, first: boolean): Promise<Payer | undefined> {
+  if (!grant.api) return undefined
+  const baseUrl = new URL(grant.api.base_url)
+  const problem = urlProblem(baseUrl, treasury.allowPrivateBaseUrls)
+  if (problem !== undefined) {
+    const message = `the base URL of provider ${grant.provider} ${problem}; allow_private_base_urls is not set on this machine`
+    if (first) throw new Fault('policy', message, { extra: { field: 'allow_private_base_urls' } })
+    treasury.log('a provider is left out of a run', { run: offer.run, provider: grant.provider, why: message })
+    return undefined
+  }
+  const key = await openKey(grant.api.sealed_key, treasury.sealingKey, { run: offer.run, provider: grant.provider })
+  return {
+    provider: grant.provider,
+    baseUrl,
+    headers: payerHeaders(baseUrl, key, grant.env),
+    secrets: [key],
+    modelMap: grant.model_map,
+    prices: grant.prices,
+    mayBePrivate: treasury.allowPrivateBaseUrls,
+  }
+}
+
+/**
+ * The key under both of the names that the CLI knows, as if `ANTHROPIC_API_KEY` and `ANTHROPIC_AUTH_TOKEN` were set to it.
+ * A provider's env takes one of them away by setting it to the empty string. Anthropic's own API wants keys in `x-api-key`
+ * and takes what is in `authorization` for an OAuth token.
+ */
+export function payerHeaders(baseUrl: URL, key: string, env: Readonly<Record<string, string>>): Record<string, string> {
+  const noKey = env['ANTHROPIC_API_KEY'] === ''
+  const noBearer = env['ANTHROPIC_AUTH_TOKEN'] === '' || (!noKey && /(?:^|\.)anthropic\.com$/.test(baseUrl.hostname))
+  return {
+    ...customHeaders(env['ANTHROPIC_CUSTOM_HEADERS'] ?? ''),
+    ...(noKey ? {} : { 'x-api-key': key }),
+    ...(noBearer ? {} : { authorization: `Bearer ${key}` }),
+  }
+}
+
+function purseOf({ run, fence, spec }: Offer, payers: Purse['payers'], headersTimeoutMs: number): Purse {
+  return { run, fence, tenant: spec.tenant, session: spec.session.id, payers, headersTimeoutMs }
+}

@@ -1,0 +1,105 @@
+/**
+ * One request to one provider, up to its headers; of an error its body as well, so that the next provider can be asked
+ * before the CLI has seen anything. What follows from the outcome is the caller's to decide.
+ */
+import { request, type Dispatcher } from 'undici'
+import type { Outcome } from '../../shared/grants.ts'
+import { requestHeaders, responseHeaders, type HeaderMap } from './headers.ts'
+import { outcomeOf, outcomeOfError } from './outcome.ts'
+import type { Payer } from './purse.ts'
+
+export interface Ask {
+  readonly method: string
+  /** Path and query, to be put behind those of a base URL. */
+  readonly path: string
+  readonly headers: HeaderMap
+  readonly body: Uint8Array
+  /** What the CLI proved itself with. */
+  readonly token: string
+}
+
+type Headers = Record<string, string | string[]>
+
+/** `status` null: there was no answer, and `message` says why. */
+export type Attempt =
+  | { readonly kind: 'stream'; readonly status: number; readonly headers: Headers; readonly body: AsyncIterable<Uint8Array>; readonly latencyMs: number }
+  | { readonly kind: 'error'; readonly outcome: Outcome; readonly status: number; readonly headers: Headers; readonly retryAfter: string | string[] | undefined; readonly body: Uint8Array; readonly latencyMs: number }
+  | { readonly kind: 'none'; readonly outcome: Outcome; readonly status: null; readonly message: string; readonly latencyMs: null }
+
+export interface AttemptOptions {
+  readonly dispatcher: Dispatcher
+  readonly model: string | null
+  readonly timeoutMs: number
+  /** The CLI has gone, or its turn is over. */
+  readonly signal: AbortSignal
+}
+
+/** Errors of an API are a few hundred bytes; of a proxy before it, a page. */
+const ERROR_BYTES = 1024 * 1024
+const ERROR_BODY_MS = 5_000
+
+export async function attempt(ask: Ask, payer: Payer, options: AttemptOptions): Promise<Attempt> {
+  const began = performance.now()
+  const late = new AbortController()
+  const timer = setTimeout(() => late.abort(), options.timeoutMs)
+  try {
+    const { statusCode, headers, body } = await request(target(payer.baseUrl, ask.path), {
+      dispatcher: options.dispatcher,
+      method: ask.method as Dispatcher.HttpMethod,
+      headers: requestHeaders(ask.headers, payer.headers, ask.token),
+      ...(ask.body.length > 0 ? { body: ask.body } : {}),
+      signal: AbortSignal.any([options.signal, late.signal]),
+    })
+    clearTimeout(timer)
+    const latencyMs = performance.now() - began
+    const kept = responseHeaders(headers, payer.secrets)
+    const outcome = outcomeOf(statusCode, options.model !== null)
+    if (outcome === 'ok') return { kind: 'stream', status: statusCode, headers: kept, body, latencyMs }
+    const stop = setTimeout(() => late.abort(), ERROR_BODY_MS)
+    const text = redacted(await beginning(body), payer.secrets)
+    clearTimeout(stop)
+    return { kind: 'error', outcome, status: statusCode, headers: kept, retryAfter: headers['retry-after'], body: text, latencyMs }
+  } catch (error) {
+    clearTimeout(timer)
+    if (options.signal.aborted) return none('cancelled', 'the CLI has gone')
+    if (late.signal.aborted) return none('timeout', `gave no answer within ${options.timeoutMs} ms`)
+    return none(outcomeOfError(error), reason(error))
+  }
+}
+
+function none(outcome: Outcome, message: string): Attempt {
+  return { kind: 'none', outcome, status: null, message, latencyMs: null }
+}
+
+/** The path of a base URL comes first: `https://host/anthropic` + `/v1/messages?beta=true`. */
+export function target(base: URL, path: string): string {
+  return `${base.origin}${base.pathname.replace(/\/+$/, '')}${path}`
+}
+
+/** As much as is kept of it; one that breaks off is what came. */
+async function beginning(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = []
+  let bytes = 0
+  try {
+    for await (const chunk of body) {
+      chunks.push(chunk.subarray(0, ERROR_BYTES - bytes))
+      bytes += chunk.length
+      if (bytes >= ERROR_BYTES) break
+    }
+  } catch {
+    // The status is the answer; what it says besides is for people.
+  }
+  return Buffer.concat(chunks)
+}
+
+/** Some say which key they did not like, and what they say is stored and shown. */
+function redacted(body: Buffer, secrets: readonly string[]): Uint8Array {
+  const found = secrets.filter((secret) => secret !== '' && body.includes(secret))
+  return found.length === 0 ? body : Buffer.from(found.reduce((text, secret) => text.replaceAll(secret, '[redacted]'), body.toString('utf8')))
+}
+
+/** undici and Node put what happened into `code`, at times of a cause or of the first of several tries. */
+function reason(error: unknown): string {
+  const inner = error instanceof AggregateError ? (error.errors as unknown[])[0] : error
+  return inner instanceof Error && inner.message !== '' ? inner.message : String(inner)
+}

@@ -1,0 +1,208 @@
+/**
+ * Between the CLI and those who are paid: one HTTP server on loopback that knows each CLI process by a random token, and
+ * what pays for the turn that it is in. Outside of a turn the token opens nothing; of a key the CLI never hears.
+ *
+ * What a run may use is decided before, by the router and the owner; who is asked for one request, in `forward`.
+ */
+import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import type { Grant, Metered, ProviderReport } from '../../shared/grants.ts'
+import type { Clock } from '../clock.ts'
+import { errorBody, listen, sendJson } from '../demo/messages-sse.ts'
+import { Breaker } from './breaker.ts'
+import { dialler } from './dial.ts'
+import { forward, type Office } from './forward.ts'
+import { Ledger } from './ledger.ts'
+import type { Purse } from './purse.ts'
+
+export interface GatewayOptions {
+  /** The runner's own: for its proxy. */
+  readonly env: Readonly<Record<string, string | undefined>>
+  readonly clock: Clock
+  /** How a request of a run that the router pays for has ended. */
+  report(report: ProviderReport): void
+  log(message: string, fields: Record<string, unknown>): void
+}
+
+/** One CLI process at the gateway. */
+export interface Seat {
+  /** What the CLI needs to come here. */
+  readonly env: { readonly ANTHROPIC_BASE_URL: string; readonly ANTHROPIC_API_KEY: string }
+  begin(): void
+  /** Cuts what is still under way. Never rejects. */
+  end(): Promise<Metered>
+  /** Its token is nobody's from now on. */
+  leave(): Promise<void>
+}
+
+export interface Gateway {
+  readonly url: string
+  seat(purse: Purse): Seat
+  /** What the router says of the health of a tenant's provider, with a grant. */
+  told(tenant: string, grant: Grant): void
+  close(): Promise<void>
+}
+
+/** The CLI's own cap on a request is 32 MB; all of it is kept until a provider has answered. */
+const MAX_BODY_BYTES = 32 * 1024 * 1024
+/** A connection that waits between two requests is the CLI's to close: it would take our closing for a provider's failure. */
+const IDLE_MS = 3_600_000
+
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const seats = new Map<string, ProcessSeat>()
+  const breakers = new Map<string, Breaker>()
+  const out = dialler(options.env)
+  const breakerOf = (tenant: string, provider: string) => {
+    const key = `${tenant}/${provider}`
+    const known = breakers.get(key) ?? new Breaker()
+    breakers.set(key, known)
+    return known
+  }
+  const office: Office = {
+    clock: options.clock,
+    dialler: out,
+    breaker: (purse, payer) => (purse.account ? breakerOf(purse.tenant, payer.provider) : undefined),
+    report: (report) => options.report(report),
+    log: (message, fields) => options.log(message, fields),
+  }
+  const server = createServer({ keepAliveTimeout: IDLE_MS, requestTimeout: 0 }, (request, response) => {
+    answer(request, response, seats, office).catch((error: unknown) => {
+      options.log('a request to the gateway could not be answered', { err: error })
+      response.destroy()
+    })
+  })
+  const { url, close } = await listen(server)
+  return {
+    url,
+    seat(purse) {
+      const token = randomBytes(32).toString('base64url')
+      const seat = new ProcessSeat(url, token, purse, () => seats.delete(digest(token)), options.log)
+      seats.set(digest(token), seat)
+      return seat
+    },
+    told: (tenant, grant) => breakerOf(tenant, grant.provider).told(grant, options.clock.now()),
+    async close() {
+      await Promise.all([...seats.values()].map((seat) => seat.leave()))
+      await close()
+      await out.close()
+    },
+  }
+}
+
+async function answer(request: IncomingMessage, response: ServerResponse, seats: ReadonlyMap<string, ProcessSeat>, office: Office): Promise<void> {
+  // The CLI opens its connection with a bare HEAD / before it has anything to prove itself with.
+  if (request.method === 'HEAD' && request.url === '/') {
+    response.writeHead(200).end()
+    return
+  }
+  const token = tokenOf(request)
+  const seat = seats.get(digest(token))
+  if (!seat?.isFor(token)) return refuse(response, 401, 'authentication_error', 'this is the gateway of a runner, and the token is no process of it')
+  const path = pathOf(request.url ?? '')
+  if (path === undefined) return refuse(response, 400, 'invalid_request_error', 'the path of the request is not one')
+  const served = await seat.serve(request, response, async (turn) => {
+    const body = await bodyOf(request)
+    if (body === undefined) return refuse(response, 413, 'request_too_large', `the request is longer than ${MAX_BODY_BYTES} bytes`)
+    await forward({ method: request.method ?? 'GET', path, headers: request.headers, body, token }, turn, response, office)
+  })
+  if (!served) refuse(response, 403, 'permission_error', 'no turn is running')
+}
+
+function refuse(response: ServerResponse, status: number, type: string, message: string): void {
+  // What is left of the request is not read.
+  sendJson(response, status, errorBody(type, message), { connection: 'close', 'x-should-retry': 'false' })
+}
+
+type Running = { readonly ledger: Ledger; readonly over: AbortController; readonly inFlight: Set<Promise<void>>; strangers: number }
+
+class ProcessSeat implements Seat {
+  readonly env: Seat['env']
+  readonly #token: string
+  readonly #purse: Purse
+  readonly #gone: () => void
+  readonly #log: GatewayOptions['log']
+  #running: Running | undefined
+
+  constructor(url: string, token: string, purse: Purse, gone: () => void, log: GatewayOptions['log']) {
+    this.env = { ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: token }
+    this.#token = token
+    this.#purse = purse
+    this.#gone = gone
+    this.#log = log
+  }
+
+  isFor(token: string): boolean {
+    const [given, own] = [Buffer.from(token), Buffer.from(this.#token)]
+    return given.length === own.length && timingSafeEqual(given, own)
+  }
+
+  begin(): void {
+    this.#running ??= { ledger: new Ledger(), over: new AbortController(), inFlight: new Set(), strangers: 0 }
+  }
+
+  async end(): Promise<Metered> {
+    const running = this.#running
+    this.#running = undefined
+    if (!running) return new Ledger().metered
+    running.over.abort()
+    await Promise.allSettled(running.inFlight)
+    const { run } = this.#purse
+    if (running.strangers > 0) this.#log('requests of a run were not of its session', { run, requests: running.strangers })
+    return running.ledger.metered
+  }
+
+  async leave(): Promise<void> {
+    this.#gone()
+    await this.end()
+  }
+
+  /** False between turns: then nothing was read of the request. */
+  async serve(request: IncomingMessage, response: ServerResponse, work: (turn: Parameters<typeof forward>[1]) => Promise<void>): Promise<boolean> {
+    const running = this.#running
+    if (!running) return false
+    // Subagents share the session. Any process of the run may send what it likes, so this tells and decides nothing.
+    const session = request.headers['x-claude-code-session-id']
+    if (session !== this.#purse.session) running.strangers++
+    const left = new AbortController()
+    response.once('close', () => left.abort())
+    const signal = AbortSignal.any([running.over.signal, left.signal])
+    const done = work({ purse: this.#purse, ledger: running.ledger, signal })
+    running.inFlight.add(done)
+    try {
+      await done
+    } finally {
+      running.inFlight.delete(done)
+    }
+    return true
+  }
+}
+
+function tokenOf({ headers }: IncomingMessage): string {
+  const key = headers['x-api-key']
+  if (typeof key === 'string') return key
+  return /^Bearer (.+)$/i.exec(headers.authorization ?? '')?.[1] ?? ''
+}
+
+/** Seats are looked up by this, so that how long it takes tells nothing of a token. */
+function digest(token: string): string {
+  return createHash('sha256').update(token).digest('base64')
+}
+
+/** Path and query without `..`, which would climb out of a base URL's path; undefined for another form of target. */
+function pathOf(target: string): string | undefined {
+  if (!target.startsWith('/') || !URL.canParse(`http://gateway${target}`)) return undefined
+  const { pathname, search } = new URL(`http://gateway${target}`)
+  return pathname + search
+}
+
+async function bodyOf(request: IncomingMessage): Promise<Uint8Array | undefined> {
+  const chunks: Buffer[] = []
+  let bytes = 0
+  // Breaking off would close the connection before the answer is on it, so some of what is too much is read as well.
+  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
+    bytes += chunk.length
+    if (bytes <= MAX_BODY_BYTES) chunks.push(chunk)
+    else if (bytes > 2 * MAX_BODY_BYTES) break
+  }
+  return bytes > MAX_BODY_BYTES ? undefined : Buffer.concat(chunks)
+}

@@ -1,0 +1,99 @@
+/**
+ * The `model` of a request, found in its bytes and replaced there: everything around it stays as it was sent, byte for
+ * byte. Only the outermost object counts; a `model` in a message or a tool is somebody's text.
+ *
+ * It is no validator. Of a body that is not a JSON object as far as it looks, it finds nothing and changes nothing.
+ */
+
+/** `start` and `end` are those of the string with its quotes. */
+type Field = { readonly start: number; readonly end: number; readonly value: string }
+
+const [QUOTE, BACKSLASH, COLON, COMMA] = [0x22, 0x5c, 0x3a, 0x2c]
+const OPEN = new Set([0x7b, 0x5b])
+const CLOSE = new Set([0x7d, 0x5d])
+const BLANK = new Set([0x20, 0x09, 0x0a, 0x0d])
+
+/** As the last of several is the one that JSON readers take. Null: there is none, or it is no string. */
+export function modelOf(body: Uint8Array): string | null {
+  return fields(body).at(-1)?.value ?? null
+}
+
+/** The same body with every outermost `model` replaced by what `rename` says; the same object where that is the same. */
+export function withModel(body: Uint8Array, rename: (model: string) => string): Uint8Array {
+  const parts: Uint8Array[] = []
+  let from = 0
+  for (const { start, end, value } of fields(body)) {
+    const renamed = rename(value)
+    if (renamed === value) continue
+    parts.push(body.subarray(from, start), Buffer.from(JSON.stringify(renamed)))
+    from = end
+  }
+  return from === 0 ? body : Buffer.concat([...parts, body.subarray(from)])
+}
+
+function fields(body: Uint8Array): Field[] {
+  const found: Field[] = []
+  let at = blanks(body, 0)
+  if (body[at] !== 0x7b) return []
+  at = blanks(body, at + 1)
+  while (body[at] === QUOTE) {
+    const key = string(body, at)
+    if (!key) return []
+    at = blanks(body, key.end)
+    if (body[at] !== COLON) return []
+    at = blanks(body, at + 1)
+    const value = body[at] === QUOTE ? string(body, at) : undefined
+    if (value && key.value === 'model') found.push(value)
+    at = value ? value.end : skipped(body, at)
+    if (at < 0) return []
+    at = blanks(body, at)
+    if (body[at] === 0x7d) return blanks(body, at + 1) === body.length ? found : []
+    if (body[at] !== COMMA) return []
+    at = blanks(body, at + 1)
+  }
+  return []
+}
+
+function blanks(body: Uint8Array, from: number): number {
+  let at = from
+  while (BLANK.has(body[at] ?? 0)) at++
+  return at
+}
+
+/** The string that begins at `start`. What is too long to be a name is not decoded. */
+function string(body: Uint8Array, start: number): Field | undefined {
+  const end = endOfString(body, start)
+  if (end < 0) return undefined
+  if (end - start > 1_024) return { start, end, value: '' }
+  try {
+    return { start, end, value: String(JSON.parse(Buffer.from(body.subarray(start, end)).toString('utf8'))) }
+  } catch {
+    return undefined
+  }
+}
+
+function endOfString(body: Uint8Array, start: number): number {
+  for (let at = start + 1; at < body.length; at++) {
+    if (body[at] === BACKSLASH) at++
+    else if (body[at] === QUOTE) return at + 1
+  }
+  return -1
+}
+
+/** Behind a value that is no string. */
+function skipped(body: Uint8Array, start: number): number {
+  let depth = 0
+  for (let at = start; at < body.length; at++) {
+    const byte = body[at]!
+    if (byte === QUOTE) {
+      at = endOfString(body, at) - 1
+      if (at < 0) return -1
+    } else if (OPEN.has(byte)) depth++
+    else if (CLOSE.has(byte) || byte === COMMA) {
+      // The end of the object around it, or the comma after it.
+      if (depth === 0) return at
+      if (byte !== COMMA && --depth === 0) return at + 1
+    }
+  }
+  return -1
+}
