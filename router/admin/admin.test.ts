@@ -151,7 +151,7 @@ describe('the audit', () => {
       const { body } = await call(operator, `audit?tenant=acme&limit=2${after}`)
       paged.push(...(body['data'] as unknown[]))
       if (body['next'] === null) break
-      after = `&after=${String(body['next'])}`
+      after = `&after=${body['next'] as string}`
     }
     expect(paged).toEqual(all)
     expect(dataOf(await call(operator, 'audit?tenant=acme&action=runner.drain'))).toHaveLength(1)

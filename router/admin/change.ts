@@ -23,12 +23,15 @@ export function authorOf(c: Context<AppEnv>): Author {
   return { subject, jti, requestId: c.get('requestId') }
 }
 
+/** For the batch of the change itself. */
+export function auditOf(deps: ChangeDeps, { requestId, ...who }: Author, change: Omit<Change, 'requestId'>): Statement {
+  return auditStatement(deps.store.db, deps.platform, who, { ...change, ...(requestId === undefined ? {} : { requestId }) })
+}
+
 /** Throws `conflict` when a constraint of the database says no: something with that name is there already. */
 export async function commit(deps: ChangeDeps, author: Author, statements: readonly Statement[], change: Omit<Change, 'requestId'>): Promise<void> {
-  const { requestId, ...who } = author
-  const record = auditStatement(deps.store.db, deps.platform, who, { ...change, ...(requestId === undefined ? {} : { requestId }) })
   try {
-    await deps.store.batch([...statements, record])
+    await deps.store.batch([...statements, auditOf(deps, author, change)])
   } catch (error) {
     throw violates(error) ? new Fault('conflict', `${change.target} is there already, or was changed meanwhile`) : error
   }
