@@ -63,8 +63,11 @@ function unordered(machine: Machine): Prepare {
     const { run, spec: wanted } = offer
     const spec = withLimits(machine.policy, wanted)
     checkPolicy(machine.policy, spec)
-    const { policy, log } = machine
-    const funds = await fundsFor(offer, { ...machine.treasury, allowPrivateBaseUrls: policy.allow_private_base_urls, log })
+    const funds = await fundsFor(offer, {
+      ...machine.treasury,
+      allowPrivateBaseUrls: machine.policy.allow_private_base_urls,
+      log: (message, fields) => machine.log(message, fields),
+    })
     const workspace = await resolveCwd({ roots: machine.roots, cwd: spec.cwd, sessionId: spec.session.id })
     const configDir = join(machine.configRoot, spec.tenant)
     let privateDir: string | undefined

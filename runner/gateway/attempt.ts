@@ -45,7 +45,7 @@ export async function attempt(ask: Ask, payer: Payer, options: AttemptOptions): 
   try {
     const { statusCode, headers, body } = await request(target(payer.baseUrl, ask.path), {
       dispatcher: options.dispatcher,
-      method: ask.method as Dispatcher.HttpMethod,
+      method: ask.method,
       headers: requestHeaders(ask.headers, payer.headers, ask.token),
       ...(ask.body.length > 0 ? { body: ask.body } : {}),
       signal: AbortSignal.any([options.signal, late.signal]),

@@ -46,7 +46,7 @@ function agent(env: Environment, connect: buildConnector.connector | buildConnec
 }
 
 function checkedConnector(): buildConnector.connector {
-  const connect = buildConnector({ lookup: checkedLookup } as buildConnector.BuildOptions)
+  const connect = buildConnector({ lookup: checkedLookup })
   return (options, callback) => {
     const host = hostOf(options.hostname)
     // A literal address is never looked up.

@@ -76,7 +76,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     url,
     seat(purse) {
       const token = randomBytes(32).toString('base64url')
-      const seat = new ProcessSeat(url, token, purse, () => seats.delete(digest(token)), options.log)
+      const seat = new ProcessSeat(url, token, purse, () => seats.delete(digest(token)), (...said) => options.log(...said))
       seats.set(digest(token), seat)
       return seat
     },
