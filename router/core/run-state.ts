@@ -3,6 +3,7 @@
  * the CLI exits 0 on some interrupts and says `subtype: success` on API failures, so neither is asked first.
  */
 import type { ExitMark, RunError, TurnResult } from '../../shared/marks.ts'
+import { costOf } from './budget.ts'
 
 export type RunState = 'queued' | 'offered' | 'leased' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'lost'
 export type PublicStatus = 'queued' | 'running' | 'succeeded' | 'failed' | 'cancelled' | 'lost'
@@ -25,7 +26,16 @@ export function isTerminal(state: RunState): state is Terminal {
   return state === 'succeeded' || state === 'failed' || state === 'cancelled' || state === 'lost'
 }
 
-export type Ending = { state: Terminal; error: RunError | undefined; result: TurnResult | undefined; durationMs: number }
+export type Ending = {
+  state: Terminal
+  error: RunError | undefined
+  result: TurnResult | undefined
+  durationMs: number
+  /** Undefined: nobody knows, so what was reserved is charged. */
+  costUsd: number | undefined
+  /** The provider that answered last, where the gateway has seen one. */
+  provider: string | undefined
+}
 
 const MESSAGES: Record<Exclude<ExitMark['reason'], 'completed'>, string> = {
   cancelled: 'the run was cancelled',
@@ -40,8 +50,14 @@ const MESSAGES: Record<Exclude<ExitMark['reason'], 'completed'>, string> = {
   lost: 'the runner did not come back with this run',
 }
 
-export function endingOf(exit: ExitMark, cancelRequested: boolean): Ending {
-  const base = { result: exit.result, durationMs: exit.duration_ms }
+/** `begun`: it was with a runner, so something of it may have been spent. */
+export function endingOf(exit: ExitMark, cancelRequested: boolean, begun = true): Ending {
+  const base = {
+    result: exit.result,
+    durationMs: exit.duration_ms,
+    costUsd: costOf(exit, begun),
+    provider: exit.metered?.provider ?? undefined,
+  }
   if (exit.reason === 'lost') return { ...base, state: 'lost', error: { code: 'lost', message: exit.message ?? MESSAGES.lost } }
   if (cancelRequested) return { ...base, state: 'cancelled', error: { code: 'cancelled', message: MESSAGES.cancelled } }
   if (exit.reason !== 'completed') {

@@ -294,7 +294,8 @@ export class RunnerCore {
     const exit = howItEnded(run, message.mark, message.seq)
     run.phase = 'ending'
     if (exit === 'never') return [{ do: 'requeue', run: run.run, fence: run.fence }]
-    return [{ do: 'append', append: { ...append, ending: endingOf(exit, run.cancel !== undefined) } }]
+    // Its first mark says that it started: an exit in its place is one of a run that had nothing to spend on.
+    return [{ do: 'append', append: { ...append, ending: endingOf(exit, run.cancel !== undefined, message.seq > 1) } }]
   }
 
   #heartbeat(message: { id: string; runs: [string, number, number][] }, now: number): Effect[] {

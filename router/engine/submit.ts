@@ -1,5 +1,5 @@
 /**
- * From a checked request to a run in the waiting line: session, directory, idempotency. Every dialect submits through here.
+ * From a checked request to a run in the waiting line: session, directory, budget, idempotency. Every dialect submits through here.
  *
  * A streamed or waiting request goes on when the runner has accepted and the lease is durable, so a bad `cwd` or an
  * unknown agent is an error of the request, not an event of a stream. A refused run leaves nothing behind.
@@ -7,6 +7,7 @@
 import { Fault } from '../../shared/faults.ts'
 import { needsOf } from '../../shared/policy.ts'
 import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
+import { admit, giveUp, planOf } from '../limits/admission.ts'
 import type { Claim, Deps, Principal, RunRef } from '../ports.ts'
 import { findClaim } from '../store/idempotency.ts'
 import { sessionHasTurn } from '../store/runs.ts'
@@ -53,10 +54,7 @@ export async function submit(
     }
     const run = used?.run ?? `run_${deps.platform.id()}`
     const ref: RunRef = { run, tenant }
-    if (!used) {
-      const row = await newRun(deps, who, wish, options.newSessionId)
-      if ((await deps.line.submit({ ...row, id: run }, claim)) === 'taken') continue
-    }
+    if (!used && !(await begin(deps, who, run, wish, options))) continue
     const outcome = await deps.line.outcome(ref, until, signal)
     // Not in line: it is under way or over, or it was refused just now and its key is free.
     if (outcome !== 'unknown' || (await deps.records.find(ref))) return ref
@@ -64,7 +62,29 @@ export async function submit(
   throw new Fault('busy', 'too many requests with this Idempotency-Key at once', { retryAfterS: RETRY_AFTER_S })
 }
 
-async function newRun({ store, platform }: Deps, who: Principal, wish: Submission, newSessionId: string) {
+/** Into the line, with what it may spend held for it. False: its key was taken meanwhile, so there is another run to look at. */
+async function begin(deps: Deps, who: Principal, run: string, wish: Submission, { newSessionId, claim }: { newSessionId: string; claim: Claim | undefined }): Promise<boolean> {
+  const { row, plan } = await newRun(deps, who, wish, newSessionId)
+  try {
+    await admit(deps, run, plan)
+  } catch (error) {
+    // Its twin may have been faster, and have taken the room that it found none of.
+    if (claim && (await findClaim(deps.store.db, who.tenant, claim.key, deps.platform.now()))) return false
+    throw error
+  }
+  try {
+    if ((await deps.line.submit({ ...row, id: run }, claim)) === 'submitted') return true
+  } catch (error) {
+    // Its row may still be on the way; what is left without one is swept up later.
+    if (!(error instanceof Fault && error.mayStart)) deps.platform.background(giveUp(deps, run, plan))
+    throw error
+  }
+  await giveUp(deps, run, plan)
+  return false
+}
+
+async function newRun(deps: Deps, who: Principal, wish: Submission, newSessionId: string) {
+  const { store, platform } = deps
   const session = wish.sessionId === undefined ? undefined : await continued(store.db, who, wish)
   const use: SessionUse = !session
     ? { mode: 'new', id: newSessionId }
@@ -75,16 +95,18 @@ async function newRun({ store, platform }: Deps, who: Principal, wish: Submissio
     throw new Fault('session_busy', `session ${use.id} has a turn in progress`, { retryAfterS: RETRY_AFTER_S })
   }
   const cwd = session?.cwd ?? wish.cwd
+  const now = platform.now()
+  const plan = await planOf(deps, who, { session: use.id, createdAt: now }, wish.cli.max_budget_usd)
   const spec: RunSpec = {
     ...wish.cli,
+    ...(plan.budgetUsd === undefined ? {} : { max_budget_usd: plan.budgetUsd }),
     tenant: who.tenant,
     session: use,
     ...(cwd === undefined ? {} : { cwd }),
     prompt: wish.prompt,
     timeout_s: wish.timeoutS,
   }
-  const now = platform.now()
-  return {
+  const row = {
     tenant: who.tenant,
     subject: who.subject,
     token: who.jti,
@@ -103,6 +125,7 @@ async function newRun({ store, platform }: Deps, who: Principal, wish: Submissio
     metadata: wish.metadata ?? null,
     createdAt: now,
   }
+  return { row, plan }
 }
 
 async function continued(db: Deps['store']['db'], who: Principal, wish: Submission): Promise<SessionRow> {

@@ -80,8 +80,8 @@ export function policyFault({ field, message }: Refusal): Fault {
 
 export function timeoutFault({ why, pool, labels, bound, session, refusal }: Entry): Fault {
   const retry = { retryAfterS: RETRY_AFTER_S }
+  const taken = new Fault('busy', 'every slot of the runners that fit is taken', retry)
   const wanted = Object.entries(labels).map(([key, value]) => `${key}=${value}`)
-  if (why === 'policy' && refusal) return policyFault(refusal)
   switch (why) {
     case 'bound_offline':
       return new Fault('no_runner', `the runner ${bound} that holds session ${session} is not connected`, retry)
@@ -95,8 +95,10 @@ export function timeoutFault({ why, pool, labels, bound, session, refusal }: Ent
       return new Fault('busy', 'every runner that fits takes no new runs', retry)
     case 'session_busy':
       return new Fault('busy', `session ${session} still has a turn in progress`, retry)
-    default:
-      return new Fault('busy', 'every slot of the runners that fit is taken', retry)
+    case 'policy':
+      return refusal ? policyFault(refusal) : taken
+    case 'all_busy':
+      return taken
   }
 }
 

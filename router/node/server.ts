@@ -8,11 +8,13 @@ import { uuidv7 } from 'uuidv7'
 import { CLOSE } from '../../shared/frames.ts'
 import { createApp } from '../app.ts'
 import { cancelRun } from '../engine/cancel.ts'
+import { identityMemory, identityOf } from '../guard/identity.ts'
 import { Attendance } from '../hub/attendance.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
 import { Retention, type Keep } from '../hub/retention.ts'
 import { Line } from '../line/line.ts'
 import type { Deps, Limiter, Log, Platform, RouterSettings, Treasury } from '../ports.ts'
+import { settleEnding, sweepLedger } from '../store/allowances.ts'
 import { hubStore } from '../store/hub-store.ts'
 import { storeRecords } from '../store/records.ts'
 import { pruneSecrets } from '../store/retention.ts'
@@ -61,11 +63,12 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
   await makePrivateDir(dataDir)
   const unlock = await lockDir(dataDir, 'router')
   try {
-    const keys = await loadKeys(dataDir)
+    const root = await loadKeys(dataDir)
     const vault = await loadVault(dataDir)
     const database = await openDatabase(join(dataDir, 'runyard.db'))
     const platform = nodePlatform(log)
     const catalog = catalogOf(database.db, catalogMemory(), () => performance.now())
+    const { keys, identity } = identityOf({ db: database.db, vault, root, platform, log, memory: identityMemory(), now: () => performance.now() })
     const treasury: Treasury = { grants: () => Promise.resolve(undefined), report: () => undefined }
     const limiter: Limiter = { take: (_tenant, [limit]) => Promise.resolve({ ok: true, remaining: limit.rate.burst, resetMs: 0, limit }) }
     const settings: RouterSettings = {
@@ -75,7 +78,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       timeoutS: options.timeoutS,
       blockedMs: options.blockedMs,
     }
-    const eventLog = new GroupCommitLog(sqlCommit(database, platform), nextTurn)
+    const eventLog = new GroupCommitLog(sqlCommit(database, platform, (append) => settleEnding(database.db, append, platform.now())), nextTurn)
     const attendance = new Attendance({
       async patienceMs({ tenant, run }) {
         const row = await findRun(database.db, tenant, run)
@@ -91,7 +94,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     hub.onRequeued = (row) => line.comeBack(row)
     hub.onPresence = (seat) => platform.background(touchRunner(database.db, seat.who.runner, seat.hint, platform.now()))
     const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run), clock: () => performance.now() })
-    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, vault, catalog, limiter, settings, log }
+    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, identity, vault, catalog, limiter, settings, log }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
       const row = await findRunner(database.db, id)
@@ -106,7 +109,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
     const standingTicker = setInterval(() => platform.background(heedAdmins(database, hub)), STANDING_MS)
     const listening = await listen(app.fetch, port, host)
-    const sweep = () => platform.background(pruneSecrets(database.db, platform.now()).then(() => retention.sweep()))
+    const sweep = () => platform.background(pruneSecrets(database.db, platform.now()).then(() => sweepLedger(database, platform.now())).then(() => retention.sweep()))
     sweep()
     const sweeper = setInterval(sweep, SWEEP_MS)
     const { address } = listening

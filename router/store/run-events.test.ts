@@ -14,8 +14,10 @@ const succeeded: Ending = {
   error: undefined,
   durationMs: 9,
   result: { seq: 2, is_error: false, cost_usd: 0.25, usage, num_turns: 3, model: 'haiku' },
+  costUsd: 0.25,
+  provider: undefined,
 }
-const lost: Ending = { state: 'lost', error: { code: 'lost', message: 'gone' }, result: undefined, durationMs: 0 }
+const lost: Ending = { state: 'lost', error: { code: 'lost', message: 'gone' }, result: undefined, durationMs: 0, costUsd: undefined, provider: undefined }
 
 let log: LogRig
 beforeAll(async () => {

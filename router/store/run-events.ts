@@ -12,7 +12,10 @@ import type { Db, EventChunk, Statement } from '../ports.ts'
 
 const NEWLINE = 0x0a
 
-/** The statements of one append; the last one returns a row if and only if the append took effect. */
+/**
+ * The statements of one append; the last one returns a row if and only if the append took effect. Where the ledger is in
+ * the same database, settleStatements belong in front of those of an ending.
+ */
 export function appendStatements(db: Db, append: Append, now: number): Statement[] {
   const { run, fence, rows, ending } = append
   const alive = sql`EXISTS (SELECT 1 FROM ${runs} WHERE id = ${run} AND fence = ${fence} AND ended_at IS NULL)`
@@ -44,7 +47,9 @@ export function appendStatements(db: Db, append: Append, now: number): Statement
           isError: ending.state !== 'succeeded',
           errorCode: ending.error?.code ?? null,
           errorMessage: ending.error?.message ?? null,
-          costUsd: ending.result?.cost_usd ?? null,
+          // Where nobody knows, settleStatements has said what stands for it.
+          ...(ending.costUsd === undefined ? {} : { costUsd: ending.costUsd, costEstimated: false }),
+          ...(ending.provider === undefined ? {} : { provider: ending.provider }),
           usage: ending.result?.usage ?? null,
           numTurns: ending.result?.num_turns ?? null,
           durationMs: ending.durationMs,

@@ -7,8 +7,8 @@ import type { RunSpec } from '../../shared/run-spec.ts'
 import type { PublicStatus } from '../core/run-state.ts'
 import { statesOf } from '../core/run-state.ts'
 import type { Claim, Db, NewRun, RunRow, Statement, Store } from '../ports.ts'
+import { releaseStatements } from './allowances.ts'
 import { IDEMPOTENCY_TTL_MS } from './idempotency.ts'
-
 
 const QUEUED = {
   id: runs.id,
@@ -88,12 +88,13 @@ export async function returnToQueue(db: Db, run: string, atFence: number, from: 
   return row
 }
 
-/** A run that was answered with a fault leaves nothing behind, and its key is free again. */
+/** A run that was answered with a fault leaves nothing behind: its key is free again, and what it had reserved. */
 export async function dropRefused(store: Store, run: string, atFence: number): Promise<void> {
   const { db } = store
   const dropped = db.delete(runs).where(and(eq(runs.id, run), eq(runs.fence, atFence), inArray(runs.state, ['queued', 'offered'])))
+  const released = releaseStatements(db, run)
   const freed = db.delete(idempotency).where(and(eq(idempotency.run, run), sql`NOT EXISTS (SELECT 1 FROM ${runs} WHERE ${runs.id} = ${run})`))
-  await store.batch([dropped, freed])
+  await store.batch([dropped, freed, ...released])
 }
 
 /** The waiting line as the database has it, after a restart. What was only offered has not started, so it waits again. */

@@ -1,0 +1,122 @@
+/**
+ * What a run may spend and what it has spent: which allowances it draws on, how much it reserves, and what is charged.
+ *
+ * Amounts are whole millionths of a dollar, so that sums are exact. Nothing here reads a clock or stores a value: whether
+ * there is room is for store/allowances, in the commit that takes it.
+ */
+import type { ExitMark } from '../../shared/marks.ts'
+import { DEFAULT_RUN_USD, type Narrowing, type TenantLimits } from '../../shared/tenant-settings.ts'
+
+const MICROS = 1_000_000
+
+export function toMicros(usd: number): number {
+  return Math.round(usd * MICROS)
+}
+
+export function toUsd(micros: number): number {
+  return micros / MICROS
+}
+
+/** Whose budget or limit it is. `runs` counts runs that wait or run; the others are money. */
+export type AllowanceKind = 'tenant' | 'day' | 'token' | 'token_day' | 'session' | 'runs'
+
+/** What one run wants of one allowance: `amount` more, while all of it together stays at or under `limit`. */
+export interface Want {
+  readonly kind: AllowanceKind
+  readonly allowance: string
+  readonly unit: 'usd' | 'run'
+  readonly amount: number
+  readonly limit: number
+}
+
+/** Whose run, by the names that its row has. */
+export interface Spender {
+  readonly tenant: string
+  readonly token: string
+  readonly session: string
+  /** Milliseconds since 1970: a run belongs to the day on which it was submitted. */
+  readonly createdAt: number
+}
+
+/** `2026-11-21`, of UTC. */
+export function dayOf(at: number): string {
+  return new Date(at).toISOString().slice(0, 10)
+}
+
+/** When the day of `at` is over. */
+export function dayEnd(at: number): number {
+  return Date.parse(`${dayOf(at)}T00:00:00Z`) + 86_400_000
+}
+
+/** A tenant has no slash in its name and the id of a token is last, so no two of these are the same. settleStatements spells them in SQL. */
+export function allowanceId(kind: AllowanceKind, { tenant, token, session, createdAt }: Spender): string {
+  switch (kind) {
+    case 'tenant':
+      return `${tenant}/usd`
+    case 'day':
+      return `${tenant}/usd/day/${dayOf(createdAt)}`
+    case 'session':
+      return `${tenant}/usd/session/${session}`
+    case 'token':
+      return `${tenant}/usd/token/${token}`
+    case 'token_day':
+      return `${tenant}/usd/token-day/${dayOf(createdAt)}/${token}`
+    case 'runs':
+      return `${tenant}/runs`
+  }
+}
+
+/** The way back: what an id of this tenant stands for. Undefined: none of ours. */
+export function readAllowanceId(tenant: string, id: string): { kind: AllowanceKind; of?: string; day?: string } | undefined {
+  const rest = id.startsWith(`${tenant}/`) ? id.slice(tenant.length + 1) : ''
+  if (rest === 'runs') return { kind: 'runs' }
+  if (rest === 'usd') return { kind: 'tenant' }
+  const [, what, tail] = /^usd\/(day|session|token|token-day)\/(.*)$/s.exec(rest) ?? []
+  if (what === undefined || tail === undefined) return undefined
+  if (what === 'day') return { kind: 'day', day: tail }
+  if (what === 'session' || what === 'token') return { kind: what, of: tail }
+  return { kind: 'token_day', day: tail.slice(0, 10), of: tail.slice(11) }
+}
+
+/** What a run costs at most, as far as it or those who let it in have said: in USD, passed to the CLI. Undefined: nobody did. */
+export function runBudget(asked: number | undefined, { budget }: TenantLimits, { run_usd: cap }: Narrowing, isReserved: boolean): number | undefined {
+  const usd = asked ?? cap ?? budget?.run_usd ?? (isReserved ? DEFAULT_RUN_USD : undefined)
+  return usd === undefined || cap === undefined ? usd : Math.min(usd, cap)
+}
+
+/**
+ * Everything that one run has to have room in; empty where nothing is limited. `budgetUsd`: what the run is passed as its
+ * own budget, set in `usd` wherever money is limited at all.
+ */
+export function wantsOf(by: Spender, asked: number | undefined, limits: TenantLimits, narrowing: Narrowing): { wants: Want[]; budgetUsd: number | undefined } {
+  const { budget } = limits
+  const usd: [AllowanceKind, number | undefined][] = [
+    ['tenant', budget?.total_usd],
+    ['day', budget?.day_usd],
+    ['token', narrowing.budget_usd ?? budget?.token_usd],
+    ['token_day', narrowing.day_usd],
+    ['session', budget?.session_usd],
+  ]
+  const budgetUsd = runBudget(asked, limits, narrowing, usd.some(([, limit]) => limit !== undefined))
+  // Never less than what the CLI is told it may spend.
+  const amount = Math.ceil((budgetUsd ?? 0) * MICROS)
+  const want = (kind: AllowanceKind, unit: Want['unit'], by_: number, limit: number): Want => ({ kind, allowance: allowanceId(kind, by), unit, amount: by_, limit })
+  const wants = usd.flatMap(([kind, limit]) => (limit === undefined ? [] : [want(kind, 'usd', amount, toMicros(limit))]))
+  if (limits.concurrent_runs !== undefined) wants.push(want('runs', 'run', 1, limits.concurrent_runs))
+  return { wants, budgetUsd }
+}
+
+/** Their processes never asked a model for anything. */
+const UNBEGUN: ReadonlySet<ExitMark['reason']> = new Set(['not_started', 'queue_timeout', 'rejected'])
+
+/**
+ * What a run cost, in USD. The gateway's count of tokens comes first where its provider has a price list: a tool can write
+ * to the stdout of its CLI, so the CLI's own word is worth less. Undefined: it spent something, and nobody knows how much
+ * (killed, lost, crashed); what it had reserved is charged then. `begun`: the run has been given to a runner.
+ */
+export function costOf({ reason, result, metered }: Pick<ExitMark, 'reason' | 'result' | 'metered'>, begun: boolean): number | undefined {
+  if (!begun || UNBEGUN.has(reason)) return 0
+  const known = metered?.cost_usd ?? result?.cost_usd
+  if (known !== undefined) return known
+  return metered?.requests === 0 ? 0 : undefined
+}

@@ -1,0 +1,68 @@
+/**
+ * Room for one run, in every budget and limit that it falls under: taken before anybody is asked to run it, refused with
+ * the numbers. What a run may cost is decided here and passed to the CLI; what it did cost, in the commit of its ending.
+ */
+import { Fault } from '../../shared/faults.ts'
+import { dayEnd, toUsd, wantsOf, type Spender, type Want } from '../core/budget.ts'
+import type { Deps, Principal } from '../ports.ts'
+import { releaseStatements, reserve, whatIsFull } from '../store/allowances.ts'
+
+const RETRY_AFTER_S = 2
+/** Somebody else may have made room between the attempt and the look at why it failed. */
+const MAX_TRIES = 3
+
+export interface Plan {
+  readonly by: Spender & { readonly tokenSince: number }
+  readonly wants: readonly Want[]
+  /** What the run is told that it may spend; undefined: nobody says. */
+  readonly budgetUsd: number | undefined
+}
+
+/** What a run needs room in. Throws `budget` for one that its token lets spend nothing at all. */
+export async function planOf({ catalog }: Pick<Deps, 'catalog'>, who: Principal, run: { session: string; createdAt: number }, askedUsd: number | undefined): Promise<Plan> {
+  const limits = (await catalog.tenant(who.tenant))?.settings.limits ?? {}
+  const by = { tenant: who.tenant, token: who.jti, session: run.session, createdAt: run.createdAt, tokenSince: who.issuedAt }
+  const { wants, budgetUsd } = wantsOf(by, askedUsd, limits, who.narrowing)
+  if (budgetUsd !== undefined && budgetUsd <= 0) {
+    throw new Fault('budget', 'the token lets a run spend nothing', { extra: { budget: 'run', limit_usd: 0, spent_usd: 0, reserved_usd: 0, asked_usd: askedUsd ?? 0 } })
+  }
+  return { by, wants, budgetUsd }
+}
+
+/** Holds what the plan wants, all of it or nothing. Throws `budget` or `concurrency`. */
+export async function admit({ store, platform }: Pick<Deps, 'store' | 'platform'>, run: string, { by, wants }: Plan): Promise<void> {
+  if (wants.length === 0) return
+  for (let tries = 0; tries < MAX_TRIES; tries++) {
+    if (await reserve(store, run, by, wants, platform.now())) return
+    const full = await whatIsFull(store.db, wants)
+    if (full) throw refusal(full, by)
+  }
+  throw new Fault('concurrency', 'too many runs are asked for at once', { retryAfterS: RETRY_AFTER_S })
+}
+
+/** The run has no row, and will not get one. */
+export async function giveUp({ store }: Pick<Deps, 'store'>, run: string, { wants }: Plan): Promise<void> {
+  if (wants.length > 0) await store.batch(releaseStatements(store.db, run))
+}
+
+const OF: Record<Want['kind'], string> = {
+  tenant: 'the budget of the tenant',
+  day: 'the budget of the tenant for this day',
+  token: 'the budget of the token',
+  token_day: 'the budget of the token for this day',
+  session: 'the budget of the session',
+  runs: 'runs of the tenant',
+}
+
+function refusal({ want, spent, held }: { want: Want; spent: number; held: number }, { createdAt }: Spender): Fault {
+  const { kind, limit, amount } = want
+  if (kind === 'runs') {
+    return new Fault('concurrency', `${held} ${OF.runs} wait or run, and ${limit} may`, { retryAfterS: RETRY_AFTER_S, extra: { limit, running: held } })
+  }
+  const [limitUsd, spentUsd, heldUsd, askedUsd] = [limit, spent, held, amount].map(toUsd)
+  const message = `${OF[kind]} is ${limitUsd} USD: ${spentUsd} spent, ${heldUsd} reserved by runs under way, ${askedUsd} asked for`
+  const resets = kind === 'day' || kind === 'token_day' ? { resets_at: new Date(dayEnd(createdAt)).toISOString() } : {}
+  return new Fault('budget', message, {
+    extra: { budget: kind, limit_usd: limitUsd, spent_usd: spentUsd, reserved_usd: heldUsd, asked_usd: askedUsd, ...resets },
+  })
+}

@@ -1,0 +1,185 @@
+/**
+ * The ledger: what was spent and what is held of each allowance, and what each run holds until it has ended.
+ *
+ * To take room, to settle and to give back is one atomic batch each, so an allowance is never overdrawn and nothing is
+ * charged twice, whoever else does the same at this moment. An allowance comes into being when it is limited for the first
+ * time, with what its runs have cost by then; from then on every run that ends is charged to those there are. So a row that
+ * nobody holds anything of can be thrown away: it is made anew from the runs.
+ */
+import { and, eq, gt, isNull, like, lt, or, sql, type SQL } from 'drizzle-orm'
+import { allowances, reservations, runs } from '../../drizzle/schema.ts'
+import { allowanceId, dayOf, toMicros, type AllowanceKind, type Spender, type Want } from '../core/budget.ts'
+import type { Append } from '../core/runner-core.ts'
+import type { Db, Statement, Store } from '../ports.ts'
+
+export type AllowanceRow = typeof allowances.$inferSelect
+export type ReservationRow = typeof reservations.$inferSelect
+
+/** A reservation whose run was never written belonged to somebody who died in between. */
+const ORPHAN_MS = 10 * 60_000
+/** Settled reservations, and allowances of days, sessions and tokens, are kept this long after their last change. */
+const KEEP_MS = 35 * 86_400_000
+const PAGE = 200
+
+/** True: every one of `wants` had room, and it is held now. False: nothing was changed. */
+export async function reserve(store: Store, run: string, by: Spender & { readonly tokenSince: number }, wants: readonly Want[], now: number): Promise<boolean> {
+  const { db } = store
+  const { tenant } = by
+  const rows = wants.map(({ allowance, unit, amount, limit }) => sql`(${allowance}, ${unit}, ${amount}, ${limit})`)
+  const taken = db.all(sql`
+    WITH want(allowance, unit, amount, lim) AS (VALUES ${sql.join(rows, sql`, `)})
+    INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, created_at)
+    SELECT ${run}, allowance, ${tenant}, unit, amount, ${now} FROM want
+    WHERE NOT EXISTS (SELECT 1 FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE a.spent + a.held + w.amount > w.lim)
+    ON CONFLICT (run, allowance) DO NOTHING
+    RETURNING allowance`)
+  const held = db.run(sql`
+    UPDATE ${allowances} SET updated_at = ${now},
+      held = held + (SELECT amount FROM ${reservations} WHERE run = ${run} AND allowance = ${allowances}.id)
+    WHERE id IN (SELECT allowance FROM ${reservations} WHERE run = ${run} AND settled_at IS NULL)`)
+  const opened = wants.flatMap((want) => openStatements(db, want, by, now))
+  const results = await store.batch([...opened, taken, held] as Statement[])
+  return (results[opened.length] as unknown[]).length === wants.length
+}
+
+/** The row of an allowance that is limited for the first time, or again after a long while. */
+function openStatements(db: Db, { kind, allowance }: Want, by: Spender & { readonly tokenSince: number }, now: number): unknown[] {
+  const { tenant } = by
+  const isNew = sql`NOT EXISTS (SELECT 1 FROM ${allowances} WHERE id = ${allowance})`
+  if (kind !== 'runs') {
+    return [
+      db.run(sql`
+        INSERT INTO ${allowances} (id, tenant, spent, held, updated_at)
+        SELECT ${allowance}, ${tenant}, (
+          SELECT coalesce(sum(CAST(round(cost_usd * 1000000) AS INTEGER)), 0) FROM ${runs}
+          WHERE tenant = ${tenant} AND ended_at IS NOT NULL AND ${itsRuns(kind, by)}), 0, ${now}
+        WHERE ${isNew}`),
+    ]
+  }
+  // Those that are under way hold their place as if they had reserved it.
+  return [
+    db.run(sql`
+      INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, created_at)
+      SELECT id, ${allowance}, tenant, 'run', 1, ${now} FROM ${runs} WHERE tenant = ${tenant} AND ended_at IS NULL AND ${isNew}
+      ON CONFLICT (run, allowance) DO NOTHING`),
+    db.run(sql`
+      INSERT INTO ${allowances} (id, tenant, spent, held, updated_at)
+      SELECT ${allowance}, ${tenant}, 0, (SELECT count(*) FROM ${reservations} WHERE allowance = ${allowance} AND settled_at IS NULL), ${now}
+      WHERE ${isNew}`),
+  ]
+}
+
+/** Ids of runs sort by age, so what is too old is not even looked at. A minute for clocks that differ. */
+const since = (at: number) => sql`id >= ${`run_${Math.max(0, Math.floor(at) - 60_000).toString(16).padStart(12, '0')}`}`
+
+function itsRuns(kind: AllowanceKind, { token, session, createdAt, tokenSince }: Spender & { readonly tokenSince: number }): SQL {
+  const midnight = Date.parse(`${dayOf(createdAt)}T00:00:00Z`)
+  const today = sql`${since(midnight)} AND created_at >= ${midnight}`
+  if (kind === 'session') return sql`session = ${session}`
+  if (kind === 'token') return sql`token = ${token} AND ${since(tokenSince)}`
+  if (kind === 'token_day') return sql`token = ${token} AND ${today}`
+  return kind === 'day' ? today : sql`TRUE`
+}
+
+/** Why there was no room: the first of `wants` that is too much as things stand now. Undefined: there would be room by now. */
+export async function whatIsFull(db: Db, wants: readonly Want[]): Promise<{ want: Want; spent: number; held: number } | undefined> {
+  for (const want of wants) {
+    const [row] = await db.select().from(allowances).where(eq(allowances.id, want.allowance)).limit(1)
+    const { spent, held } = row ?? { spent: 0, held: 0 }
+    if (spent + held + want.amount > want.limit) return { want, spent, held }
+  }
+  return undefined
+}
+
+/**
+ * What belongs in front of the statements that end a run, in their batch: its cost is charged to every allowance it falls
+ * under, and what it held is free. `alive` is the condition of those statements on the run's row, which makes it happen
+ * once. `micros` undefined: what it had reserved stands for its cost, in its row too.
+ */
+export function settleStatements(db: Db, run: string, alive: SQL, micros: number | undefined, now: number): Statement[] {
+  const cost = micros ?? null
+  const its = sql`SELECT * FROM ${runs} WHERE id = ${run} AND ${alive}`
+  const reserved = sql`(SELECT amount FROM ${reservations} WHERE run = ${run} AND unit = 'usd' AND settled_at IS NULL LIMIT 1)`
+  const day = sql`strftime('%Y-%m-%d', created_at / 1000, 'unixepoch')`
+  const charged = db.run(sql`
+    WITH its AS (${its}),
+      open AS (SELECT allowance, amount FROM ${reservations} WHERE run = ${run} AND settled_at IS NULL AND EXISTS (SELECT 1 FROM its)),
+      due(id, charge) AS (
+        SELECT tenant || '/usd', coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
+        SELECT tenant || '/usd/day/' || ${day}, coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
+        SELECT tenant || '/usd/session/' || session, coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
+        SELECT tenant || '/usd/token/' || token, coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
+        SELECT tenant || '/usd/token-day/' || ${day} || '/' || token, coalesce(${cost}, ${reserved}, 0) FROM its)
+    UPDATE ${allowances} SET updated_at = ${now},
+      spent = spent + coalesce((SELECT charge FROM due WHERE due.id = ${allowances}.id), 0),
+      held = held - coalesce((SELECT amount FROM open WHERE open.allowance = ${allowances}.id), 0)
+    WHERE id IN (SELECT id FROM due UNION ALL SELECT allowance FROM open)`)
+  const estimated = db.run(sql`
+    UPDATE ${runs} SET cost_usd = ${reserved} / 1000000.0, cost_estimated = 1 WHERE id = ${run} AND ${alive} AND ${reserved} IS NOT NULL`)
+  const closed = db.run(sql`
+    UPDATE ${reservations} SET settled_at = ${now},
+      charged = CASE unit WHEN 'usd' THEN coalesce(${cost}, amount) ELSE 0 END,
+      estimated = CASE unit WHEN 'usd' THEN ${micros === undefined ? 1 : 0} ELSE 0 END
+    WHERE run = ${run} AND settled_at IS NULL AND EXISTS (${its})`)
+  return (micros === undefined ? [charged, estimated, closed] : [charged, closed]) as Statement[]
+}
+
+/** The same for an append, if it is one that ends its run; where runs and ledger are in one database. */
+export function settleEnding(db: Db, { run, fence, ending }: Append, now: number): Statement[] {
+  if (!ending) return []
+  const micros = ending.costUsd === undefined ? undefined : toMicros(ending.costUsd)
+  return settleStatements(db, run, sql`fence = ${fence} AND ended_at IS NULL`, micros, now)
+}
+
+/** Gives back what a run holds that has no row: nothing of it was ever started. Behind the statement that deletes the row. */
+export function releaseStatements(db: Db, run: string): Statement[] {
+  const open = sql`run = ${run} AND settled_at IS NULL AND NOT EXISTS (SELECT 1 FROM ${runs} WHERE id = ${run})`
+  const freed = db.run(sql`
+    UPDATE ${allowances} SET held = held - (SELECT amount FROM ${reservations} WHERE run = ${run} AND allowance = ${allowances}.id)
+    WHERE id IN (SELECT allowance FROM ${reservations} WHERE ${open})`)
+  const dropped = db.run(sql`DELETE FROM ${reservations} WHERE ${open}`)
+  return [freed, dropped] as Statement[]
+}
+
+/** What is held for nobody, and what need not be kept any more. A bounded piece of work; call it now and then. */
+export async function sweepLedger(store: Store, now: number): Promise<void> {
+  const { db } = store
+  const orphans = await db
+    .selectDistinct({ run: reservations.run })
+    .from(reservations)
+    .where(and(isNull(reservations.settledAt), lt(reservations.createdAt, now - ORPHAN_MS), sql`NOT EXISTS (SELECT 1 FROM ${runs} WHERE ${runs.id} = ${reservations.run})`))
+    .limit(PAGE)
+  for (const { run } of orphans) await store.batch(releaseStatements(db, run))
+  await db.delete(reservations).where(lt(reservations.settledAt, now - KEEP_MS))
+  // `%` is every id but those of whole tenants, which are two and used by every run.
+  await db.delete(allowances).where(and(like(allowances.id, '%/usd/%'), eq(allowances.held, 0), lt(allowances.updatedAt, now - KEEP_MS)))
+}
+
+/** Of one tenant, by id. */
+export async function allowancesOf(db: Db, tenant: string, page: { after?: string | undefined; limit?: number | undefined } = {}): Promise<AllowanceRow[]> {
+  const { after, limit = PAGE } = page
+  return db
+    .select()
+    .from(allowances)
+    .where(and(eq(allowances.tenant, tenant), after === undefined ? undefined : gt(allowances.id, after)))
+    .orderBy(allowances.id)
+    .limit(limit)
+}
+
+/** The allowances that count for everybody of a tenant now: all of it, today, and how many runs there are. */
+export async function currentAllowances(db: Db, tenant: string, now: number): Promise<AllowanceRow[]> {
+  const by = { tenant, token: '', session: '', createdAt: now }
+  const ids = (['tenant', 'day', 'runs'] as const).map((kind) => eq(allowances.id, allowanceId(kind, by)))
+  return db.select().from(allowances).where(or(...ids)).orderBy(allowances.id)
+}
+
+/** What runs hold that have not ended, the oldest first. */
+export async function openReservations(db: Db, tenant: string, page: { after?: string | undefined; limit?: number | undefined } = {}): Promise<ReservationRow[]> {
+  const { after, limit = PAGE } = page
+  return db
+    .select()
+    .from(reservations)
+    .where(and(eq(reservations.tenant, tenant), isNull(reservations.settledAt), after === undefined ? undefined : gt(reservations.run, after)))
+    .orderBy(reservations.run, reservations.allowance)
+    .limit(limit)
+}
