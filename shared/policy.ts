@@ -44,7 +44,9 @@ const MAX_AGENT_MODES = 8
 /** Longer than any mode. */
 const MAX_MODE_CHARS = 64
 
-type Asking = Partial<Pick<RunSpec, 'permission_mode' | 'agents' | 'mcp_config' | 'system_prompt' | 'append_system_prompt' | 'max_budget_usd' | 'max_turns' | 'timeout_s'>>
+type Texts = 'system_prompt' | 'append_system_prompt'
+type Limits = 'max_budget_usd' | 'max_turns' | 'timeout_s'
+type Asking = Partial<Pick<RunSpec, 'permission_mode' | 'agents' | 'mcp_config' | Texts | Limits>>
 
 export function needsOf(spec: Asking): Needs {
   const { agents, max_budget_usd, max_turns, timeout_s } = spec
@@ -67,7 +69,7 @@ function agentModes(agents: NonNullable<Asking['agents']>): [string, string][] {
   for (const [name, { permissionMode: mode }] of Object.entries(agents)) {
     if (mode === undefined) continue
     // A mode in a list is none, and must not look like one.
-    const text = (typeof mode === 'string' ? mode : `${JSON.stringify(mode)}`).slice(0, MAX_MODE_CHARS)
+    const text = (typeof mode === 'string' ? mode : JSON.stringify(mode)).slice(0, MAX_MODE_CHARS)
     if (!first.has(text)) first.set(text, `agents.${name}.permissionMode`)
   }
   return [...first].slice(0, MAX_AGENT_MODES).map(([mode, field]) => [field, mode])
@@ -80,7 +82,9 @@ export type Refusal = { readonly field: string; readonly message: string }
 export function refusalOf(policy: PolicyView, needs: Needs): Refusal | undefined {
   return (
     modeRefusal(policy, 'permission_mode', needs.permission_mode ?? 'default') ??
-    (needs.mcp_config && !policy.mcp_config ? refusal('mcp_config', 'runs on this machine may not name MCP servers') : undefined) ??
+    (needs.mcp_config && !policy.mcp_config
+      ? refusal('mcp_config', 'runs on this machine may not name MCP servers')
+      : undefined) ??
     (needs.system_prompts && !policy.system_prompts
       ? refusal(needs.system_prompts, 'runs on this machine may not set a system prompt')
       : undefined) ??

@@ -1,5 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import type { Needs, PolicyView } from '../../shared/policy.ts'
 import { place, type Candidate, type Wish } from './placement.ts'
 
 const wish: Wish = { pool: 'default', labels: {}, bound: undefined, needs: {}, tried: new Set() }
@@ -22,6 +23,18 @@ function seeded(seed: number): () => number {
   }
 }
 
+const strict: PolicyView = {
+  permission_modes: ['default'],
+  bypass: false,
+  mcp_config: false,
+  agents: true,
+  system_prompts: true,
+  allow_private_base_urls: false,
+  sandbox: 'none',
+}
+const lenient: PolicyView = { ...strict, mcp_config: true }
+const mcp: Needs = { mcp_config: true }
+
 const someLabels = fc.dictionary(fc.constantFrom('gpu', 'os'), fc.constantFrom('a', 'b'))
 const ids = ['r1', 'r2', 'r3', 'r4', 'r5']
 const someCandidates = fc
@@ -33,16 +46,23 @@ const someCandidates = fc
       slots: fc.integer({ min: 0, max: 3 }),
       busy: fc.integer({ min: 0, max: 4 }),
       draining: fc.boolean(),
+      policy: fc.option(fc.constantFrom(strict, lenient), { nil: undefined }),
     }),
     { selector: (c) => c.id },
   )
   .map((list): Candidate[] => list)
 const someWish = fc
-  .record({ pool: fc.constantFrom('default', 'big'), labels: someLabels, bound: fc.option(fc.constantFrom(...ids), { nil: undefined }), tried: fc.subarray(ids) })
-  .map((w): Wish => ({ ...w, needs: {}, tried: new Set(w.tried) }))
+  .record({
+    pool: fc.constantFrom('default', 'big'),
+    labels: someLabels,
+    bound: fc.option(fc.constantFrom(...ids), { nil: undefined }),
+    needs: fc.constantFrom<Needs>({}, mcp),
+    tried: fc.subarray(ids),
+  })
+  .map((w): Wish => ({ ...w, tried: new Set(w.tried) }))
 
 describe('placing a run', () => {
-  it('only ever chooses a runner that fits, is free, stays, and has not refused the run', () => {
+  it('only ever chooses a runner that fits, is free, stays, allows the run, and has not refused it', () => {
     fc.assert(
       fc.property(someCandidates, someWish, fc.integer(), (candidates, want, seed) => {
         const allowed = candidates.filter(
@@ -52,6 +72,7 @@ describe('placing a run', () => {
               : c.id === want.bound) &&
             !c.draining &&
             c.busy < c.slots &&
+            !(want.needs.mcp_config && c.policy === strict) &&
             !want.tried.has(c.id),
         )
         const placed = place(candidates, want, seeded(seed))
@@ -78,6 +99,28 @@ describe('placing a run', () => {
     ['a runner has no slots at all', [runner('r1', { slots: 0 })], {}, 'all_busy'],
   ])('says why when %s', (_when, candidates, want, why) => {
     expect(place(candidates, { ...wish, ...want }, seeded(1))).toEqual({ ok: false, why })
+  })
+
+  it.each<[string, Candidate[], Partial<Wish>]>([
+    ['each that fits', [runner('r1', { policy: strict }), runner('r2', { policy: strict, busy: 4 })], {}],
+    ['the one of its session', [runner('r1', { policy: strict }), runner('r2', { policy: lenient })], { bound: 'r1' }],
+    ['the only one in its pool', [runner('r1', { policy: strict }), runner('r2', { policy: lenient, pool: 'big' })], {}],
+    ['all, of which one leaves anyway', [runner('r1', { policy: strict, draining: true })], {}],
+  ])('says which rule it is when %s forbids it', (_who, candidates, want) => {
+    expect(place(candidates, { ...wish, needs: mcp, ...want }, seeded(1))).toEqual({
+      ok: false,
+      why: 'policy',
+      refusal: { field: 'mcp_config', message: 'mcp_config: runs on this machine may not name MCP servers' },
+    })
+  })
+
+  it.each<[string, Partial<Candidate>, string]>([
+    ['is full', { busy: 4 }, 'all_busy'],
+    ['leaves', { draining: true }, 'draining'],
+    ['has not said', { policy: undefined, busy: 4 }, 'all_busy'],
+  ])('waits when there is one that may allow it and %s', (_what, more, why) => {
+    const candidates = [runner('r1', { policy: strict }), runner('r2', { policy: lenient, ...more })]
+    expect(place(candidates, { ...wish, needs: mcp }, seeded(1))).toEqual({ ok: false, why })
   })
 
   it('takes the one with the larger share of free slots when it looks at both', () => {

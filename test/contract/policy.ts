@@ -1,6 +1,6 @@
 /** What the owners of machines forbid: refused early and by the rule, unless one of the machines allows it. */
 import { describe, expect, it } from 'vitest'
-import { PolicyView } from '../../shared/policy.ts'
+import type { PolicyView } from '../../shared/policy.ts'
 import type { Fleet, Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { RawRunner, type RawLink } from '../kit/raw-runner.ts'
@@ -32,15 +32,21 @@ export function policies(host: Host): void {
     const current = tenantEach(host)
 
     it.each<[string, Partial<PolicyView>, Json, string]>([
-      ['its permission mode', { permission_modes: ['plan'] }, { permission_mode: 'auto' }, 'permission_mode: "auto" is not allowed on this machine; allowed are plan'],
+      ['a mode', { permission_modes: ['plan'] }, { permission_mode: 'auto' }, 'permission_mode: "auto" is not allowed on this'],
+      ['no mode', { permission_modes: ['plan'] }, {}, 'permission_mode: "default" is not allowed on this machine'],
       ['MCP servers', {}, { mcp_config: { mcpServers: {} } }, 'mcp_config: runs on this machine may not name MCP servers'],
-      ['a system prompt', { system_prompts: false }, { append_system_prompt: 'x' }, 'append_system_prompt: runs on this machine may not'],
+      ['a prompt', { system_prompts: false }, { append_system_prompt: 'x' }, 'append_system_prompt: runs on this machine may'],
       ['agents', { agents: false }, { agents: { a: { prompt: 'x' } } }, 'agents: runs on this machine may not define agents'],
-      ['the mode of an agent', { permission_modes: ['default'] }, { agents: { a: { prompt: 'x', permissionMode: 'plan' } } }, 'agents.a.permissionMode: "plan" is not'],
-      ['its budget', { max_budget_usd: 1 }, { max_budget_usd: 2 }, 'max_budget_usd: 2 is over what the owner of this machine allows: 1'],
+      [
+        'the mode of an agent',
+        { permission_modes: ['default'] },
+        { agents: { a: { prompt: 'x', permissionMode: 'plan' } } },
+        'agents.a.permissionMode: "plan" is not allowed',
+      ],
+      ['its budget', { max_budget_usd: 1 }, { max_budget_usd: 2 }, 'max_budget_usd: 2 is over what the owner of this machine'],
       ['its turns', { max_turns: 3 }, { max_turns: 4 }, 'max_turns: 4 is over'],
       ['its time', { max_timeout_s: 60 }, { timeout_s: 61 }, 'timeout_s: 61 is over'],
-    ])('for %s is refused at once, by the rule, and never offered', async (_what, policy, body, message) => {
+    ])('because of %s is refused at once, by the rule, and never offered', async (_what, policy, body, message) => {
       const fleet = current()
       const links = [await machine(fleet, policy), await machine(fleet, policy)]
       for (const prefer of ['wait', 'respond-async']) {
