@@ -32,6 +32,7 @@ import { RunnerSockets } from './runner-sockets.ts'
 import { SeatRecord, type SeatRow } from './seat-record.ts'
 import { Settlement } from './settlement.ts'
 import { sharedStore } from './shared-store.ts'
+import { sharedTreasury } from './treasury.ts'
 
 /** While runs live, deadlines are looked at this often; an object that died with them is woken after the second. */
 const TICK_MS = 1_000
@@ -46,6 +47,7 @@ export class RunnerDO extends DurableObject<Env> {
   readonly #own = objectStore(this.ctx.storage)
   readonly #platform = platform()
   readonly #wakeups = new Wakeups()
+  readonly #treasury = sharedTreasury(this.env, this.#platform)
   readonly #record = new SeatRecord(this.#own)
   readonly #settlement = new Settlement(this.#own, () => sharedStore(this.env), log)
   readonly #sockets = new RunnerSockets(this.ctx, this.env)
@@ -277,7 +279,7 @@ export class RunnerDO extends DurableObject<Env> {
         // An object hears nothing while it writes. Without a turn in between a commit held two messages, and a runner that had
         // more to say than 1,300 a second was all that its object ever heard: no request, no cancel.
         eventLog: new GroupCommitLog(this.#commit, () => new Promise((resolve) => setTimeout(resolve, 0))),
-        treasury: { grants: () => Promise.resolve(undefined), report: () => undefined },
+        treasury: this.#treasury,
         platform: this.#platform,
         log,
         wake: (run) => this.#tell(run),
