@@ -13,8 +13,11 @@ import { Attendance } from '../hub/attendance.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
 import { Retention, type Keep } from '../hub/retention.ts'
 import { Line } from '../line/line.ts'
-import type { Deps, Limiter, Log, Platform, RouterSettings, Treasury } from '../ports.ts'
+import type { Deps, Limiter, Log, Platform, RouterSettings } from '../ports.ts'
+import { resealAll } from '../providers/keys.ts'
+import { treasuryOf } from '../providers/treasury.ts'
 import { settleEnding, sweepLedger } from '../store/allowances.ts'
+import { pruneBindings } from '../store/bindings.ts'
 import { hubStore } from '../store/hub-store.ts'
 import { storeRecords } from '../store/records.ts'
 import { pruneSecrets } from '../store/retention.ts'
@@ -67,9 +70,10 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const vault = await loadVault(dataDir)
     const database = await openDatabase(join(dataDir, 'runyard.db'))
     const platform = nodePlatform(log)
+    await resealAll({ store: database, vault, log })
     const catalog = catalogOf(database.db, catalogMemory(), () => performance.now())
     const { keys, identity } = identityOf({ db: database.db, vault, root, platform, log, memory: identityMemory(), now: () => performance.now() })
-    const treasury: Treasury = { grants: () => Promise.resolve(undefined), report: () => undefined }
+    const treasury = treasuryOf({ store: () => database, catalog: () => catalog, vault: () => vault, platform, log })
     const limiter: Limiter = { take: (_tenant, [limit]) => Promise.resolve({ ok: true, remaining: limit.rate.burst, resetMs: 0, limit }) }
     const settings: RouterSettings = {
       publicUrl: options.publicUrl,
@@ -109,7 +113,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
     const standingTicker = setInterval(() => platform.background(heedAdmins(database, hub)), STANDING_MS)
     const listening = await listen(app.fetch, port, host)
-    const sweep = () => platform.background(pruneSecrets(database.db, platform.now()).then(() => sweepLedger(database, platform.now())).then(() => retention.sweep()))
+    const sweep = () => platform.background(pruneSecrets(database.db, platform.now()).then(() => pruneBindings(database.db, platform.now())).then(() => sweepLedger(database, platform.now())).then(() => retention.sweep()))
     sweep()
     const sweeper = setInterval(sweep, SWEEP_MS)
     const { address } = listening
@@ -132,6 +136,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
         await listening.close()
         await eventLog.settled()
         await retention.close()
+        await treasury.settled()
         database.close()
         await unlock()
       },

@@ -1,0 +1,36 @@
+/**
+ * What was granted to runs, as far as it is needed to understand what is reported of them. In memory only: who has
+ * forgotten it loses a probe, which frees itself, and at worst moves a session once too often.
+ */
+const MAX_RUNS = 10_000
+
+export interface RunNote {
+  /** Who it may use; undefined: nobody here remembers. */
+  readonly granted: ReadonlySet<string> | undefined
+  /** The provider that its session is with; undefined: with none. */
+  bound: string | undefined
+  /** Its session was moved once in this run, and is not moved back. */
+  moved: boolean
+  /** The provider that its session is with failed in it: as a whole, or for some model only. */
+  failed: 'wholly' | 'a_model' | undefined
+  /** The provider that it is to try, by the name of the claim. */
+  probe: { readonly provider: string; readonly until: number } | undefined
+  /** Every provider was out of order when it was offered last. */
+  degraded: boolean
+}
+
+export class RunNotes {
+  readonly #notes = new Map<string, RunNote>()
+
+  get(run: string): RunNote | undefined {
+    return this.#notes.get(run)
+  }
+
+  set(run: string, note: RunNote): RunNote {
+    const [oldest] = this.#notes.keys()
+    if (this.#notes.size >= MAX_RUNS && oldest !== undefined) this.#notes.delete(oldest)
+    this.#notes.delete(run)
+    this.#notes.set(run, note)
+    return note
+  }
+}

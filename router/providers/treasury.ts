@@ -1,0 +1,153 @@
+/**
+ * What runs pay for their tokens with: for each offer the providers that it may use, in order, with their keys sealed to
+ * its runner; and what becomes of what the gateways report.
+ *
+ * It keeps plain data between calls and nothing that belongs to a request, so that a host may keep one for as long as it likes.
+ */
+import { Fault } from '../../shared/faults.ts'
+import type { Grant, Grants, ProviderReport } from '../../shared/grants.ts'
+import { routingOf, type Routing } from '../../shared/tenant-settings.ts'
+import { standingOf } from '../core/breaker.ts'
+import { fitting, lineUp } from '../core/provider-choice.ts'
+import type { Dispatch, RunnerIdentity, Statement, Treasury } from '../ports.ts'
+import { bindStatement, boundProvider } from '../store/bindings.ts'
+import { markGranted } from '../store/granted.ts'
+import { handOnProbe, type HealthRow } from '../store/provider-health.ts'
+import type { ProviderRow } from '../store/providers.ts'
+import { choose, type Choice } from './choose.ts'
+import { openKey } from './keys.ts'
+import type { TreasuryParts } from './parts.ts'
+import { Reports } from './reports.ts'
+import { RunNotes } from './run-notes.ts'
+import { sealingKeyOf, sealTo, type SealingKeys } from './seal.ts'
+
+export type { TreasuryParts } from './parts.ts'
+
+export interface ClosableTreasury extends Treasury {
+  /** Resolves when everything that was reported is stored, or could not be. */
+  settled(): Promise<void>
+}
+
+export function treasuryOf(parts: TreasuryParts): ClosableTreasury {
+  const notes = new RunNotes()
+  const reports = new Reports(parts, notes)
+  const runners: SealingKeys = new Map()
+  return {
+    grants: (d, to) => grantsFor({ ...parts, notes, runners }, d, to),
+    report: (tenant: string, report: ProviderReport) => reports.take(tenant, report),
+    settled: () => reports.settled(),
+  }
+}
+
+type Parts = TreasuryParts & { readonly notes: RunNotes; readonly runners: SealingKeys }
+
+async function grantsFor(parts: Parts, d: Dispatch, to: RunnerIdentity): Promise<Grants | undefined> {
+  const catalog = parts.catalog()
+  const rows = await catalog.providers(d.tenant)
+  if (rows.length === 0) return undefined
+  const { db } = parts.store()
+  const now = parts.platform.now()
+  const routing = routingOf((await catalog.tenant(d.tenant))?.settings ?? {})
+  const { mode, id: session } = d.spec.session
+  const bound = mode === 'new' ? undefined : await boundProvider(db, d.tenant, session, now)
+  // Offered before, and refused: whoever is next may try what it was to try.
+  const before = parts.notes.get(d.run)
+  if (before?.probe) await handOnProbe(db, d.tenant, before.probe.provider, before.probe.until)
+  if (before?.probe) catalog.changed(d.tenant)
+  const health = await catalog.health(d.tenant)
+  const lost = new Set<string>()
+  for (;;) {
+    const fit = usable(rows, lost, to.pool, d.spec.model)
+    const choice = await choose(parts, { d, fit, health, routing, bound, now })
+    const grants = await grantsOf(parts, d, to, { choice, fit, health, routing, now, lost })
+    if (!grants) continue
+    await note(parts, d, { choice, routing, bound, now, session, granted: grants.providers.map((p) => p.provider) })
+    return grants
+  }
+}
+
+function usable(rows: readonly ProviderRow[], lost: ReadonlySet<string>, pool: string, model: string | undefined): ProviderRow[] {
+  const fitted = fitting(rows, pool, model)
+  if (!fitted.ok) throw new Fault('unknown_provider', fitted.why)
+  const fit = fitted.fit.filter((row) => !lost.has(row.id))
+  if (fit.length === 0) throw new Fault('unknown_provider', `the key of provider ${[...lost].join(', ')} cannot be opened with the master key of this router`)
+  return fit
+}
+
+type Making = { choice: Choice; fit: readonly ProviderRow[]; health: readonly HealthRow[]; routing: Routing; now: number; lost: Set<string> }
+
+/** Undefined: the key of the first one cannot be opened, and it is among the lost now. */
+async function grantsOf(parts: Parts, d: Dispatch, to: RunnerIdentity, { choice, fit, health, routing, now, lost }: Making): Promise<Grants | undefined> {
+  const { first, taken, turn, probe } = choice
+  const line = lineUp(first, fit, health, { now, model: d.spec.model, taken, failover: routing.failover, turn })
+  const providers: Grant[] = []
+  for (const row of line) {
+    const api = await sealed(parts, d, to, row)
+    if (api === 'lost' && row === first) {
+      lost.add(row.id)
+      return undefined
+    }
+    if (api === 'lost') continue
+    const open = openOf(health, row.id, row === first ? (probe?.models ?? []) : [], now, routing.recovery_s * 1_000)
+    providers.push({ provider: row.id, ...(api && { api }), env: row.env, model_map: row.modelMap, ...(row.prices && { prices: row.prices }), ...open })
+  }
+  return {
+    providers,
+    headers_timeout_ms: Math.round(routing.headers_timeout_s * 1_000),
+    failure_threshold: routing.failure_threshold,
+    recovery_ms: Math.round(routing.recovery_s * 1_000),
+  }
+}
+
+/** Undefined: the login of the machine. */
+async function sealed(parts: Parts, { run }: Dispatch, { runner }: RunnerIdentity, row: ProviderRow): Promise<Grant['api'] | 'lost'> {
+  if (row.baseUrl === null) return undefined
+  let apiKey: string
+  try {
+    apiKey = await openKey(await parts.vault(), row)
+  } catch (error) {
+    parts.log.error({ err: error, tenant: row.tenant, provider: row.id }, 'the key of a provider cannot be opened')
+    return 'lost'
+  }
+  const jwk = await sealingKeyOf(parts.store().db, parts.runners, runner)
+  if (!jwk) throw new Fault('no_runner', 'the runner is not enrolled any more')
+  return { base_url: row.baseUrl, sealed_key: await sealTo(jwk, { run, provider: row.id }, apiKey) }
+}
+
+/**
+ * What the gateway is to know of the breakers, in durations: clocks of machines differ. What this run was chosen to try is
+ * not open for it; what is due and not its to try is, for as long as a breaker that has just opened.
+ */
+export function openOf(health: readonly HealthRow[], provider: string, probed: readonly string[], now: number, recoveryMs: number): Pick<Grant, 'open_ms' | 'open_models'> {
+  const open = health.flatMap((row): [string, number | null][] => {
+    const at = standingOf(row, now)
+    if (row.provider !== provider || at.is === 'closed' || probed.includes(row.model)) return []
+    return [[row.model, at.is === 'due' ? recoveryMs : at.until && at.until - now]]
+  })
+  const own = open.find(([model]) => model === '')
+  const models = open.filter(([model]) => model !== '')
+  return { ...(own && { open_ms: own[1] }), ...(models.length > 0 && { open_models: Object.fromEntries(models) }) }
+}
+
+type Noting = { choice: Choice; routing: Routing; bound: string | undefined; now: number; session: string; granted: string[] }
+
+/** What the next run of the session, and who reads of this run, has to find. */
+async function note(parts: Parts, d: Dispatch, { choice, routing, bound, now, session, granted }: Noting): Promise<void> {
+  const store = parts.store()
+  const provider = choice.first.id
+  const degraded = choice.by === 'degraded'
+  const statements: Statement[] = []
+  // Where there is nothing better, a session does not move: it goes back when its provider does.
+  if (!degraded) statements.push(bindStatement(store.db, { session, tenant: d.tenant, provider, createdAt: now, expiresAt: now + routing.binding_ttl_s * 1_000 }))
+  const wasDegraded = parts.notes.get(d.run)?.degraded ?? false
+  if (degraded || wasDegraded || routing.strategy === 'least-busy') statements.push(markGranted(store.db, d, { provider, degraded }))
+  await store.batch(statements)
+  parts.notes.set(d.run, {
+    granted: new Set(granted),
+    bound: degraded ? bound : provider,
+    moved: degraded,
+    failed: undefined,
+    probe: choice.probe && { provider, until: choice.probe.until },
+    degraded,
+  })
+}
