@@ -1,5 +1,5 @@
 /** `runyard router`: the router alone, for runners on other machines. Also the first half of `runyard up`. */
-import { verify } from '../router/guard/tokens.ts'
+import { admit } from '../router/guard/authenticate.ts'
 import { mintToken } from '../router/guard/mint.ts'
 import { readClientFile, writeClientFile, type ClientFile } from '../router/node/data-dir.ts'
 import { startRouter, type RouterOptions, type RunningRouter } from '../router/node/server.ts'
@@ -70,10 +70,10 @@ export function printReady(client: ClientFile, dataDir: string): void {
 async function stillGood({ deps }: RunningRouter, token: string | undefined, kind: 'app' | 'admin'): Promise<string> {
   if (token !== undefined) {
     try {
-      const who = await verify(deps.keys, token, deps.platform.now() + RENEW_BEFORE_MS)
-      if (who.kind === kind && who.tenant === TENANT) return token
+      const { who } = await admit(deps, { kind: 'token', token })
+      if (who.kind === kind && who.tenant === TENANT && who.expiresAt > deps.platform.now() + RENEW_BEFORE_MS) return token
     } catch {
-      // Of another key, expired or nearly so: a new one is made.
+      // Of another key, revoked or expired: a new one is made.
     }
   }
   return (await mintToken(deps, { kind, tenant: TENANT, subject: kind === 'admin' ? 'owner' : 'local-app' })).token

@@ -10,7 +10,9 @@ import type { LocalProvider } from '../shared/frames.ts'
 import type { Grants, ProviderReport } from '../shared/grants.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import type { Narrowing, Rate } from '../shared/tenant-settings.ts'
-import type { Keys } from './guard/keys.ts'
+import type { Recheck } from './guard/admission.ts'
+import type { Identity } from './guard/identity.ts'
+import type { SigningRing } from './guard/ring.ts'
 import type { Candidate } from './core/placement.ts'
 import type { Catalog } from './tenancy/catalog.ts'
 
@@ -202,7 +204,9 @@ export interface Deps {
   readonly line: WaitingLine
   readonly records: Records
   readonly platform: Platform
-  readonly keys: Keys
+  /** What signs our tokens, and tells them from others. */
+  readonly keys: SigningRing
+  readonly identity: Identity
   readonly vault: Vault
   readonly catalog: Catalog
   readonly limiter: Limiter
@@ -210,6 +214,15 @@ export interface Deps {
   readonly log: Log
   /** The host's own coarse limit in front of everything, where it has one. False: too many requests. */
   readonly gate?: ((request: Request) => Promise<boolean>) | undefined
+  /** Where the host has one. */
+  readonly config?: ConfigSource | undefined
+}
+
+/** A file that says what the admin API would. */
+export interface ConfigSource {
+  readonly file: string
+  /** Reads it now. `changed`: it was applied, as its content is another one or by `force`. */
+  reload(force?: boolean): Promise<{ readonly changed: boolean; readonly changes: readonly string[]; readonly warnings: readonly string[] }>
 }
 
 /** Who is calling, as far as its token proves. */
@@ -230,4 +243,11 @@ export interface Principal {
   readonly pool: string | undefined
 }
 
-export type AppEnv = { Variables: { deps: Deps; principal: Principal; requestId: string }; Bindings: object }
+export interface Variables {
+  deps: Deps
+  principal: Principal
+  /** Throws when the principal would not be let in any more. For answers that take their time. */
+  recheck: Recheck
+  requestId: string
+}
+export type AppEnv = { Variables: Variables; Bindings: object }

@@ -5,7 +5,6 @@
 import { probes } from '../../drizzle/schema.ts'
 import { VERSION } from '../../shared/version.ts'
 import { newRouter } from '../guard/router.ts'
-import type { Keys } from '../guard/keys.ts'
 import type { Deps } from '../ports.ts'
 
 export const health = newRouter()
@@ -39,18 +38,18 @@ health.get('/health', async (c) => {
 
 /** Unauthenticated, so it costs at most one commit a second. */
 const PROBE_MS = 1_000
-const probed = new WeakMap<Keys, { at: number; ok: boolean | undefined }>()
+const probed = new WeakMap<object, { at: number; ok: boolean | undefined }>()
 
 /**
- * A read would not notice a full disk or a poisoned connection. Remembered by the keys, which one router has for long,
- * and only once it is known: another request's promise is nothing to wait for on every host.
+ * A read would not notice a full disk or a poisoned connection. Remembered by what a router remembers of identity, which
+ * outlives a request on every host, and only once it is known: another request's promise is nothing to wait for on every host.
  */
-async function commits({ store, platform, keys, log }: Deps): Promise<boolean> {
+async function commits({ store, platform, identity, log }: Deps): Promise<boolean> {
   const now = platform.now()
-  const last = probed.get(keys)
+  const last = probed.get(identity.strangers)
   if (last?.ok !== undefined && now - last.at < PROBE_MS) return last.ok
   const mine = { at: now, ok: last?.ok }
-  probed.set(keys, mine)
+  probed.set(identity.strangers, mine)
   const probe = store.db.insert(probes).values({ id: 1, at: now }).onConflictDoUpdate({ target: probes.id, set: { at: now } })
   mine.ok = await store.batch([probe]).then(
     () => true,

@@ -45,5 +45,5 @@ runEvents.openapi(route, async (c) => {
   if (isTerminal(row.state) && after === last) return c.body(null, 204)
   // The body of an answer to HEAD is dropped unread, and a stream that nobody reads or cancels would stay.
   if (c.req.raw.method === 'HEAD') return c.body(null, 200, { 'content-type': 'text/event-stream; charset=utf-8' })
-  return eventStream(deps, row, after)
+  return eventStream(deps, row, after, c.get('recheck'))
 })

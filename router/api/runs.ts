@@ -9,9 +9,10 @@ import { runSummary, runView } from '../engine/run-view.ts'
 import { cancelRun } from '../engine/cancel.ts'
 import { claimOf } from '../engine/claim.ts'
 import { eventStream, untilEnded } from '../engine/stream.ts'
-import { submit } from '../engine/submit.ts'
+import { submit, type Submission } from '../engine/submit.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
+import { whileWelcome } from '../guard/watch.ts'
 import type { AppEnv, Deps, RunRef, RunRow } from '../ports.ts'
 import { listRuns } from '../store/runs.ts'
 import { ListQuery, notFound, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
@@ -89,33 +90,31 @@ runs.openapi(start, async (c) => {
   }
   const async = /\brespond-async\b/i.test(c.req.header('prefer') ?? '')
   const timeoutS = body.timeout_s ?? deps.settings.timeoutS
-  const ref = await submit(
-    deps,
-    who,
-    {
-      prompt: body.prompt,
-      cli: CliOptions.parse(body),
-      sessionId: body.session_id,
-      fork: body.fork_session ?? false,
-      cwd: body.cwd,
-      pool: body.pool ?? 'default',
-      labels: body.labels ?? {},
-      priority: body.priority ?? 5,
-      onBusy: body.on_busy ?? 'queue',
-      timeoutS,
-      queueTimeoutS: body.queue_timeout_s ?? (async ? timeoutS : QUEUE_TIMEOUT_S),
-      onDisconnectMs: patienceMs(body.on_disconnect),
-      metadata: body.metadata,
-    },
-    { newSessionId: crypto.randomUUID(), claim: await claimOf(c.req.header('idempotency-key'), body), until: async ? 'placed' : 'accepted', signal: c.req.raw.signal },
-  )
+  const wish: Submission = {
+    prompt: body.prompt,
+    cli: CliOptions.parse(body),
+    sessionId: body.session_id,
+    fork: body.fork_session ?? false,
+    cwd: body.cwd,
+    pool: body.pool,
+    labels: body.labels ?? {},
+    priority: body.priority ?? 5,
+    onBusy: body.on_busy ?? 'queue',
+    timeoutS,
+    queueTimeoutS: body.queue_timeout_s ?? (async ? timeoutS : QUEUE_TIMEOUT_S),
+    onDisconnectMs: patienceMs(body.on_disconnect),
+    metadata: body.metadata,
+  }
+  const welcome = <T>(work: (signal: AbortSignal) => Promise<T>) => whileWelcome(c.get('recheck'), c.req.raw.signal, work)
+  const options = { newSessionId: crypto.randomUUID(), claim: await claimOf(c.req.header('idempotency-key'), body), until: async ? 'placed' : 'accepted' } as const
+  const ref = await welcome((signal) => submit(deps, who, wish, { ...options, signal }))
   // From here on a second attempt could start a second run.
   c.header('x-should-retry', 'false')
   if (!async && wantsStream(c.req.header('accept'))) {
     // An old key may lead to a run whose events are gone.
     const row = await mustFind(c, ref)
     mustBeKept(row)
-    return eventStream(deps, row, 0)
+    return eventStream(deps, row, 0, c.get('recheck'))
   }
   c.header('x-run-id', ref.run)
   if (async) {
@@ -124,7 +123,7 @@ runs.openapi(start, async (c) => {
     const row = await mustFind(c, ref)
     return c.json(runSummary(row, await positionOf(deps, row)), 202)
   }
-  await untilEnded(deps, ref, c.req.raw.signal)
+  await welcome((signal) => untilEnded(deps, ref, signal))
   const row = await mustFind(c, ref)
   if (!isTerminal(row.state)) {
     c.header('location', `/v1/runs/${ref.run}`)

@@ -6,6 +6,8 @@
  */
 import type { ExitMark } from '../../shared/marks.ts'
 import { SSE_COMMENT, SSE_RETRY, sseEvent, sseMessages } from '../../shared/sse.ts'
+import type { Recheck } from '../guard/admission.ts'
+import { watchVisit } from '../guard/watch.ts'
 import type { Deps, EventChunk, RunRef, RunRow } from '../ports.ts'
 import { isTerminal } from '../core/run-state.ts'
 import { runSummary } from './run-view.ts'
@@ -18,8 +20,8 @@ const BLOCKED_MS = 30_000
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
-/** The events of a run as its row was a moment ago, after `afterSeq`. */
-export function eventStream(deps: Deps, row: RunRow, afterSeq: number): Response {
+/** The events of a run as its row was a moment ago, after `afterSeq`, for as long as `recheck` has nothing against who asked. */
+export function eventStream(deps: Deps, row: RunRow, afterSeq: number, recheck: Recheck): Response {
   const ref: RunRef = { run: row.id, tenant: row.tenant }
   const stop = new AbortController()
   const leave = deps.hub.attend(ref)
@@ -31,9 +33,11 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number): Response
   let place: number | undefined
   let blocked: ReturnType<typeof setTimeout> | undefined
   let ended = false
+  let visit: { stop(): void } | undefined
   const end = () => {
     ended = true
     clearTimeout(blocked)
+    visit?.stop()
     stop.abort()
     // A generator that waits at its yield hears of no signal.
     void chunks.return?.()
@@ -59,7 +63,16 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number): Response
   }
   const body = new ReadableStream<Uint8Array>(
     {
-      start: (out) => out.enqueue(SSE_RETRY),
+      start(out) {
+        out.enqueue(SSE_RETRY)
+        visit = watchVisit(recheck, () => {
+          end()
+          deps.log.info({ run: ref.run }, 'a subscriber whose token is no longer good was let go')
+          // What waits to be read by a client that does not read would keep its connection open.
+          if ((out.desiredSize ?? 0) > 0) out.close()
+          else out.error(new Error('the token is no longer good'))
+        })
+      },
       async pull(out) {
         clearTimeout(blocked)
         try {

@@ -7,6 +7,7 @@
 import { Fault } from '../../shared/faults.ts'
 import { needsOf } from '../../shared/policy.ts'
 import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
+import { narrowedCli, poolOf, refusePool } from '../guard/narrow.ts'
 import { admit, giveUp, planOf } from '../limits/admission.ts'
 import type { Claim, Deps, Principal, RunRef } from '../ports.ts'
 import { findClaim } from '../store/idempotency.ts'
@@ -24,7 +25,8 @@ export interface Submission {
   readonly sessionId: string | undefined
   readonly fork: boolean
   readonly cwd: string | undefined
-  readonly pool: string
+  /** Undefined: the usual one, or the one that the token is good for. */
+  readonly pool: string | undefined
   readonly labels: Readonly<Record<string, string>>
   readonly priority: number
   readonly onBusy: 'queue' | 'reject'
@@ -64,7 +66,7 @@ export async function submit(
 
 /** Into the line, with what it may spend held for it. False: its key was taken meanwhile, so there is another run to look at. */
 async function begin(deps: Deps, who: Principal, run: string, wish: Submission, { newSessionId, claim }: { newSessionId: string; claim: Claim | undefined }): Promise<boolean> {
-  const { row, plan } = await newRun(deps, who, wish, newSessionId)
+  const { row, plan } = await newRun(deps, who, { ...wish, cli: narrowedCli(who.narrowing, wish.cli) }, newSessionId)
   try {
     await admit(deps, run, plan)
   } catch (error) {
@@ -95,6 +97,7 @@ async function newRun(deps: Deps, who: Principal, wish: Submission, newSessionId
     throw new Fault('session_busy', `session ${use.id} has a turn in progress`, { retryAfterS: RETRY_AFTER_S })
   }
   const cwd = session?.cwd ?? wish.cwd
+  const pool = await placeOf(store.db, who, wish.pool, session)
   const now = platform.now()
   const plan = await planOf(deps, who, { session: use.id, createdAt: now }, wish.cli.max_budget_usd)
   const spec: RunSpec = {
@@ -111,8 +114,7 @@ async function newRun(deps: Deps, who: Principal, wish: Submission, newSessionId
     subject: who.subject,
     token: who.jti,
     session: use.id,
-    // A session waits in the line of the machine that has it, wherever that has been put.
-    pool: session ? ((await findRunner(store.db, session.runner))?.pool ?? wish.pool) : wish.pool,
+    pool,
     labels: { ...wish.labels },
     bound: session?.runner ?? null,
     needs: needsOf(spec),
@@ -126,6 +128,14 @@ async function newRun(deps: Deps, who: Principal, wish: Submission, newSessionId
     createdAt: now,
   }
   return { row, plan }
+}
+
+/** A session waits in the line of the machine that has it, wherever that has been put. Throws `forbidden` when the token is not good there. */
+async function placeOf(db: Deps['store']['db'], { narrowing }: Principal, asked: string | undefined, session: SessionRow | undefined): Promise<string> {
+  const its = session && (await findRunner(db, session.runner))?.pool
+  if (its === undefined) return poolOf(narrowing, asked)
+  refusePool(narrowing, its)
+  return its
 }
 
 async function continued(db: Deps['store']['db'], who: Principal, wish: Submission): Promise<SessionRow> {

@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Fault } from '../../shared/faults.ts'
-import { readToken, refuseTokenInQuery } from './credentials.ts'
+import { readPresented, refuseTokenInQuery } from './credentials.ts'
 
 const JWT = 'eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJhIn0.c2lnbmF0dXJl'
 const basic = (pair: string) => `Basic ${btoa(pair)}`
@@ -25,7 +25,7 @@ describe('the token of a request', () => {
     [{ 'x-api-key': JWT }],
     [{ 'x-api-key': JWT, authorization: `Bearer ${JWT}` }],
   ])('is found in %j', (headers) => {
-    expect(readToken(new Headers(headers))).toBe(JWT)
+    expect(readPresented(new Headers(headers))).toEqual({ kind: 'token', token: JWT })
   })
 
   it.each<[Record<string, string>, RegExp]>([
@@ -45,21 +45,39 @@ describe('the token of a request', () => {
     [{ 'x-api-key': `${JWT}x`, authorization: `Bearer ${JWT}` }, /different tokens/],
     [{ 'x-api-key': JWT, authorization: 'Digest abc' }, /neither Bearer nor Basic/],
   ])('is refused in %j', (headers, message) => {
-    expect(refusal(() => readToken(new Headers(headers)))).toMatch(message)
+    expect(refusal(() => readPresented(new Headers(headers)))).toMatch(message)
   })
 
   it('may be 8 KiB long and not a byte more', () => {
     const longest = 'a'.repeat(8_192)
-    expect(readToken(new Headers({ authorization: `Bearer ${longest}` }))).toBe(longest)
-    expect(readToken(new Headers({ authorization: basic(`u:${longest}`) }))).toBe(longest)
+    expect(readPresented(new Headers({ authorization: `Bearer ${longest}` }))).toEqual({ kind: 'token', token: longest })
+    expect(readPresented(new Headers({ authorization: basic(`u:${longest}`) }))).toEqual({ kind: 'pair', user: 'u', password: longest })
     const tooLong: Record<string, string>[] = [
       { authorization: `Bearer ${longest}a` },
       { 'x-api-key': `${longest}a` },
       { authorization: `Bearer ${'a'.repeat(1_000_000)}` },
     ]
     for (const headers of tooLong) {
-      expect(refusal(() => readToken(new Headers(headers)))).toMatch(/longer than 8192 bytes/)
+      expect(refusal(() => readPresented(new Headers(headers)))).toMatch(/longer than 8192 bytes/)
     }
+  })
+
+  it('is the user and the password of Basic where the password is no token by its look', () => {
+    const given = (pair: string) => readPresented(new Headers({ authorization: `Basic ${Buffer.from(pair).toString('base64')}` }))
+    expect(given('ann:pa:ss wörd')).toEqual({ kind: 'pair', user: 'ann', password: 'pa:ss wörd' })
+    expect(given(':ccs_ak_0123456789')).toEqual({ kind: 'token', token: 'ccs_ak_0123456789' })
+    expect(refusal(() => given('ann:pass\nword'))).toMatch(/does not hold a token/)
+    expect(refusal(() => readPresented(new Headers({ authorization: `Basic ${btoa('ann:\xff\xfe')}` })))).toMatch(/not valid Basic/)
+  })
+
+  it('is what was sent, for any user and password that Basic can carry', () => {
+    const user = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 40 }).filter((text) => !text.includes(':') && !/\p{Cc}/u.test(text))
+    const password = fc.string({ unit: 'grapheme', minLength: 1, maxLength: 40 }).filter((text) => !/\p{Cc}/u.test(text))
+    const kept = fc.property(user, password, (name, secret) => {
+      const authorization = `Basic ${Buffer.from(`${name}:${secret}`).toString('base64')}`
+      expect(readPresented(new Headers({ authorization }))).toEqual({ kind: 'pair', user: name, password: secret })
+    })
+    expect(() => fc.assert(kept)).not.toThrow()
   })
 
   it('is never quoted in a refusal', () => {
@@ -67,7 +85,7 @@ describe('the token of a request', () => {
     const schemes = fc.constantFrom('', 'Bearer ', 'Token ', 'Bearer x ', 'Basic ')
     const kept = fc.property(secrets, schemes, (secret, scheme) => {
       const headers = { authorization: `${scheme}${secret}`, 'x-api-key': `${secret}z` }
-      return !refusal(() => readToken(new Headers(headers))).includes(secret)
+      return !refusal(() => readPresented(new Headers(headers))).includes(secret)
     })
     expect(() => fc.assert(kept)).not.toThrow()
   })

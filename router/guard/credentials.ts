@@ -7,57 +7,76 @@
 import { Fault } from '../../shared/faults.ts'
 import { MAX_TOKEN_BYTES } from './tokens.ts'
 
-/** b64token of RFC 6750 §2.1. */
-const TOKEN = /^[A-Za-z0-9\-._~+/]+=*$/
+/**
+ * Visible ASCII, less the two that quote and separate values in a header. Our tokens have fewer (b64token, RFC 6750 §2.1),
+ * keys of older servers may have any of it.
+ */
+export const TOKEN = /^[\x21\x23-\x2b\x2d-\x7e]+$/
+/** RFC 7617 §2 forbids control characters in both halves. */
+// oxlint-disable-next-line no-control-regex -- that is what it looks for
+export const CONTROL = /[\x00-\x1f\x7f]/
 const HOW = 'send it as `Authorization: Bearer <token>`'
 
+/** What a request brings: a token or key, or the user and password of Basic where that password is no token by its look. */
+export type Presented = { readonly kind: 'token'; readonly token: string } | { readonly kind: 'pair'; readonly user: string; readonly password: string }
+
 /**
- * The token of a request; throws `unauthenticated` when there is none, or none that is clear.
+ * What a request carries; throws `unauthenticated` when there is nothing, or nothing that is clear.
  * Never quotes a header: it may be the secret.
  */
-export function readToken(headers: Headers): string {
+export function readPresented(headers: Headers): Presented {
   const authorization = headers.get('authorization')
   const apiKey = headers.get('x-api-key')
   for (const value of [authorization, apiKey]) {
     // Base64 of Basic makes a token a third longer, so the bound on the header is loose; the token has its own.
     if (value !== null && value.length > 2 * MAX_TOKEN_BYTES) throw refuse(`the token is longer than ${MAX_TOKEN_BYTES} bytes`)
   }
-  const tokens = new Set<string>()
-  if (authorization !== null) tokens.add(fromScheme(authorization))
-  if (apiKey !== null) tokens.add(checked(apiKey, 'x-api-key'))
-  const [token, other] = tokens
-  if (token === undefined) throw refuse(`there is no token: ${HOW}`)
-  // Some SDKs send the same one twice. With two different ones it is not for us to choose who is calling.
-  if (other !== undefined) throw refuse('authorization and x-api-key carry different tokens')
-  return token
+  const first = authorization === null ? undefined : fromScheme(authorization)
+  const second = apiKey === null ? undefined : checked(apiKey, 'x-api-key')
+  if (first && second && JSON.stringify(first) !== JSON.stringify(second)) {
+    // Some SDKs send the same one twice. With two different ones it is not for us to choose who is calling.
+    throw refuse('authorization and x-api-key carry different tokens')
+  }
+  const presented = first ?? second
+  if (!presented) throw refuse(`there is no token: ${HOW}`)
+  return presented
 }
 
-function fromScheme(header: string): string {
+/** Three parts of base64url, the first of which could be the header of a JWT. Whether it is a good one is another question. */
+export function looksLikeJwt(token: string): boolean {
+  return /^ey[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/.test(token)
+}
+
+function fromScheme(header: string): Presented {
   const space = header.indexOf(' ')
   const scheme = (space < 0 ? header : header.slice(0, space)).toLowerCase()
   const rest = space < 0 ? '' : header.slice(space + 1).trim()
   if (scheme === 'bearer') return checked(rest, 'authorization')
-  if (scheme === 'basic') return checked(basicPassword(rest), 'the password of Basic')
+  if (scheme === 'basic') return basic(rest)
   throw refuse(`the authorization header is neither Bearer nor Basic: ${HOW}`)
 }
 
-/** RFC 7617 §2: base64 of `user:password`. The user name is not looked at. */
-function basicPassword(encoded: string): string {
+/** RFC 7617 §2: base64 of `user:password` in UTF-8. Beside a token the user name is not looked at. */
+function basic(encoded: string): Presented {
   let pair: string
   try {
-    pair = atob(encoded)
+    pair = new TextDecoder('utf-8', { fatal: true }).decode(Uint8Array.from(atob(encoded), (char) => char.charCodeAt(0)))
   } catch {
     throw refuse('the authorization header is not valid Basic')
   }
   const colon = pair.indexOf(':')
   if (colon < 0) throw refuse('the authorization header is not valid Basic')
-  return pair.slice(colon + 1)
+  const user = pair.slice(0, colon)
+  const password = pair.slice(colon + 1)
+  if (password.length > MAX_TOKEN_BYTES) throw refuse(`the token is longer than ${MAX_TOKEN_BYTES} bytes`)
+  if (password === '' || CONTROL.test(pair)) throw refuse('the password of Basic does not hold a token')
+  return looksLikeJwt(password) || user === '' ? checked(password, 'the password of Basic') : { kind: 'pair', user, password }
 }
 
-function checked(token: string, where: string): string {
+function checked(token: string, where: string): Presented {
   if (token.length > MAX_TOKEN_BYTES) throw refuse(`the token is longer than ${MAX_TOKEN_BYTES} bytes`)
   if (!TOKEN.test(token)) throw refuse(`${where} does not hold a token`)
-  return token
+  return { kind: 'token', token }
 }
 
 function refuse(message: string): Fault {

@@ -1,4 +1,4 @@
-/** The public half of the router's key, for whoever wants to check a token without asking us. */
+/** The public halves of the router's keys, for whoever wants to check a token without asking us. */
 import { createRoute, z } from '@hono/zod-openapi'
 import { newRouter } from './router.ts'
 
@@ -27,8 +27,9 @@ const route = createRoute({
 
 export const jwks = newRouter()
 
-jwks.openapi(route, (c) => {
+jwks.openapi(route, async (c) => {
   // Long enough to spare us the traffic, short enough for a new key to be known within minutes.
   c.header('Cache-Control', 'public, max-age=300')
-  return c.json({ keys: [...c.get('deps').keys.jwks.keys] }, 200)
+  const live = await c.get('deps').keys.live()
+  return c.json({ keys: live.flatMap((key) => key.jwks.keys) }, 200)
 })

@@ -9,6 +9,7 @@ import { z } from 'zod'
 import { Fault } from '../../shared/faults.ts'
 import { Name, TenantId } from '../../shared/ids.ts'
 import { CLOCK_SKEW_S } from '../../shared/runner-auth.ts'
+import { Narrowing } from '../../shared/tenant-settings.ts'
 import { APP_SCOPES, parseScopes, SCOPES, type Scope } from '../core/scopes.ts'
 import type { Principal } from '../ports.ts'
 import { ALGORITHM, type Keys } from './keys.ts'
@@ -32,6 +33,8 @@ const Claims = z.object({
   tenant: TenantId,
   scope: z.string().max(1024),
   pool: Name.optional(),
+  /** One that this version does not know in full is refused: what it forbids is not to be guessed. */
+  limits: Narrowing.optional(),
 })
 
 export interface NewToken {
@@ -41,16 +44,18 @@ export interface NewToken {
   readonly jti: string
   readonly scopes: readonly Scope[]
   readonly pool?: string
+  readonly narrowing?: Narrowing | undefined
   readonly ttlS: number
 }
 
 /** Signs a token; `now` in milliseconds. It is stored nowhere. */
-export async function mint(keys: Keys, token: NewToken, now: number): Promise<{ token: string; expiresAt: number }> {
+export async function mint(keys: Pick<Keys, 'sign'>, token: NewToken, now: number): Promise<{ token: string; expiresAt: number }> {
   const { typ, aud } = KINDS[token.kind]
   const iat = Math.floor(now / 1000)
   const exp = iat + token.ttlS
-  const { tenant, subject: sub, jti, pool } = token
-  const claims = { aud, sub, jti, iat, exp, tenant, scope: token.scopes.join(' '), ...(pool === undefined ? {} : { pool }) }
+  const { tenant, subject: sub, jti, pool, narrowing } = token
+  const optional = { ...(pool === undefined ? {} : { pool }), ...(narrowing === undefined ? {} : { limits: narrowing }) }
+  const claims = { aud, sub, jti, iat, exp, tenant, scope: token.scopes.join(' '), ...optional }
   return { token: await keys.sign(typ, claims), expiresAt: exp * 1000 }
 }
 
@@ -71,7 +76,7 @@ export async function verify(keys: Keys, token: string, now: number): Promise<Pr
     jti,
     pool,
     scopes: parseScopes(claims.scope, grantable),
-    narrowing: {},
+    narrowing: claims.limits ?? {},
     issuedAt: claims.iat * 1_000,
     expiresAt: claims.exp * 1_000,
     from: 'router',

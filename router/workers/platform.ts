@@ -2,7 +2,9 @@
 import { uuidv7 } from 'uuidv7'
 import { importKeys, type Keys } from '../guard/keys.ts'
 import { openVault } from '../guard/vault.ts'
-import type { Platform, Vault } from '../ports.ts'
+import { identityMemory, identityOf, type Identity } from '../guard/identity.ts'
+import type { SigningRing } from '../guard/ring.ts'
+import type { Platform, Store, Vault } from '../ports.ts'
 import type { Env } from './env.ts'
 import { log } from './log.ts'
 
@@ -34,7 +36,7 @@ export async function vaultOf({ MASTER_KEY: text }: Env): Promise<Vault> {
 /** By the text that they came from. Only what is done is kept: a promise belongs to the request that made it. */
 const imported = new Map<string, Keys>()
 
-export async function keysOf({ SIGNING_KEY: text }: Env): Promise<Keys> {
+async function keysOf({ SIGNING_KEY: text }: Env): Promise<Keys> {
   if (!text) throw new Error('SIGNING_KEY is not set: `npx wrangler secret put SIGNING_KEY < signing-key.json`')
   const known = imported.get(text)
   if (known) return known
@@ -42,4 +44,13 @@ export async function keysOf({ SIGNING_KEY: text }: Env): Promise<Keys> {
   const keys = await importKeys(jwk, issuer)
   imported.set(text, keys)
   return keys
+}
+
+/** Rows and imported keys only: nothing of it belongs to a request. */
+const remembered = identityMemory()
+
+/** What the isolate knows of identity, on the database of this request. */
+export async function identityFor(env: Env, { db }: Store, outlive?: (work: Promise<unknown>) => void): Promise<{ keys: SigningRing; identity: Identity }> {
+  const [vault, root] = await Promise.all([vaultOf(env), keysOf(env)])
+  return identityOf({ db, vault, root, platform: platform(outlive), log, memory: remembered, now: Date.now })
 }

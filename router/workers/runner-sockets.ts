@@ -9,7 +9,7 @@ import { Inbox, type Standing, type Wire } from '../hub/inbox.ts'
 import type { Seat } from '../hub/seat.ts'
 import { settingsOf, type Env } from './env.ts'
 import { log } from './log.ts'
-import { keysOf, platform } from './platform.ts'
+import { identityFor, platform } from './platform.ts'
 import { sharedStore } from './shared-store.ts'
 
 /** At most 16 KiB. `url`: the address that was dialled, without what a stranger could make long. */
@@ -84,10 +84,11 @@ export class RunnerSockets {
     const inbox = new Inbox({
       seat: () => seat,
       refresh: async (assertion) => {
+        const store = sharedStore(this.#env)
         const deps = {
-          store: sharedStore(this.#env),
+          store,
           platform: platform(),
-          keys: await keysOf(this.#env),
+          ...(await identityFor(this.#env, store)),
           settings: settingsOf(this.#env),
         }
         return refreshToken(deps, assertion, seat.who.runner, url)

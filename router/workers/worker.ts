@@ -3,22 +3,19 @@ import { createApp } from '../app.ts'
 import type { Deps, Store } from '../ports.ts'
 import { pruneSecrets, pruneUnstarted } from '../store/retention.ts'
 import { overduePools, overdueRuns } from '../store/runs.ts'
-import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { settingsOf, type Env } from './env.ts'
 import { WorkersHub } from './hub.ts'
 import { WorkersLine } from './line.ts'
 import { log } from './log.ts'
-import { keysOf, platform, vaultOf } from './platform.ts'
+import { identityFor, platform, vaultOf } from './platform.ts'
 import { migratedStore } from './shared-store.ts'
+import { sharedCatalog } from './treasury.ts'
 
 export { PoolDO } from './pool-object.ts'
 export { RunnerDO } from './runner-object.ts'
 
 /** Longer than a run may be lost, cancelled or settled late in the ordinary way. */
 const OVERDUE_MS = 10 * 60_000
-
-/** Rows only: nothing of it belongs to a request. */
-const memory = catalogMemory()
 
 const app = createApp((c) => (c.env as { deps: Deps }).deps)
 
@@ -59,15 +56,17 @@ async function depsOf(env: Env, outlive: (work: Promise<unknown>) => void): Prom
   const { GATE } = env
   const store = await migratedStore(env)
   const hub = new WorkersHub(env, store)
+  const { keys, identity } = await identityFor(env, store, outlive)
   return {
     store,
     hub,
     line: new WorkersLine(env, store),
     records: hub,
     platform: platform(outlive),
-    keys: await keysOf(env),
+    keys,
+    identity,
     vault: await vaultOf(env),
-    catalog: catalogOf(store.db, memory, Date.now),
+    catalog: sharedCatalog(store),
     limiter: { take: (_tenant, [limit]) => Promise.resolve({ ok: true, remaining: limit.rate.burst, resetMs: 0, limit }) },
     settings: settingsOf(env),
     log,

@@ -8,13 +8,14 @@ import { join } from 'node:path'
 import type { OpenAPIHono } from '@hono/zod-openapi'
 import { Fault } from '../../shared/faults.ts'
 import { createApp } from '../../router/app.ts'
+import { identityMemory, identityOf } from '../../router/guard/identity.ts'
 import { generateSigningJwk, importKeys, type SigningJwk } from '../../router/guard/keys.ts'
 import { newKeyRing, openVault } from '../../router/guard/vault.ts'
 import { catalogMemory, catalogOf } from '../../router/tenancy/catalog.ts'
 import { mintToken, type TokenWish } from '../../router/guard/mint.ts'
 import { openDatabase, type Database } from '../../router/node/database.ts'
 import { storeRecords } from '../../router/store/records.ts'
-import type { AppEnv, Deps, RouterSettings, RunnerHub, WaitingLine } from '../../router/ports.ts'
+import type { AppEnv, Deps, Log, Platform, RouterSettings, RunnerHub, WaitingLine } from '../../router/ports.ts'
 
 export interface IdentityRouter {
   readonly app: OpenAPIHono<AppEnv>
@@ -62,24 +63,27 @@ export async function identityRouter(settings: Partial<RouterSettings> = {}): Pr
   const clock = { now: 1_800_000_000_000 }
   const background: Promise<unknown>[] = []
   let ids = 0
+  const platform: Platform = {
+    now: () => clock.now,
+    id: () => (++ids).toString(16).padStart(32, '0'),
+    random: Math.random,
+    background: (work) => void background.push(work),
+    vitals: () => ({ uptimeS: 0, memory: { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 } }),
+  }
+  const log: Log = { info: () => undefined, warn: () => undefined, error: () => undefined }
+  const vault = await openVault(newKeyRing('test'))
   const deps: Deps = {
     store: database,
     hub: noRunners,
     line: noLine,
     records: storeRecords(database),
-    platform: {
-      now: () => clock.now,
-      id: () => (++ids).toString(16).padStart(32, '0'),
-      random: Math.random,
-      background: (work) => void background.push(work),
-      vitals: () => ({ uptimeS: 0, memory: { rss: 0, heapTotal: 0, heapUsed: 0, external: 0, arrayBuffers: 0 } }),
-    },
-    keys: await importKeys(jwk, 'https://router.test'),
-    vault: await openVault(newKeyRing('test')),
+    platform,
+    ...identityOf({ db: database.db, vault, root: await importKeys(jwk, 'https://router.test'), platform, log, memory: identityMemory(), now: () => clock.now }),
+    vault,
     catalog: catalogOf(database.db, catalogMemory(), () => clock.now),
     limiter: { take: (_tenant, [limit]) => Promise.resolve({ ok: true, remaining: limit.rate.burst, resetMs: 0, limit }) },
     settings: { publicUrl: undefined, allowedHosts: [], corsOrigins: [], timeoutS: 60, ...settings },
-    log: { info: () => undefined, warn: () => undefined, error: () => undefined },
+    log,
   }
   const app = createApp(() => deps)
   return {

@@ -1,0 +1,47 @@
+/**
+ * Everything that is remembered of identity between requests, in one piece for a host to keep: rows, public keys and
+ * imported keys, nothing that belongs to a request.
+ */
+import type { Db, Log, Platform, Vault } from '../ports.ts'
+import { issuerKeysOf, type IssuerKeys, type IssuerKeysMemory } from './issuer-keys.ts'
+import type { Keys } from './keys.ts'
+import { strangers, type Strangers } from './legacy.ts'
+import { registryMemory, registryOf, type Registry, type RegistryMemory } from './registry.ts'
+import { ringMemory, ringOf, type RingMemory, type SigningRing } from './ring.ts'
+
+export interface Identity {
+  readonly registry: Registry
+  readonly issuerKeys: IssuerKeys
+  readonly strangers: Strangers
+}
+
+export interface IdentityMemory {
+  readonly ring: RingMemory
+  readonly registry: RegistryMemory
+  readonly issuerKeys: IssuerKeysMemory
+  readonly strangers: Strangers
+}
+export const identityMemory = (): IdentityMemory => ({ ring: ringMemory(), registry: registryMemory(), issuerKeys: new Map(), strangers: strangers() })
+
+export interface IdentityParts {
+  readonly db: Db
+  readonly vault: Vault
+  /** The host's own signing key. */
+  readonly root: Keys
+  readonly platform: Pick<Platform, 'background'>
+  readonly log: Log
+  readonly memory: IdentityMemory
+  /** Milliseconds of any clock that only goes forward, the same for all that share `memory`. */
+  readonly now: () => number
+}
+
+export function identityOf({ db, vault, root, platform, log, memory, now }: IdentityParts): { keys: SigningRing; identity: Identity } {
+  return {
+    keys: ringOf({ db, vault, root, memory: memory.ring, log, now }),
+    identity: {
+      registry: registryOf(db, memory.registry, now),
+      issuerKeys: issuerKeysOf({ memory: memory.issuerKeys, now, background: (work) => platform.background(work), log }),
+      strangers: memory.strangers,
+    },
+  }
+}
