@@ -23,7 +23,7 @@ const Limits = z.object({ tenant: TenantId, limits: TenantLimits }).openapi('Lim
 const TenantRouting = z
   .object({
     tenant: TenantId,
-    routing: Routing.openapi({ description: 'What holds, with the defaults.' }),
+    routing: Routing.describe('What holds, with the defaults.'),
     set: Routing.partial().openapi({ description: 'What of it was set.' }),
   })
   .openapi('Routing')

@@ -21,7 +21,7 @@ const fields = {
   name: z.string().min(1).max(128),
   env: Env.openapi({ description: 'For the CLI and all its tools: models and timeouts, never a secret.' }),
   models: z.array(ModelName).min(1).max(128).nullable().openapi({ description: 'The models it serves; null: any.' }),
-  model_map: ModelMap.openapi({ description: 'The model that the CLI asks for → the model that the provider is asked for.' }),
+  model_map: ModelMap.describe('The model that the CLI asks for → the model that the provider is asked for.'),
   prices: Prices.nullable().openapi({ description: 'USD for a million tokens. With it, costs are counted by the gateway and not by the CLI.' }),
   weight: z.int().min(1).max(10),
   enabled: z.boolean(),

@@ -25,6 +25,7 @@ import { findRunner, standingOf, touchRunner } from '../store/runners.ts'
 import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
 import { acceptRunner } from './accept-runner.ts'
+import { watchConfig } from './config-source.ts'
 import { loadKeys, loadVault, lockDir, makePrivateDir } from './data-dir.ts'
 import { openDatabase, type Database } from './database.ts'
 import { NodeHub } from './hub.ts'
@@ -51,6 +52,8 @@ export interface RouterOptions {
   readonly keep?: Keep | undefined
   /** A subscriber that takes nothing for so long is let go. */
   readonly blockedMs?: number | undefined
+  /** The file that seeds the settings. `required`: it has to be there. */
+  readonly config?: { readonly file: string; readonly required: boolean } | undefined
   readonly log: Log
 }
 
@@ -98,7 +101,8 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     hub.onRequeued = (row) => line.comeBack(row)
     hub.onPresence = (seat) => platform.background(touchRunner(database.db, seat.who.runner, seat.hint, platform.now()))
     const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run), clock: () => performance.now() })
-    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, identity, vault, catalog, limiter, settings, log }
+    const config = options.config && watchConfig({ ...options.config, deps: () => deps, env: process.env })
+    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, identity, vault, catalog, limiter, settings, log, config }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
       const row = await findRunner(database.db, id)
@@ -108,6 +112,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     attendance.restarted(await unwatchedRuns(database.db))
 
     const app = createApp(() => deps)
+    await config?.start()
     // Before anybody can post: what is offered from here on is of this process.
     line.revive(await reviveQueue(database.db), await turnsUnderWay(database.db))
     const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
@@ -127,6 +132,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
           socket.send({ t: 'goaway', reason: 'the router is stopping', after_ms: GOAWAY_SPREAD_MS })
           socket.close(CLOSE.restart, 'the router is stopping')
         }
+        await config?.close()
         clearInterval(sweeper)
         clearInterval(lineTicker)
         clearInterval(standingTicker)
