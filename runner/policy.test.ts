@@ -36,6 +36,7 @@ describe('runner.toml', () => {
   it('takes every setting', () => {
     const all = `
       workspaces = ["/srv/code"]
+      trusted_workspaces = ["/srv/code/ours"]
       slots = 3
       permission_modes = ["plan"]
       bypass = true
@@ -56,13 +57,14 @@ describe('runner.toml', () => {
   })
 
   it.each([
-    ['bypas = true', 'runner.toml: there is no setting bypas; there are workspaces, slots'],
+    ['bypas = true', 'runner.toml: there is no setting bypas; there are workspaces, trusted_workspaces, slots'],
     ['slots = 0', 'runner.toml: slots: '],
     ['slots = "2"', 'runner.toml: slots: '],
     ['bypass = "yes"', 'runner.toml: bypass: '],
     ['permission_modes = ["bypassPermissions"]', 'runner.toml: permission_modes.0: '],
     ['permission_modes = []', 'runner.toml: permission_modes: '],
     ['workspaces = ["code"]', 'runner.toml: workspaces.0: must be an absolute path'],
+    ['trusted_workspaces = ["ours"]', 'runner.toml: trusted_workspaces.0: must be an absolute path'],
     ['env_allow = ["A=B"]', 'runner.toml: env_allow.0: must be the name of an environment variable'],
     ['[labels]\n"a b" = "x"', 'runner.toml: labels.a b: '],
     ['max_budget_usd = -1', 'runner.toml: max_budget_usd: '],

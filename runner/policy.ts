@@ -16,10 +16,17 @@ import { SANDBOXES } from './sandbox.ts'
 
 const MODES = PermissionMode.exclude(['bypassPermissions'])
 
+const Folders = z.array(z.string().startsWith('/', 'must be an absolute path')).default([])
+
 /** Every key of `runner.toml`, with its default. */
 export const Policy = z.strictObject({
   /** Absolute paths of the folders that runs may work in, besides those of the command line. */
-  workspaces: z.array(z.string().startsWith('/', 'must be an absolute path')).default([]),
+  workspaces: Folders,
+  /**
+   * Folders, inside those, whose own settings, hooks, instructions, agents and MCP servers count, as if the owner worked
+   * there: they are commands that start on this machine. Whoever can write into one can have them run.
+   */
+  trusted_workspaces: Folders,
   /** Runs at the same time. Starting the CLI and streaming are bound by the processor, waiting for a model is not. */
   slots: z
     .int()

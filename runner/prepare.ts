@@ -17,6 +17,7 @@ import { guardMentions } from './mentions.ts'
 import { checkPolicy, withLimits, type Policy } from './policy.ts'
 import { visibleWorkspace, type Sandbox } from './sandbox.ts'
 import { SpawnQueue } from './spawns.ts'
+import { trustOf } from './trust.ts'
 import { discard, resolveCwd } from './workspace.ts'
 
 export interface Machine {
@@ -103,6 +104,9 @@ function unordered(machine: Machine): Prepare {
         spec,
         prompt: await guardMentions(spec.prompt, workspace.cwd, machine.roots),
         cwd: workspace.cwd,
+        trust: await trustOf(machine.policy.trusted_workspaces, workspace.cwd, (message, fields) =>
+          machine.log(message, { ...fields, run }),
+        ),
         configDir,
         privateDir,
         env,

@@ -73,14 +73,21 @@ describe('the command line', () => {
       '--input-format=stream-json',
       '--output-format=stream-json',
       '--verbose',
-      '--setting-sources=user',
       '--strict-mcp-config',
       '--disable-slash-commands',
       '-p',
+      '--setting-sources=user',
       '--permission-mode=default',
       '--settings=/p/settings.json',
       `--session-id=${ID}`,
     ])
+  })
+
+  it('has the settings of a repository read where the owner trusts it, and no others', () => {
+    const trusting = claudeArgv(base, { settings: '/p/settings.json' }, true)
+    expect(trusting.filter((arg) => !argv().includes(arg))).toEqual(['--setting-sources=user,project'])
+    expect(trusting).toContain('--strict-mcp-config')
+    expect(claudeSettings(base, true)).toEqual({ ...claudeSettings(base), apiKeyHelper: '' })
   })
 
   it('names the session to begin, to resume or to fork', () => {

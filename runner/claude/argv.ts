@@ -15,8 +15,6 @@ const CONSTANT = [
   '--input-format=stream-json',
   '--output-format=stream-json',
   '--verbose',
-  // A repository's settings redirect the API, run hooks and set modes; `user` reads the runner's own config dir only.
-  '--setting-sources=user',
   '--strict-mcp-config',
   // Behind the newline guard of input.ts, a second lock on `/config k=v`, which writes settings that outlive the run.
   // Its price on 2.1.197: skills and the Skill tool are gone; agents, also of files, are not touched.
@@ -24,9 +22,13 @@ const CONSTANT = [
   '-p',
 ] as const
 
-export function claudeArgv(spec: RunSpec, files: ClaudeFiles): string[] {
+/** `trusted`: the repository's own settings, hooks and instructions count too. */
+export function claudeArgv(spec: RunSpec, files: ClaudeFiles, trusted = false): string[] {
   return [
     ...CONSTANT,
+    // A repository's settings redirect the API, run hooks and set modes; `user` reads the runner's own config dir only.
+    // `local` would add what a person, or an earlier run, keeps beside the repository.
+    `--setting-sources=${trusted ? 'user,project' : 'user'}`,
     // Resuming does not restore the mode, and a settings file may name another one.
     `--permission-mode=${spec.permission_mode ?? 'default'}`,
     `--settings=${files.settings}`,

@@ -12,6 +12,7 @@ import type { Line } from '../../shared/lines.ts'
 import type { TurnResult } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { CancelMode, CliProcess, TurnEnd, TurnSink } from '../held-run.ts'
+import type { Trust } from '../trust.ts'
 import { claudeArgv, type ClaudeFiles } from './argv.ts'
 import { Ladder } from './cancel.ts'
 import { Child } from './child.ts'
@@ -31,6 +32,8 @@ export type Launch = {
   /** The prompt with its `@file` mentions guarded. */
   prompt: string
   cwd: string
+  /** What of the repository counts, where the owner trusts it. */
+  trust?: Trust | undefined
   /** `CLAUDE_CONFIG_DIR` of `env`. */
   configDir: string
   /** A folder of this run (0700) for what others must not read. The caller removes it. */
@@ -83,7 +86,7 @@ export class ClaudeProcess implements CliProcess {
     const line = (read: Line): void => {
       if (made) made.#read(read)
     }
-    const [command, ...argv] = [...(launch.prefix ?? []), launch.claude, ...claudeArgv(launch.spec, files)]
+    const [command, ...argv] = [...(launch.prefix ?? []), launch.claude, ...claudeArgv(launch.spec, files, launch.trust !== undefined)]
     const child = await Child.spawn(command ?? launch.claude, argv, { cwd, env, marker, wrapped: launch.prefix !== undefined, line, log })
     made = new ClaudeProcess(launch, child)
     try {
@@ -272,12 +275,19 @@ export class ClaudeProcess implements CliProcess {
 }
 
 /** Anew for each start: what a run may do is not left over from another. */
-async function writeFiles({ spec, privateDir }: Launch): Promise<ClaudeFiles> {
+async function writeFiles({ spec, trust, privateDir }: Launch): Promise<ClaudeFiles> {
   const write = async (name: string, content: unknown): Promise<string> => {
     const path = join(privateDir, name)
     await writeFile(path, JSON.stringify(content), { mode: 0o600 })
     return path
   }
-  const settings = await write('settings.json', claudeSettings(spec))
-  return spec.mcp_config ? { settings, mcpConfig: await write('mcp.json', spec.mcp_config) } : { settings }
+  const settings = await write('settings.json', claudeSettings(spec, trust !== undefined))
+  const mcpConfig = mcpConfigOf(spec.mcp_config, trust)
+  return mcpConfig ? { settings, mcpConfig: await write('mcp.json', mcpConfig) } : { settings }
+}
+
+/** A server that the run names takes the place of one of the repository. */
+function mcpConfigOf(named: RunSpec['mcp_config'], trust: Trust | undefined): RunSpec['mcp_config'] {
+  if (!trust || Object.keys(trust.mcpServers).length === 0) return named
+  return { ...named, mcpServers: { ...trust.mcpServers, ...(named?.['mcpServers'] as object | undefined) } }
 }

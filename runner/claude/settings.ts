@@ -7,8 +7,13 @@
  */
 import type { RunSpec } from '../../shared/run-spec.ts'
 
-export type ClaudeSettings = { permissions: { allow: readonly string[]; deny: readonly string[] } }
+export type ClaudeSettings = { permissions: { allow: readonly string[]; deny: readonly string[] }; apiKeyHelper?: '' }
 
-export function claudeSettings(spec: RunSpec): ClaudeSettings {
-  return { permissions: { allow: spec.allowed_tools ?? [], deny: spec.disallowed_tools ?? [] } }
+export function claudeSettings(spec: RunSpec, trusted = false): ClaudeSettings {
+  return {
+    permissions: { allow: spec.allowed_tools ?? [], deny: spec.disallowed_tools ?? [] },
+    // A repository's helper would be run, and its key sent beside ours. Nothing else of its settings reaches the provider:
+    // the base URL and keys of its `env` are ignored under CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST (seen on 2.1.197).
+    ...(trusted ? { apiKeyHelper: '' } : {}),
+  }
 }
