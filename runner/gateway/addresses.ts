@@ -5,9 +5,9 @@
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
-/** An IPv4 address inside an IPv6 one is judged as what it is. */
+/** An IPv4 address inside an IPv6 one is judged as what it is. Short and octal forms are none: who reads them differs. */
 export function isPublicAddress(address: string): boolean {
-  return ipaddr.isValid(address) && ipaddr.process(address).range() === 'unicast'
+  return isIP(address) !== 0 && ipaddr.process(address).range() === 'unicast'
 }
 
 /** Why nobody should be sent there, as far as the URL itself tells; what a name resolves to is seen when it is dialled. */
