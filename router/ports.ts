@@ -174,6 +174,8 @@ export interface Platform {
   random(): number
   /** Work that outlives the request. Its failure is logged. */
   background(work: Promise<unknown>): void
+  /** The address that the request came from, where the host knows. */
+  clientIp?(c: Context): string | undefined
   /** Seconds since the process started, and its memory in bytes; zeros where the host does not know. */
   vitals(): { uptimeS: number; memory: { rss: number; heapTotal: number; heapUsed: number; external: number; arrayBuffers: number } }
 }
@@ -210,6 +212,8 @@ export interface Deps {
   readonly vault: Vault
   readonly catalog: Catalog
   readonly limiter: Limiter
+  /** Counts clients by their addresses, where nothing in front of the host does. */
+  readonly addresses?: Limiter | undefined
   readonly settings: RouterSettings
   readonly log: Log
   /** The host's own coarse limit in front of everything, where it has one. False: too many requests. */

@@ -2,6 +2,7 @@
 import { createRoute } from '@hono/zod-openapi'
 import { ENROLL_PATH, EnrollRequest, EnrollResponse } from '../../shared/runner-auth.ts'
 import { enrollRunner } from '../guard/enrolment.ts'
+import { limitedByAddress } from '../guard/limits.ts'
 import { noOrigin } from '../guard/perimeter.ts'
 import { newRouter } from '../guard/router.ts'
 import { problems } from './run-schemas.ts'
@@ -13,7 +14,7 @@ const route = createRoute({
   summary: 'Enrol a machine',
   description: 'Called by `runyard runner enroll`. Takes the public halves of two keys that were made on the machine.',
   security: [],
-  middleware: [noOrigin] as const,
+  middleware: [noOrigin, limitedByAddress] as const,
   request: { body: { required: true, content: { 'application/json': { schema: EnrollRequest } } } },
   responses: {
     201: { description: 'Who the machine is from now on.', content: { 'application/json': { schema: EnrollResponse } } },

@@ -2,6 +2,7 @@
 import { createRoute } from '@hono/zod-openapi'
 import { RunnerTokenRequest, RunnerTokenResponse, TOKEN_PATH } from '../../shared/runner-auth.ts'
 import { assertionAudiences, exchangeAssertion } from '../guard/assertion.ts'
+import { limitedByAddress } from '../guard/limits.ts'
 import { noOrigin } from '../guard/perimeter.ts'
 import { newRouter } from '../guard/router.ts'
 import { problems } from './run-schemas.ts'
@@ -13,7 +14,7 @@ const route = createRoute({
   summary: 'Trade a signed assertion for a runner token',
   description: 'Called by the runner itself. The token is good for 15 minutes and for runner routes only.',
   security: [],
-  middleware: [noOrigin] as const,
+  middleware: [noOrigin, limitedByAddress] as const,
   request: { body: { required: true, content: { 'application/json': { schema: RunnerTokenRequest } } } },
   responses: {
     200: { description: 'The token.', content: { 'application/json': { schema: RunnerTokenResponse } } },

@@ -14,6 +14,7 @@ import type { Admission, GuardDeps } from './admission.ts'
 import { looksLikeJwt, readPresented, type Presented } from './credentials.ts'
 import { admitForeign, unverifiedClaims } from './foreign-tokens.ts'
 import { admitLegacy } from './legacy.ts'
+import { classOf, limited } from './limits.ts'
 import { admitOwn } from './own-tokens.ts'
 import { refuseOrigin } from './perimeter.ts'
 
@@ -27,10 +28,13 @@ export function requireScope(scope: Scope): MiddlewareHandler<AppEnv> {
 
 /** For admin routes: an admin token. */
 export function requireAdmin(): MiddlewareHandler<AppEnv> {
-  return guard((who) => {
-    if (who.kind !== 'admin' || !who.scopes.has('admin'))
-      throw new Fault('forbidden', `this route takes an admin token, not one of kind ${who.kind}`)
-  })
+  return guard(
+    (who) => {
+      if (who.kind !== 'admin' || !who.scopes.has('admin'))
+        throw new Fault('forbidden', `this route takes an admin token, not one of kind ${who.kind}`)
+    },
+    { isAdminRoute: true },
+  )
 }
 
 /** For the routes of an enrolled runner, never for a web page. The principal's subject is the runner's id. */
@@ -39,18 +43,20 @@ export function requireRunner(): MiddlewareHandler<AppEnv> {
     (who) => {
       if (who.kind !== 'runner') throw new Fault('forbidden', `this route takes a runner token, not one of kind ${who.kind}`)
     },
-    (c) => refuseOrigin(c.req.raw),
+    { before: (c) => refuseOrigin(c.req.raw) },
   )
 }
 
-function guard(allow: (who: Principal) => void, before?: (c: Context<AppEnv>) => void): MiddlewareHandler<AppEnv> {
+type Route = { readonly isAdminRoute?: boolean; readonly before?: (c: Context<AppEnv>) => void }
+
+function guard(allow: (who: Principal) => void, { isAdminRoute = false, before }: Route = {}): MiddlewareHandler<AppEnv> {
   return createMiddleware<AppEnv>(async (c, next) => {
     before?.(c)
     const { who, recheck } = await admit(c.get('deps'), readPresented(c.req.raw.headers))
     allow(who)
     c.set('principal', who)
     c.set('recheck', recheck)
-    await next()
+    await limited(c, who, classOf(c, who, isAdminRoute), next)
   })
 }
 

@@ -26,8 +26,8 @@ export function problem(c: Context<AppEnv>, fault: Fault): Response {
   if (fault.code === 'too_large') headers.set('connection', 'close')
   if (fault.code === 'version') headers.set('upgrade', 'runyard.v1')
   const body = {
-    ...fault.extra,
     type: 'about:blank',
+    ...fault.extra,
     title: FAULTS[fault.code].title,
     status: fault.status,
     detail: fault.message,

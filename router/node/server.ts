@@ -1,6 +1,7 @@
 /**
  * The router as a Node process: one port for HTTP and the runners' sockets, everything else from the data directory.
  */
+import type { IncomingMessage } from 'node:http'
 import { isIP, type AddressInfo } from 'node:net'
 import { networkInterfaces } from 'node:os'
 import { join } from 'node:path'
@@ -12,14 +13,17 @@ import { identityMemory, identityOf } from '../guard/identity.ts'
 import { Attendance } from '../hub/attendance.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
 import { Retention, type Keep } from '../hub/retention.ts'
+import { BlockLimiter } from '../limits/block-limiter.ts'
+import { localLimiter } from '../limits/local-limiter.ts'
 import { Line } from '../line/line.ts'
-import type { Deps, Limiter, Log, Platform, RouterSettings } from '../ports.ts'
+import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
 import { resealAll } from '../providers/keys.ts'
 import { treasuryOf } from '../providers/treasury.ts'
 import { settleEnding, sweepLedger } from '../store/allowances.ts'
 import { pruneBindings } from '../store/bindings.ts'
 import { hubStore } from '../store/hub-store.ts'
 import { storeRecords } from '../store/records.ts'
+import { pruneRateLimits } from '../store/rate-limits.ts'
 import { pruneSecrets } from '../store/retention.ts'
 import { findRunner, standingOf, touchRunner } from '../store/runners.ts'
 import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
@@ -41,6 +45,8 @@ const KEEP: Keep = { ageMs: 30 * 86_400_000, bytes: 10 * 1024 ** 3 }
 
 export interface RouterOptions {
   readonly dataDir: string
+  /** The database file, in the data directory unless it is somewhere else. */
+  readonly database?: string | undefined
   readonly host: string
   /** 0: any. */
   readonly port: number
@@ -71,13 +77,14 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
   try {
     const root = await loadKeys(dataDir)
     const vault = await loadVault(dataDir)
-    const database = await openDatabase(join(dataDir, 'runyard.db'))
+    const database = await openDatabase(options.database ?? join(dataDir, 'runyard.db'))
     const platform = nodePlatform(log)
     await resealAll({ store: database, vault, log })
     const catalog = catalogOf(database.db, catalogMemory(), () => performance.now())
     const { keys, identity } = identityOf({ db: database.db, vault, root, platform, log, memory: identityMemory(), now: () => performance.now() })
     const treasury = treasuryOf({ store: () => database, catalog: () => catalog, vault: () => vault, platform, log })
-    const limiter: Limiter = { take: (_tenant, [limit]) => Promise.resolve({ ok: true, remaining: limit.rate.burst, resetMs: 0, limit }) }
+    const limiter = new BlockLimiter({ db: database.db, platform, log, now: () => performance.now() })
+    const addresses = localLimiter(() => performance.now())
     const settings: RouterSettings = {
       publicUrl: options.publicUrl,
       allowedHosts: [...options.allowedHosts.map((h) => h.toLowerCase()), ...ownNames(host)],
@@ -102,7 +109,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     hub.onPresence = (seat) => platform.background(touchRunner(database.db, seat.who.runner, seat.hint, platform.now()))
     const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run), clock: () => performance.now() })
     const config = options.config && watchConfig({ ...options.config, deps: () => deps, env: process.env })
-    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, identity, vault, catalog, limiter, settings, log, config }
+    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, identity, vault, catalog, limiter, addresses, settings, log, config }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
       const row = await findRunner(database.db, id)
@@ -118,7 +125,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
     const standingTicker = setInterval(() => platform.background(heedAdmins(database, hub)), STANDING_MS)
     const listening = await listen(app.fetch, port, host)
-    const sweep = () => platform.background(pruneSecrets(database.db, platform.now()).then(() => pruneBindings(database.db, platform.now())).then(() => sweepLedger(database, platform.now())).then(() => retention.sweep()))
+    const sweep = () => platform.background(pruneSecrets(database.db, platform.now()).then(() => pruneBindings(database.db, platform.now())).then(() => sweepLedger(database, platform.now())).then(() => pruneRateLimits(database.db, platform.now())).then(() => retention.sweep()))
     sweep()
     const sweeper = setInterval(sweep, SWEEP_MS)
     const { address } = listening
@@ -168,6 +175,7 @@ function nodePlatform(log: Log): Platform {
     id: () => uuidv7().replaceAll('-', ''),
     random: Math.random,
     background: (work) => void work.catch((error: unknown) => log.error({ err: error }, 'work in the background failed')),
+    clientIp: (c) => (c.env as { incoming?: IncomingMessage }).incoming?.socket.remoteAddress,
     vitals: () => {
       const { rss, heapTotal, heapUsed, external, arrayBuffers } = process.memoryUsage()
       return { uptimeS: process.uptime(), memory: { rss, heapTotal, heapUsed, external, arrayBuffers } }
