@@ -1,5 +1,5 @@
 /** A treasury on a database of its own, with a clock that stands still, a runner, and providers whose keys are really sealed. */
-import { compactDecrypt, exportJWK, generateKeyPair, type CryptoKey } from 'jose'
+import { compactDecrypt, exportJWK, generateKeyPair } from 'jose'
 import { providers, runners, runs, tenants } from '../../drizzle/schema.ts'
 import type { Grant, Grants, ProviderReport } from '../../shared/grants.ts'
 import type { Routing } from '../../shared/tenant-settings.ts'
@@ -18,6 +18,7 @@ export const RUNNER = 'rnr_00000000000000000000000000000001'
 
 export interface TreasuryRig {
   readonly database: Database
+  readonly path: string
   readonly ring: KeyRing
   readonly treasury: ClosableTreasury
   now: number
@@ -45,7 +46,7 @@ export async function openTreasury(): Promise<TreasuryRig> {
   const { database } = files
   const ring = newKeyRing('first')
   const vault = await openVault(ring)
-  const { publicKey, privateKey } = (await generateKeyPair('ECDH-ES', { crv: 'P-256', extractable: true })) as { publicKey: CryptoKey; privateKey: CryptoKey }
+  const { publicKey, privateKey } = await generateKeyPair('ECDH-ES', { crv: 'P-256', extractable: true })
   const opened: Database[] = [database]
   const treasuries: ClosableTreasury[] = []
   const logged: string[] = []
@@ -68,6 +69,7 @@ export async function openTreasury(): Promise<TreasuryRig> {
   }
   const rig: TreasuryRig = {
     database,
+    path: files.path,
     ring,
     now: 1_000_000,
     logged,
@@ -109,8 +111,18 @@ export async function openTreasury(): Promise<TreasuryRig> {
       const its = session ?? `00000000-0000-4000-8000-${String(count).padStart(12, '0')}`
       const wanted = { tenant: TENANT, session: its, pool: 'default', fence: 1 }
       await database.db.insert(runs).values({
-        ...{ id, ...wanted, runner: RUNNER, state: 'leased', createdAt: 1, subject: 'test', token: 'jti' },
-        ...{ needs: {}, labels: {}, priority: 5, queueUntil: 0, timeoutS: 60 },
+        id,
+        ...wanted,
+        runner: RUNNER,
+        state: 'leased',
+        createdAt: 1,
+        subject: 'test',
+        token: 'jti',
+        needs: {},
+        labels: {},
+        priority: 5,
+        queueUntil: 0,
+        timeoutS: 60,
       })
       const spec = { tenant: TENANT, session: { mode, id: its }, prompt: 'hello', timeout_s: 60, ...(model === undefined ? {} : { model }) }
       return { run: id, tenant: TENANT, runner: RUNNER, fence: 1, spec }
@@ -122,7 +134,15 @@ export async function openTreasury(): Promise<TreasuryRig> {
     },
     async report(d, provider, outcome, more = {}, treasury = rig.treasury) {
       treasury.report(d.tenant, {
-        ...{ run: d.run, fence: d.fence, provider, outcome, model: 'some-model', status: null, retry_after_ms: null, latency_ms: null, tokens: null },
+        run: d.run,
+        fence: d.fence,
+        provider,
+        outcome,
+        model: 'some-model',
+        status: null,
+        retry_after_ms: null,
+        latency_ms: null,
+        tokens: null,
         ...more,
       })
       await treasury.settled()
@@ -142,8 +162,14 @@ export async function openTreasury(): Promise<TreasuryRig> {
   }
   Object.assign(rig, { treasury: make(database) })
   await database.db.insert(runners).values({
-    ...{ id: RUNNER, tenant: TENANT, pool: 'default', name: 'r', labels: {}, createdAt: 1 },
-    ...{ signingJwk: {}, sealingJwk: { ...(await exportJWK(publicKey)) } },
+    id: RUNNER,
+    tenant: TENANT,
+    pool: 'default',
+    name: 'r',
+    labels: {},
+    createdAt: 1,
+    signingJwk: {},
+    sealingJwk: { ...(await exportJWK(publicKey)) },
   })
   return rig
 }
