@@ -26,7 +26,7 @@ afterEach(async () => {
 const start = async (required = false) => {
   const hear = (_fields: object, message: string) => void said.push(message)
   const log = { info: hear, warn: hear, error: hear }
-  router = await startRouter({ dataDir: join(dir, 'data'), host: '127.0.0.1', port: 0, allowedHosts: [], corsOrigins: [], timeoutS: 60, config: { file, required }, log })
+  router = await startRouter({ dataDir: join(dir, 'data'), host: '127.0.0.1', port: 0, allowedHosts: [], corsOrigins: [], timeoutS: 60, configFile: { path: file, required }, log })
   return router
 }
 /** As editors do it: whole or not at all. */

@@ -59,7 +59,7 @@ export interface RouterOptions {
   /** A subscriber that takes nothing for so long is let go. */
   readonly blockedMs?: number | undefined
   /** The file that seeds the settings. `required`: it has to be there. */
-  readonly config?: { readonly file: string; readonly required: boolean } | undefined
+  readonly configFile?: { readonly path: string; readonly required: boolean } | undefined
   readonly log: Log
 }
 
@@ -108,7 +108,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     hub.onRequeued = (row) => line.comeBack(row)
     hub.onPresence = (seat) => platform.background(touchRunner(database.db, seat.who.runner, seat.hint, platform.now()))
     const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run), clock: () => performance.now() })
-    const config = options.config && watchConfig({ ...options.config, deps: () => deps, env: process.env })
+    const config = options.configFile && watchConfig({ file: options.configFile.path, required: options.configFile.required, deps: () => deps, env: process.env })
     const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, identity, vault, catalog, limiter, addresses, settings, log, config }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
