@@ -10,6 +10,7 @@ import { problems } from '../api/run-schemas.ts'
 import { requireAdmin } from '../guard/authenticate.ts'
 import { mustOperate, tenantOf } from '../guard/operator.ts'
 import { newRouter } from '../guard/router.ts'
+import { currentUsage } from '../limits/usage.ts'
 import type { Deps } from '../ports.ts'
 import { readTenant } from '../store/tenants.ts'
 import { changeSettings } from './apply-settings.ts'
@@ -19,7 +20,16 @@ const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema
 const query = z.strictObject({ tenant: TenantId.optional().openapi({ description: 'Your own unless given.' }) })
 const admin = { middleware: [requireAdmin()] }
 
-const Limits = z.object({ tenant: TenantId, limits: TenantLimits }).openapi('Limits')
+const Spent = z.object({ spent_usd: z.number(), reserved_usd: z.number().openapi({ description: 'Held by runs that have not ended.' }) })
+const Limits = z
+  .object({
+    tenant: TenantId,
+    limits: TenantLimits,
+    usage: z
+      .object({ total: Spent.optional(), day: Spent.optional(), runs: z.int().optional() })
+      .openapi({ description: 'Of the budgets and limits of the whole tenant, once they have been set: all time, this day of UTC, and runs that wait or run.' }),
+  })
+  .openapi('Limits')
 const TenantRouting = z
   .object({
     tenant: TenantId,
@@ -88,9 +98,9 @@ limits.openapi(putRouting, async (c) => {
   return c.json(await routingView(c.get('deps'), tenant), 200)
 })
 
-async function limitsOf({ store }: Deps, tenant: string): Promise<z.infer<typeof Limits>> {
+async function limitsOf({ store, platform }: Deps, tenant: string): Promise<z.infer<typeof Limits>> {
   const row = await readTenant(store.db, tenant)
-  return { tenant, limits: row?.settings.limits ?? {} }
+  return { tenant, limits: row?.settings.limits ?? {}, usage: await currentUsage(store.db, tenant, platform.now()) }
 }
 
 async function routingView({ store }: Deps, tenant: string): Promise<z.infer<typeof TenantRouting>> {

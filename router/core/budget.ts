@@ -8,6 +8,8 @@ import type { ExitMark } from '../../shared/marks.ts'
 import { DEFAULT_RUN_USD, type Narrowing, type TenantLimits } from '../../shared/tenant-settings.ts'
 
 const MICROS = 1_000_000
+/** The most that a run can be passed (shared/run-spec). */
+const MAX_RUN_USD = 100_000
 
 export function toMicros(usd: number): number {
   return Math.round(usd * MICROS)
@@ -81,7 +83,7 @@ export function readAllowanceId(tenant: string, id: string): { kind: AllowanceKi
 /** What a run costs at most, as far as it or those who let it in have said: in USD, passed to the CLI. Undefined: nobody did. */
 export function runBudget(asked: number | undefined, { budget }: TenantLimits, { run_usd: cap }: Narrowing, isReserved: boolean): number | undefined {
   const usd = asked ?? cap ?? budget?.run_usd ?? (isReserved ? DEFAULT_RUN_USD : undefined)
-  return usd === undefined || cap === undefined ? usd : Math.min(usd, cap)
+  return usd === undefined ? undefined : Math.min(usd, cap ?? usd, MAX_RUN_USD)
 }
 
 /**

@@ -1,7 +1,7 @@
 /** What a tenant has used of its budgets and limits, as the admin API shows it. */
 import { readAllowanceId, toUsd, type AllowanceKind } from '../core/budget.ts'
 import type { Db } from '../ports.ts'
-import { allowancesOf, type AllowanceRow } from '../store/allowances.ts'
+import { allowancesOf, currentAllowances, type AllowanceRow } from '../store/allowances.ts'
 
 export { openReservations } from '../store/allowances.ts'
 
@@ -21,6 +21,25 @@ export type Usage = {
 /** A page of a tenant's budgets by id. Only budgets that were limited at some time are counted, and so are here. */
 export async function usageOf(db: Db, tenant: string, page: { after?: string | undefined; limit?: number | undefined } = {}): Promise<Usage[]> {
   return (await allowancesOf(db, tenant, page)).flatMap((row) => viewOf(row) ?? [])
+}
+
+/** What of a tenant's own limits is used now. What is not there was never limited. */
+export interface CurrentUsage {
+  readonly total?: Pick<Usage, 'spent_usd' | 'reserved_usd'>
+  /** Of this day, of UTC. */
+  readonly day?: Pick<Usage, 'spent_usd' | 'reserved_usd'>
+  /** Runs that wait or run. */
+  readonly runs?: number
+}
+
+export async function currentUsage(db: Db, tenant: string, now: number): Promise<CurrentUsage> {
+  const usage: { -readonly [K in keyof CurrentUsage]: CurrentUsage[K] } = {}
+  for (const { id, spent, held } of await currentAllowances(db, tenant, now)) {
+    const kind = readAllowanceId(tenant, id)?.kind
+    if (kind === 'runs') usage.runs = held
+    else if (kind === 'tenant' || kind === 'day') usage[kind === 'tenant' ? 'total' : 'day'] = { spent_usd: toUsd(spent), reserved_usd: toUsd(held) }
+  }
+  return usage
 }
 
 function viewOf({ id, tenant, spent, held }: AllowanceRow): Usage | undefined {
