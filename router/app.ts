@@ -9,8 +9,8 @@ import { requestId } from 'hono/request-id'
 import { secureHeaders } from 'hono/secure-headers'
 import { Fault } from '../shared/faults.ts'
 import { VERSION } from '../shared/version.ts'
+import { identityRoutes } from './admin/identity-routes.ts'
 import { adminRoutes } from './admin/routes.ts'
-import { adminTokens } from './admin/tokens.ts'
 import { enroll } from './api/enroll.ts'
 import { health } from './api/health.ts'
 import { MAX_BODY } from './api/run-schemas.ts'
@@ -46,7 +46,7 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
   )
   app.use(jsonBodies)
 
-  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, ...adminRoutes, adminTokens]) app.route('/', routes)
+  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })
   app.doc31('/openapi.json', {

@@ -9,7 +9,7 @@ import { Fault } from '../../shared/faults.ts'
 import type { AppEnv, Deps, Statement } from '../ports.ts'
 import { auditStatement, type Change } from '../store/audit.ts'
 
-export type ChangeDeps = Pick<Deps, 'store' | 'platform' | 'catalog' | 'vault' | 'hub'>
+export type ChangeDeps = Pick<Deps, 'store' | 'platform' | 'catalog' | 'identity' | 'vault' | 'hub'>
 
 /** Who changes something, for the audit. */
 export interface Author {
@@ -36,6 +36,7 @@ export async function commit(deps: ChangeDeps, author: Author, statements: reado
     throw violates(error) ? new Fault('conflict', `${change.target} is there already, or was changed meanwhile`) : error
   }
   deps.catalog.changed(change.tenant)
+  deps.identity.registry.changed()
 }
 
 function violates(error: unknown): boolean {

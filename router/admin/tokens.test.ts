@@ -6,13 +6,15 @@ import { APP_ROUTE, identityRouter, type Answer, type IdentityRouter } from '../
 
 let router: IdentityRouter
 let admin: string
+let operator: string
 beforeAll(async () => {
   router = await identityRouter()
   admin = (await router.mint({ kind: 'admin', tenant: 'acme' })).token
+  operator = (await router.mint({ kind: 'admin', tenant: 'default' })).token
 })
 afterAll(() => router.close())
 
-const make = (body: unknown): Promise<Answer> => router.call('/admin/v1/tokens', { token: admin, body })
+const make = (body: unknown, token = admin): Promise<Answer> => router.call('/admin/v1/tokens', { token, body })
 
 describe('POST /admin/v1/tokens', () => {
   it('makes an app token with the usual scopes, for 30 days, in the tenant of the admin', async () => {
@@ -29,8 +31,10 @@ describe('POST /admin/v1/tokens', () => {
     expect((await router.call(APP_ROUTE, { token: String(body['token']) })).status).toBe(200)
   })
 
-  it('makes a narrower token for another tenant, which exists from then on', async () => {
-    const { body } = await make({ kind: 'app', scopes: ['runs:read'], subject: 'ci@example.com', tenant: 'blue', ttl_s: 60 })
+  it('makes a narrower token for another tenant, which exists from then on, when an operator asks', async () => {
+    const wish = { kind: 'app', scopes: ['runs:read'], subject: 'ci@example.com', tenant: 'blue', ttl_s: 60 }
+    expect((await make(wish)).body).toMatchObject({ status: 403, code: 'forbidden', field: 'tenant' })
+    const { body } = await make(wish, operator)
     const [row] = await router.deps.store.db
       .select()
       .from(tokens)

@@ -10,6 +10,8 @@ import { ASSERTION_MAX_S, ASSERTION_TYP, CLOCK_SKEW_S, RUNNER_TOKEN_TTL_S, TOKEN
 import type { Deps, RouterSettings, RunnerIdentity } from '../ports.ts'
 import { pruneAssertions, takeAssertion } from '../store/enrolments.ts'
 import { findRunner } from '../store/runners.ts'
+import { readTenant } from '../store/tenants.ts'
+import { refuseByTenant } from './admission.ts'
 import { ALGORITHM } from './keys.ts'
 import { MAX_TOKEN_BYTES, mint } from './tokens.ts'
 
@@ -33,7 +35,7 @@ export function assertionAudiences({ publicUrl }: RouterSettings, requestUrl: st
 }
 
 /**
- * Trades an assertion for a 15-minute token; throws `unauthenticated`.
+ * Trades an assertion for a 15-minute token; throws `unauthenticated`, or `forbidden` when the tenant is disabled.
  */
 export async function exchangeAssertion(
   { store, platform, keys }: Pick<Deps, 'store' | 'platform' | 'keys'>,
@@ -56,6 +58,7 @@ export async function exchangeAssertion(
   platform.background(pruneAssertions(store.db, now))
 
   const { id, tenant, pool } = runner
+  refuseByTenant(tenant, await readTenant(store.db, tenant), now)
   const wish = { kind: 'runner', tenant, subject: id, pool, jti: platform.id(), scopes: [], ttlS: RUNNER_TOKEN_TTL_S } as const
   const { token } = await mint(keys, wish, now)
   return { who: { runner: id, tenant, pool }, token, expiresInS: RUNNER_TOKEN_TTL_S }

@@ -8,7 +8,8 @@ import type { EnrollRequest } from '../../shared/runner-auth.ts'
 import type { Deps } from '../ports.ts'
 import { insertEnrolment, takeEnrolment, type Enrolment } from '../store/enrolments.ts'
 import { insertRunner } from '../store/runners.ts'
-import { ensureTenant } from '../store/tenants.ts'
+import { ensureTenant, readTenant } from '../store/tenants.ts'
+import { refuseByTenant } from './admission.ts'
 import { ALGORITHM } from './keys.ts'
 
 export const ENROLMENT_TTL_S = 3_600
@@ -49,6 +50,7 @@ export async function enrollRunner(
   // One answer for all of them: which tokens exist is not for strangers.
   if (!enrolment) throw new Fault('unauthenticated', 'the enrolment token is unknown, expired, already used, or for another pool')
   const { tenant, pool } = enrolment
+  refuseByTenant(tenant, await readTenant(store.db, tenant), enrolment.createdAt)
   const runner = `rnr_${platform.id()}`
   const { name, labels, signing_jwk: signing, sealing_jwk: sealing } = request
   await insertRunner(store.db, {

@@ -45,7 +45,8 @@ export async function admitLegacy(deps: Needs, presented: Presented): Promise<Ad
   return { who, recheck: async () => void (await find()) }
 }
 
-function countGuess({ identity, platform }: Needs): void {
+/** Throws `rate` when strangers have guessed too often. */
+export function countGuess({ identity, platform }: Pick<Needs, 'identity' | 'platform'>): void {
   const { strangers: memory } = identity
   const now = platform.now()
   const spacingMs = 1_000 / GUESSES.perSecond

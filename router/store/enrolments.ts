@@ -20,7 +20,7 @@ export async function takeEnrolment(
   db: Db,
   wanted: { hash: string; pool: string | undefined },
   now: number,
-): Promise<{ tenant: string; pool: string } | undefined> {
+): Promise<Pick<Enrolment, 'tenant' | 'pool' | 'createdAt'> | undefined> {
   const [row] = await db
     .update(enrolments)
     .set({ usedAt: now })
@@ -32,7 +32,7 @@ export async function takeEnrolment(
         wanted.pool === undefined ? undefined : eq(enrolments.pool, wanted.pool),
       ),
     )
-    .returning({ tenant: enrolments.tenant, pool: enrolments.pool })
+    .returning({ tenant: enrolments.tenant, pool: enrolments.pool, createdAt: enrolments.createdAt })
   return row
 }
 

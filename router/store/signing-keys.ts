@@ -20,6 +20,11 @@ export function liveSigningKeys(db: Db): Promise<SigningKeyRow[]> {
     .orderBy(...newestFirst)
 }
 
+export async function findSigningKey(db: Db, kid: string): Promise<SigningKeyRow | undefined> {
+  const [row] = await db.select().from(signingKeys).where(eq(signingKeys.kid, kid)).limit(1)
+  return row
+}
+
 /** The newest first; `after` is the `createdAt` and `kid` where the last page ended. */
 export function pageOfSigningKeys(db: Db, after: string | undefined, limit: number): Promise<SigningKeyRow[]> {
   const behind = after === undefined ? undefined : sql`(${signingKeys.createdAt}, ${signingKeys.kid}) < (SELECT created_at, kid FROM ${signingKeys} WHERE kid = ${after})`

@@ -1,5 +1,5 @@
 /** The record of the tokens we minted: who has one and until when, never the token itself. */
-import { and, desc, eq, isNull, lt, type SQL } from 'drizzle-orm'
+import { and, count, desc, eq, isNull, lt, type SQL } from 'drizzle-orm'
 import { tenants, tokens } from '../../drizzle/schema.ts'
 import type { Db, Statement } from '../ports.ts'
 
@@ -42,7 +42,15 @@ export function tokensRevocation(db: Db, filter: TokenFilter, now: number): Stat
     .update(tokens)
     .set({ revokedAt: now })
     .where(and(of(filter), isNull(tokens.revokedAt)))
-    .returning({ jti: tokens.jti })
+}
+
+/** How many that would be. */
+export async function countUnrevoked(db: Db, filter: TokenFilter): Promise<number> {
+  const [row] = await db
+    .select({ n: count() })
+    .from(tokens)
+    .where(and(of(filter), isNull(tokens.revokedAt)))
+  return row?.n ?? 0
 }
 
 /** Everything of a tenant that was issued until now, by us or by anybody else. Its row has to be there. */
