@@ -170,6 +170,17 @@ describe('the gateway', () => {
     expect(reports[0]).toMatchObject({ outcome: 'ok', tokens: { output_tokens: 34 } })
   })
 
+  it('changes no byte of a request or an answer', async () => {
+    const raw = Buffer.from([...'data: {"x":"'].map((c) => c.charCodeAt(0)).concat([0, 255, 195, 40, 13, 10, 10, 13]))
+    a.script(() => bytes(raw))
+    const body = ' {"stream" :true, "n":1.50e+3, "model":"m", "messages":[ ] }\r\n'
+    const [direct, through] = await Promise.all([`${a.url}/v1/messages`, undefined].map((url) => (url ? fetch(url, { method: 'POST', body }) : ask(begun(), { body }))))
+    expect(Buffer.from(await through!.arrayBuffer())).toEqual(Buffer.from(await direct!.arrayBuffer()))
+    expect(through!.headers.get('content-type')).toBe(direct!.headers.get('content-type'))
+    expect(through!.headers.get('request-id')).toMatch(/^req_/)
+    expect(a.main().map((request) => request.raw)).toEqual([body, body])
+  })
+
   it('takes a request of 32 MB, and refuses one that is longer', async () => {
     const seat = begun()
     const body = (size: number) => JSON.stringify({ model: 'm', stream: true, messages: [{ role: 'user', content: 'x'.repeat(size) }] })

@@ -1,0 +1,98 @@
+/** The runner's way from an offer to the end of its turn, with the real CLI and without a router: keys are sealed here. */
+import { randomUUID } from 'node:crypto'
+import { mkdtemp, realpath, rm } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { CompactEncrypt, generateKeyPair } from 'jose'
+import { systemClock } from '../../runner/clock.ts'
+import { startGateway, type Gateway } from '../../runner/gateway/gateway.ts'
+import type { Prepared, TurnEnd } from '../../runner/held-run.ts'
+import type { LocalLogin } from '../../runner/login.ts'
+import { Policy } from '../../runner/policy.ts'
+import { preparer } from '../../runner/prepare.ts'
+import { detect } from '../../runner/sandbox.ts'
+import { SEALED_KEY_TYP, type Grant, type Grants, type ProviderReport } from '../../shared/grants.ts'
+import type { RunSpec } from '../../shared/run-spec.ts'
+import { CLAUDE } from '../model/claude.ts'
+
+export type Line = { type: string; subtype?: string; event?: unknown; [key: string]: unknown }
+
+export interface Provider {
+  readonly id: string
+  readonly url: string
+  readonly key?: string
+  readonly grant?: Partial<Grant>
+}
+
+export interface Stage {
+  readonly dir: string
+  readonly gateway: Gateway
+  readonly reports: readonly ProviderReport[]
+  /** Everything that was logged, as text. */
+  readonly log: () => string
+  prepare(providers: readonly Provider[], spec?: Partial<RunSpec>, grants?: Partial<Grants>): Promise<Prepared>
+  /** From the offer to the end of the turn; nothing of it is left then. */
+  run(providers: readonly Provider[], spec?: Partial<RunSpec>, grants?: Partial<Grants>): Promise<TurnEnd & { readonly lines: readonly Line[] }>
+  close(): Promise<void>
+}
+
+export async function gatewayStage({ policy = { allow_private_base_urls: true }, login = { kind: 'none' } as LocalLogin } = {}): Promise<Stage> {
+  const dir = await realpath(await mkdtemp(join(tmpdir(), 'runyard-gateway-')))
+  const { publicKey, privateKey } = await generateKeyPair('ECDH-ES', { crv: 'P-256' })
+  const reports: ProviderReport[] = []
+  const logged: string[] = []
+  const log = (message: string, fields: object) => logged.push(`${message} ${JSON.stringify(fields)}`)
+  const gateway = await startGateway({ env: {}, clock: systemClock, report: (report) => reports.push(report), log })
+  const env = { PATH: process.env['PATH'], HOME: dir }
+  const prepare = preparer({
+    sandbox: await detect('none', { env, claude: CLAUDE, hidden: [] }),
+    policy: Policy.parse(policy),
+    roots: [dir],
+    configRoot: join(dir, 'config'),
+    privateRoot: join(dir, 'runs'),
+    treasury: { provider: login.kind === 'none' ? null : 'local', login, sealingKey: privateKey },
+    gateway,
+    env,
+    home: dir,
+    log,
+  })
+
+  async function grantOf(run: string, { id, url, key = `sk-key-of-${id}-0123456789`, grant = {} }: Provider): Promise<Grant> {
+    const sealed_key = await new CompactEncrypt(new TextEncoder().encode(key))
+      .setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', typ: SEALED_KEY_TYP, run, provider: id })
+      .encrypt(publicKey)
+    return { provider: id, api: { base_url: url, sealed_key }, env: {}, model_map: {}, ...grant }
+  }
+
+  const stage: Stage = {
+    dir,
+    gateway,
+    reports,
+    log: () => logged.join('\n'),
+    async prepare(providers, spec = {}, more = {}) {
+      const run = `run_${randomUUID().replaceAll('-', '')}`
+      const granted = await Promise.all(providers.map((provider) => grantOf(run, provider)))
+      const grants: Grants = { providers: granted, headers_timeout_ms: 10_000, failure_threshold: 5, recovery_ms: 60_000, ...more }
+      const whole: RunSpec = { tenant: 'default', session: { mode: 'new', id: randomUUID() }, prompt: 'hello', timeout_s: 60, model: 'claude-sonnet-4-5', ...spec }
+      const offer = { t: 'offer' as const, id: 'o1', run, fence: 1, spec: whole, start_by_ms: 15_000, ...(granted.length > 0 ? { grants } : {}) }
+      return prepare(offer, randomUUID(), new AbortController().signal)
+    },
+    async run(...how) {
+      const prepared = await stage.prepare(...how)
+      const lines: Line[] = []
+      let seq = 1
+      const line = (bytes: Uint8Array) => {
+        lines.push(JSON.parse(Buffer.from(bytes).toString()) as Line)
+        return ++seq
+      }
+      const end = await prepared.process.turn({ line, mark: (mark) => void lines.push({ type: 'mark', mark }) })
+      await prepared.dispose()
+      return { ...end, lines }
+    },
+    async close() {
+      await gateway.close()
+      await rm(dir, { recursive: true, force: true, maxRetries: 3 })
+    },
+  }
+  return stage
+}
