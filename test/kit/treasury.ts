@@ -1,4 +1,5 @@
 /** A treasury on a database of its own, with a clock that stands still, a runner, and providers whose keys are really sealed. */
+import { eq } from 'drizzle-orm'
 import { compactDecrypt, exportJWK, generateKeyPair } from 'jose'
 import { providers, runners, runs, tenants } from '../../drizzle/schema.ts'
 import type { Grant, Grants, ProviderReport } from '../../shared/grants.ts'
@@ -110,6 +111,8 @@ export async function openTreasury(): Promise<TreasuryRig> {
       const id = `run_${String(++count).padStart(32, '0')}`
       const its = session ?? `00000000-0000-4000-8000-${String(count).padStart(12, '0')}`
       const wanted = { tenant: TENANT, session: its, pool: 'default', fence: 1 }
+      // One turn of a session at a time.
+      await database.db.update(runs).set({ state: 'succeeded', endedAt: 1 }).where(eq(runs.session, its))
       await database.db.insert(runs).values({
         id,
         ...wanted,
