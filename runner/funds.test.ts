@@ -105,8 +105,8 @@ describe('who pays for a run', () => {
   })
 
   it('leaves an OAuth token and an address alone to the CLI', async () => {
-    for (const env of [{ CLAUDE_CODE_OAUTH_TOKEN: 'x' }, { ANTHROPIC_BASE_URL: 'http://127.0.0.1:9' }])
-      expect(await funds(offer(), { provider: 'local', login: { kind: 'env', env: env as Record<string, string> } })).toMatchObject({ kind: 'direct', env })
+    const envs: Record<string, string>[] = [{ CLAUDE_CODE_OAUTH_TOKEN: 'x' }, { ANTHROPIC_BASE_URL: 'http://127.0.0.1:9' }]
+    for (const env of envs) expect(await funds(offer(), { provider: 'local', login: { kind: 'env', env } })).toMatchObject({ kind: 'direct', env })
   })
 })
 

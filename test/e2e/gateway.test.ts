@@ -157,7 +157,7 @@ describe('the real CLI behind the gateway', () => {
   })
 
   it('is not started for an address that the owner does not allow', async () => {
-    const strict = await gatewayStage({ policy: { allow_private_base_urls: false } })
+    const strict = await gatewayStage({ allowPrivate: false })
     try {
       await expect(strict.run(both)).rejects.toMatchObject({ code: 'policy', message: expect.stringContaining('allow_private_base_urls') })
     } finally {

@@ -36,7 +36,8 @@ export interface Stage {
   close(): Promise<void>
 }
 
-export async function gatewayStage({ policy = { allow_private_base_urls: true }, login = { kind: 'none' } as LocalLogin } = {}): Promise<Stage> {
+export async function gatewayStage(options: { allowPrivate?: boolean; login?: LocalLogin } = {}): Promise<Stage> {
+  const { allowPrivate = true, login = { kind: 'none' } } = options
   const dir = await realpath(await mkdtemp(join(tmpdir(), 'runyard-gateway-')))
   const { publicKey, privateKey } = await generateKeyPair('ECDH-ES', { crv: 'P-256' })
   const reports: ProviderReport[] = []
@@ -46,7 +47,7 @@ export async function gatewayStage({ policy = { allow_private_base_urls: true },
   const env = { PATH: process.env['PATH'], HOME: dir }
   const prepare = preparer({
     sandbox: await detect('none', { env, claude: CLAUDE, hidden: [] }),
-    policy: Policy.parse(policy),
+    policy: Policy.parse({ allow_private_base_urls: allowPrivate }),
     roots: [dir],
     configRoot: join(dir, 'config'),
     privateRoot: join(dir, 'runs'),
