@@ -149,19 +149,21 @@ describe('failing over', () => {
 
 describe('any choice', () => {
   const someId = fc.constantFrom('a', 'b', 'c', 'd', 'e')
-  const someOptions = fc.uniqueArray(
-    fc.record({
-      id: someId,
-      baseUrl: fc.constantFrom('https://x.example.com', null),
-      env: fc.constantFrom<Record<string, string>>({}, { X: '1' }),
-      models: fc.constantFrom(null, ['m']),
-      modelMap: fc.constantFrom<Record<string, string>>({}, { m: 'n' }),
-      pools: fc.constantFrom(null, ['default'], ['gpu']),
-      weight: fc.integer({ min: 1, max: 10 }),
-      enabled: fc.boolean(),
-    }),
-    { selector: (o) => o.id },
-  )
+  const someOptions = fc
+    .uniqueArray(
+      fc.record({
+        id: someId,
+        baseUrl: fc.constantFrom('https://x.example.com', null),
+        env: fc.constantFrom<Record<string, string>>({}, { X: '1' }),
+        models: fc.constantFrom(null, ['m']),
+        modelMap: fc.constantFrom<Record<string, string>>({}, { m: 'n' }),
+        pools: fc.constantFrom(null, ['default'], ['gpu']),
+        weight: fc.integer({ min: 1, max: 10 }),
+        enabled: fc.boolean(),
+      }),
+      { selector: (o) => o.id },
+    )
+    .map((list): Option[] => list)
   const someBreakers = fc.uniqueArray(
     fc.record({
       provider: someId,

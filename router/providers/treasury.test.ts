@@ -134,8 +134,8 @@ describe('a session', () => {
     }
     rig.now += 100_001
     expect(await boundTo()).toBeUndefined()
-    const later = [await rig.run(resume), await rig.run()]
-    expect((await Promise.all(later.map((d) => rig.grants(d)))).map(first).toSorted()).toEqual(['a', 'b'])
+    const later = await Promise.all([await rig.run(resume), await rig.run()].map((d) => rig.grants(d)))
+    expect(new Set(later.map(first))).toEqual(new Set(['a', 'b']))
   })
 
   it('moves when its provider is out of order, and stays where it went', async () => {
