@@ -28,6 +28,8 @@ export interface IdentityRouter {
     path: string,
     init?: { method?: string; token?: string; body?: unknown; headers?: Record<string, string> },
   ): Promise<Answer>
+  /** Another router on the same database and keys, with a memory of its own. */
+  replica(): Pick<IdentityRouter, 'deps' | 'call'>
   close(): Promise<void>
 }
 export interface Answer {
@@ -72,19 +74,22 @@ export async function identityRouter(settings: Partial<RouterSettings> = {}): Pr
   }
   const log: Log = { info: () => undefined, warn: () => undefined, error: () => undefined }
   const vault = await openVault(newKeyRing('test'))
-  const deps: Deps = {
+  const root = await importKeys(jwk, 'https://router.test')
+  const now = () => clock.now
+  const depsWithMemory = (): Deps => ({
     store: database,
     hub: noRunners,
     line: noLine,
     records: storeRecords(database),
     platform,
-    ...identityOf({ db: database.db, vault, root: await importKeys(jwk, 'https://router.test'), platform, log, memory: identityMemory(), now: () => clock.now }),
+    ...identityOf({ db: database.db, vault, root, platform, log, memory: identityMemory(), now }),
     vault,
-    catalog: catalogOf(database.db, catalogMemory(), () => clock.now),
+    catalog: catalogOf(database.db, catalogMemory(), now),
     limiter: { take: (_tenant, [limit]) => Promise.resolve({ ok: true, remaining: limit.rate.burst, resetMs: 0, limit }) },
     settings: { publicUrl: undefined, allowedHosts: [], corsOrigins: [], timeoutS: 60, ...settings },
     log,
-  }
+  })
+  const deps = depsWithMemory()
   const app = createApp(() => deps)
   return {
     app,
@@ -93,25 +98,33 @@ export async function identityRouter(settings: Partial<RouterSettings> = {}): Pr
     jwk,
     clock,
     mint: (wish) => mintToken(deps, { kind: 'app', tenant: 'acme', subject: 'test', ...wish }),
-    async call(path, { method, token, body, headers } = {}) {
-      const response = await app.request(`http://localhost:8787${path}`, {
-        method: method ?? (body === undefined ? 'GET' : 'POST'),
-        headers: {
-          ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
-          ...(body === undefined ? {} : { 'content-type': 'application/json' }),
-          ...headers,
-        },
-        ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
-      })
-      const text = await response.text()
-      const json: unknown = text === '' ? {} : JSON.parse(text)
-      return { status: response.status, headers: response.headers, body: { ...Object(json) } }
+    call: callsOf(app),
+    replica() {
+      const its = depsWithMemory()
+      return { deps: its, call: callsOf(createApp(() => its)) }
     },
     async close() {
       await Promise.all(background)
       database.close()
       await rm(dir, { recursive: true, force: true })
     },
+  }
+}
+
+function callsOf(app: OpenAPIHono<AppEnv>): IdentityRouter['call'] {
+  return async (path, { method, token, body, headers } = {}) => {
+    const response = await app.request(`http://localhost:8787${path}`, {
+      method: method ?? (body === undefined ? 'GET' : 'POST'),
+      headers: {
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+        ...(body === undefined ? {} : { 'content-type': 'application/json' }),
+        ...headers,
+      },
+      ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
+    })
+    const text = await response.text()
+    const json: unknown = text === '' ? {} : JSON.parse(text)
+    return { status: response.status, headers: response.headers, body: { ...Object(json) } }
   }
 }
 
