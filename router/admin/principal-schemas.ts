@@ -5,4 +5,5 @@ import { APP_SCOPES } from '../core/scopes.ts'
 
 export const AppScopes = z.array(z.enum(APP_SCOPES)).min(1).max(32)
 export const Subject = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._@:+/-]{0,127}$/, 'must be 1 to 128 letters, digits or . _ @ : + / -')
-export const Limits = Narrowing.openapi('Limits')
+// Made anew: what was made before the OpenAPI library was loaded cannot be named.
+export const Limits = Narrowing.extend({}).openapi('Limits')
