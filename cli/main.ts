@@ -3,6 +3,8 @@
 import { Command, Option } from 'commander'
 import type { Wanted } from '../runner/sandbox.ts'
 import { VERSION } from '../shared/version.ts'
+import { adminCommands } from './admin/commands.ts'
+import { stdin } from './admin/secret.ts'
 import { doctorCommand } from './doctor.ts'
 import { drainCommand } from './drain.ts'
 import { EXIT } from './exit.ts'
@@ -11,8 +13,8 @@ import { report } from './report.ts'
 import { routerCommand } from './router.ts'
 import { routerFlags, routerOptions, type RouterFlags } from './router-flags.ts'
 import { runCommand } from './run.ts'
+import { statusCommand } from './runner-status.ts'
 import { enrollCommand, startCommand } from './runner.ts'
-import { createToken } from './token.ts'
 import { upCommand } from './up.ts'
 
 const program = new Command('runyard')
@@ -121,6 +123,14 @@ runner
   )
 
 runner
+  .command('status')
+  .description('who this machine is, whether its runner is connected, and the policy in force')
+  .addOption(o.dataDir())
+  .addOption(o.policyFile())
+  .addOption(o.claude())
+  .addOption(o.json())
+  .action(async (flags: { dataDir: string; config?: string; claude?: string; json: boolean }) => done(await statusCommand(flags)))
+runner
   .command('drain')
   .description('let the runner of this data directory finish what it runs, take nothing new, and end')
   .addOption(o.dataDir())
@@ -206,41 +216,7 @@ program
     },
   )
 
-program
-  .command('token')
-  .description('tokens for apps and people')
-  .command('create')
-  .description('make a token; it is printed once')
-  .addOption(new Option('--kind <kind>', 'what it is good for').choices(['app', 'admin']).default('app'))
-  .addOption(new Option('--scope <scope>', 'scope of an app token (repeatable)').default([]).argParser(o.list))
-  .addOption(new Option('--subject <name>', 'who it is for'))
-  .addOption(new Option('--tenant <id>', 'tenant it belongs to'))
-  .addOption(new Option('--ttl <duration>', 'how long it is good').argParser(o.duration))
-  .addOption(o.url())
-  .addOption(o.dataDir())
-  .addOption(o.json())
-  .action(
-    async ({
-      scope,
-      ttl,
-      ...flags
-    }: {
-      kind: 'app' | 'admin'
-      scope: string[]
-      subject?: string
-      tenant?: string
-      ttl?: number
-      url?: string
-      dataDir: string
-      json: boolean
-    }) => createToken({ ...flags, scopes: scope, ttlS: ttl }),
-  )
-
-async function stdin(): Promise<string> {
-  const chunks: Buffer[] = []
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks).toString()
-}
+adminCommands(program)
 
 try {
   await program.parseAsync()

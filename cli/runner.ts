@@ -6,7 +6,7 @@ import { claudeVersion, findClaude, INSTALL_HINT } from '../runner/claude-binary
 import { enroll } from '../runner/enroll.ts'
 import { IdentityError, loadIdentity } from '../runner/identity.ts'
 import { localLogin } from '../runner/login.ts'
-import { loadPolicy, PolicyError } from '../runner/policy.ts'
+import { PolicyError, readPolicy } from '../runner/policy.ts'
 import { SandboxError, type Wanted } from '../runner/sandbox.ts'
 import { startRunner } from '../runner/start.ts'
 import { CliError, EXIT } from './exit.ts'
@@ -88,18 +88,18 @@ export async function startCommand(command: StartCommand): Promise<number> {
     )
   const identity = { ...found, url: command.url ?? found.url }
   const claude = await requireClaude(command.claude)
-  const policy = await loadPolicy(command.config ?? defaultPolicyFile(dataDir), { required: command.config !== undefined }).catch(
-    (error: unknown) => {
-      throw error instanceof PolicyError ? new CliError(EXIT.config, error.message) : error
-    },
-  )
-  if (!command.demo && (await localLogin({ env: process.env, home: home() })).kind === 'none') {
-    throw new CliError(
-      EXIT.config,
-      'this machine has no login for Claude',
-      'run `claude` once and log in, or set ANTHROPIC_API_KEY; --demo answers with the scripted model',
-    )
+  const { policy, source } = await readPolicy(command.config ?? defaultPolicyFile(dataDir), {
+    required: command.config !== undefined,
+  }).catch((error: unknown) => {
+    throw error instanceof PolicyError ? new CliError(EXIT.config, error.message) : error
+  })
+  const flags = {
+    ...(command.sandbox === undefined ? {} : { sandbox: command.sandbox }),
+    ...(command.allowPrivateBaseUrl ? { allow_private_base_urls: true } : {}),
   }
+  const flagged = Object.fromEntries(Object.keys(flags).map((key) => [key, 'flag' as const]))
+  if (!command.demo && (await localLogin({ env: process.env, home: home() })).kind === 'none')
+    say('this machine has no login for Claude: it takes only runs that the router gives a provider; --demo answers the others')
   // Before the lock, whose holder is who a `runner drain` signals: without a handler the signal would end it.
   const drainAsked = onceAsked(DRAIN_SIGNAL)
   const unlock = await lockDir(stateDir, 'runner').catch((error: unknown) => {
@@ -112,11 +112,8 @@ export async function startCommand(command: StartCommand): Promise<number> {
       stateDir,
       identity,
       claude,
-      policy: {
-        ...policy,
-        sandbox: command.sandbox ?? policy.sandbox,
-        allow_private_base_urls: command.allowPrivateBaseUrl || policy.allow_private_base_urls,
-      },
+      policy: { ...policy, ...flags },
+      source: { ...source, keys: { ...source.keys, ...flagged } },
       workspaces: workspaces.length > 0 ? workspaces : [defaultWorkspace(dataDir)],
       demo: command.demo,
       hidden: [dataDir],

@@ -165,6 +165,10 @@ export class Agent {
     if (this.#welcomed) this.#send({ t: 'provider', ...report })
   }
 
+  get draining(): boolean {
+    return this.#draining
+  }
+
   /** No new runs; what is running goes on. */
   drain(): void {
     this.#draining = true

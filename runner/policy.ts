@@ -57,6 +57,14 @@ export const Policy = z.strictObject({
 })
 export type Policy = z.infer<typeof Policy>
 
+/** Where each key of a policy comes from. `found`: the file is there. */
+export const PolicySource = z.object({
+  file: z.string(),
+  found: z.boolean(),
+  keys: z.record(z.string(), z.enum(['file', 'flag', 'default'])),
+})
+export type PolicySource = z.infer<typeof PolicySource>
+
 /** What of it the router is told. `sandbox`: the one that runs are kept in, which the file may leave open. */
 export function viewOf(policy: Policy, sandbox: string = policy.sandbox): PolicyView {
   return { ...PolicyView.parse(policy), sandbox }
@@ -69,15 +77,29 @@ export class PolicyError extends Error {
 
 /** Reads `runner.toml`. A file that is missing means the defaults, unless it is `required`. Throws a `PolicyError`. */
 export async function loadPolicy(file: string, options: { required?: boolean } = {}): Promise<Policy> {
-  let text: string
+  return (await readPolicy(file, options)).policy
+}
+
+/** The same, and what of it the file says. */
+export async function readPolicy(
+  file: string,
+  options: { required?: boolean } = {},
+): Promise<{ policy: Policy; source: PolicySource }> {
+  const text = await textOf(file, options)
+  const policy = parsePolicy(text ?? '', file)
+  const said = new Set(Object.keys(parse(text ?? '')))
+  const keys = Object.keys(Policy.shape).map((key) => [key, said.has(key) ? 'file' : 'default'] as const)
+  return { policy, source: { file, found: text !== undefined, keys: Object.fromEntries(keys) } }
+}
+
+async function textOf(file: string, options: { required?: boolean }): Promise<string | undefined> {
   try {
-    text = await readFile(file, 'utf8')
+    return await readFile(file, 'utf8')
   } catch (error) {
     const missing = error instanceof Error && 'code' in error && error.code === 'ENOENT'
-    if (missing && options.required !== true) return Policy.parse({})
+    if (missing && options.required !== true) return undefined
     throw new PolicyError(`${file}: ${missing ? 'there is no such file' : 'cannot be read'}`, { cause: error })
   }
-  return parsePolicy(text, file)
 }
 
 /** `file` is only for the message. */

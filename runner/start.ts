@@ -10,6 +10,7 @@ import { loadavg, platform, release } from 'node:os'
 import { join } from 'node:path'
 import type { LocalProvider } from '../shared/frames.ts'
 import { GRACE_MS } from '../shared/limits.ts'
+import { VERSION } from '../shared/version.ts'
 import { Agent } from './agent.ts'
 import { claudeVersion } from './claude-binary.ts'
 import { sweep } from './claude/sweep.ts'
@@ -20,9 +21,10 @@ import { startGateway } from './gateway/gateway.ts'
 import { loadSealingKey, type Identity } from './identity.ts'
 import { Link, type LinkEvents } from './link.ts'
 import { localLogin, type LocalLogin } from './login.ts'
-import { viewOf, type Policy } from './policy.ts'
+import { viewOf, type Policy, type PolicySource } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect, type Sandbox } from './sandbox.ts'
+import { keepStatus } from './status.ts'
 
 /** SIGTERM must be over in 10 s: this, 4 s of the ladder from SIGTERM on with its sweep, and the delivery. */
 const DRAIN_MS = 2_000
@@ -34,6 +36,8 @@ export interface RunnerOptions {
   readonly identity: Identity
   readonly claude: string
   readonly policy: Policy
+  /** Where the policy comes from, for `runyard runner status`. */
+  readonly source: PolicySource
   readonly workspaces: readonly string[]
   /** Answer from the scripted model when the machine has no login of its own. */
   readonly demo: boolean
@@ -66,7 +70,8 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
 
   const hidden = [stateDir, ...(options.hidden ?? [])]
   const sandbox = await detect(policy.sandbox, { env, claude: options.claude, hidden })
-  let login: LocalLogin = await localLogin({ env, home: options.home })
+  const own = await localLogin({ env, home: options.home })
+  let login: LocalLogin = own
   let provider: LocalProvider | null = login.kind === 'none' ? null : 'local'
   let closeDemo: () => Promise<void> = () => Promise.resolve()
   if (login.kind === 'none' && options.demo) {
@@ -76,6 +81,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     closeDemo = () => demo.close()
   }
 
+  const cliVersion = (await claudeVersion(options.claude)) ?? null
   const sealingKey = await loadSealingKey(stateDir)
   const gateway = await startGateway({ env, clock: systemClock, report: (report) => agent.report(report), log: warn })
   const agent: Agent = new Agent({
@@ -85,7 +91,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     labels: policy.labels,
     provider,
     policy: viewOf(policy, sandbox.mode),
-    cliVersion: (await claudeVersion(options.claude)) ?? null,
+    cliVersion,
     os: `${platform()} ${release()}`,
     prepare: preparer({
       sandbox,
@@ -111,6 +117,29 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   // Settings, MCP servers and temporary files of the runs of a process that was killed; nobody else takes them away.
   await rm(privateRoot, { recursive: true, force: true })
   const link = new Link(options.identity, agent, { log })
+  const startedAt = new Date().toISOString()
+  const status = keepStatus(
+    stateDir,
+    () => ({
+      pid: process.pid,
+      started_at: startedAt,
+      runner_id: options.identity.runnerId,
+      url: options.identity.url,
+      connected: link.connected,
+      draining: agent.draining,
+      slots: policy.slots,
+      busy: agent.active,
+      login: own.kind,
+      provider,
+      sandbox: { mode: sandbox.mode, means: sandbox.means },
+      agent_version: VERSION,
+      cli: { path: options.claude, version: cliVersion },
+      workspaces: roots,
+      policy,
+      source: options.source,
+    }),
+    warn,
+  )
   let over = false
   const ended = link.run().finally(() => (over = true))
 
@@ -134,6 +163,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     // The folder of a run that was forgotten just now may still be there.
     await rm(privateRoot, { recursive: true, force: true })
     await gateway.close()
+    await status.close()
     await closeDemo()
   }
   let stopping: Promise<void> | undefined
