@@ -3,8 +3,6 @@
 import { Command, Option } from 'commander'
 import type { Wanted } from '../runner/sandbox.ts'
 import { VERSION } from '../shared/version.ts'
-import { adminCommands } from './admin/commands.ts'
-import { stdin } from './admin/secret.ts'
 import { doctorCommand } from './doctor.ts'
 import { drainCommand } from './drain.ts'
 import { EXIT } from './exit.ts'
@@ -15,6 +13,7 @@ import { routerFlags, routerOptions, type RouterFlags } from './router-flags.ts'
 import { runCommand } from './run.ts'
 import { statusCommand } from './runner-status.ts'
 import { enrollCommand, startCommand } from './runner.ts'
+import { createToken } from './token.ts'
 import { upCommand } from './up.ts'
 
 const program = new Command('runyard')
@@ -216,7 +215,41 @@ program
     },
   )
 
-adminCommands(program)
+program
+  .command('token')
+  .description('tokens for apps and people')
+  .command('create')
+  .description('make a token; it is printed once')
+  .addOption(new Option('--kind <kind>', 'what it is good for').choices(['app', 'admin']).default('app'))
+  .addOption(new Option('--scope <scope>', 'scope of an app token (repeatable)').default([]).argParser(o.list))
+  .addOption(new Option('--subject <name>', 'who it is for'))
+  .addOption(new Option('--tenant <id>', 'tenant it belongs to'))
+  .addOption(new Option('--ttl <duration>', 'how long it is good').argParser(o.duration))
+  .addOption(o.url())
+  .addOption(o.dataDir())
+  .addOption(o.json())
+  .action(
+    async ({
+      scope,
+      ttl,
+      ...flags
+    }: {
+      kind: 'app' | 'admin'
+      scope: string[]
+      subject?: string
+      tenant?: string
+      ttl?: number
+      url?: string
+      dataDir: string
+      json: boolean
+    }) => createToken({ ...flags, scopes: scope, ttlS: ttl }),
+  )
+
+async function stdin(): Promise<string> {
+  const chunks: Buffer[] = []
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
+  return Buffer.concat(chunks).toString()
+}
 
 try {
   await program.parseAsync()
