@@ -3,17 +3,18 @@
 import { Command, Option } from 'commander'
 import type { Wanted } from '../runner/sandbox.ts'
 import { VERSION } from '../shared/version.ts'
+import { adminCommands } from './admin/commands.ts'
+import { stdin } from './admin/secret.ts'
 import { doctorCommand } from './doctor.ts'
 import { drainCommand } from './drain.ts'
 import { EXIT } from './exit.ts'
 import * as o from './options.ts'
 import { report } from './report.ts'
-import { routerCommand } from './router.ts'
+import { routerCommand, routerFile } from './router.ts'
 import { routerFlags, routerOptions, type RouterFlags } from './router-flags.ts'
 import { runCommand } from './run.ts'
 import { statusCommand } from './runner-status.ts'
 import { enrollCommand, startCommand } from './runner.ts'
-import { createToken } from './token.ts'
 import { upCommand } from './up.ts'
 
 const program = new Command('runyard')
@@ -31,6 +32,7 @@ routerFlags(program.command('up').description('router and runner on this machine
   .addOption(o.policyFile())
   .addOption(o.sandbox())
   .addOption(o.privateBaseUrls())
+  .addOption(o.routerFile('--router-config'))
   .addOption(new Option('--no-demo', 'refuse to start without a login for Claude'))
   .action(
     async (
@@ -40,12 +42,14 @@ routerFlags(program.command('up').description('router and runner on this machine
         config?: string
         sandbox?: Wanted
         allowPrivateBaseUrl: boolean
+        routerConfig?: string
         demo: boolean
       },
     ) =>
       done(
         await upCommand({
           ...routerOptions(flags),
+          configFile: routerFile(flags.dataDir, flags.routerConfig),
           claude: flags.claude,
           workspaces: flags.workspace,
           config: flags.config,
@@ -56,9 +60,11 @@ routerFlags(program.command('up').description('router and runner on this machine
       ),
   )
 
-routerFlags(program.command('router').description('the router alone')).action(async (flags: RouterFlags) =>
-  done(await routerCommand(routerOptions(flags))),
-)
+routerFlags(program.command('router').description('the router alone'))
+  .addOption(o.routerFile('--config'))
+  .action(async ({ config, ...flags }: RouterFlags & { config?: string }) =>
+    done(await routerCommand({ ...routerOptions(flags), configFile: routerFile(flags.dataDir, config) })),
+  )
 
 const runner = program.command('runner').description('make this machine a runner')
 runner
@@ -215,41 +221,7 @@ program
     },
   )
 
-program
-  .command('token')
-  .description('tokens for apps and people')
-  .command('create')
-  .description('make a token; it is printed once')
-  .addOption(new Option('--kind <kind>', 'what it is good for').choices(['app', 'admin']).default('app'))
-  .addOption(new Option('--scope <scope>', 'scope of an app token (repeatable)').default([]).argParser(o.list))
-  .addOption(new Option('--subject <name>', 'who it is for'))
-  .addOption(new Option('--tenant <id>', 'tenant it belongs to'))
-  .addOption(new Option('--ttl <duration>', 'how long it is good').argParser(o.duration))
-  .addOption(o.url())
-  .addOption(o.dataDir())
-  .addOption(o.json())
-  .action(
-    async ({
-      scope,
-      ttl,
-      ...flags
-    }: {
-      kind: 'app' | 'admin'
-      scope: string[]
-      subject?: string
-      tenant?: string
-      ttl?: number
-      url?: string
-      dataDir: string
-      json: boolean
-    }) => createToken({ ...flags, scopes: scope, ttlS: ttl }),
-  )
-
-async function stdin(): Promise<string> {
-  const chunks: Buffer[] = []
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer)
-  return Buffer.concat(chunks).toString()
-}
+adminCommands(program)
 
 try {
   await program.parseAsync()

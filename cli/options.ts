@@ -15,6 +15,8 @@ export const workspace = () =>
     .default([])
     .argParser((v, all: string[]) => [...all, resolve(v)])
 export const policyFile = () => new Option('--config <file>', "the owner's policy, runner.toml").argParser((v) => resolve(v))
+export const routerFile = (flag: string) =>
+  new Option(`${flag} <file>`, 'settings of the router; <data-dir>/router.toml unless given').argParser((v) => resolve(v))
 export const sandbox = () =>
   new Option('--sandbox <mode>', 'what runs are kept in, instead of what the policy says').choices(SANDBOXES)
 export const privateBaseUrls = () =>

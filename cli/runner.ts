@@ -84,7 +84,7 @@ export async function startCommand(command: StartCommand): Promise<number> {
     throw new CliError(
       EXIT.config,
       'this machine is not enrolled',
-      'make a token with POST /admin/v1/enrolment-tokens, then `runyard runner enroll --url … --token …`',
+      'make a token with `runyard enrolment create` at the router, then `runyard runner enroll --url … --token …`',
     )
   const identity = { ...found, url: command.url ?? found.url }
   const claude = await requireClaude(command.claude)

@@ -29,7 +29,7 @@ const Limits = z
       .object({ total: Spent.optional(), day: Spent.optional(), runs: z.int().optional() })
       .openapi({ description: 'Of the budgets and limits of the whole tenant, once they have been set: all time, this day of UTC, and runs that wait or run.' }),
   })
-  .openapi('Limits')
+  .openapi('TenantLimits')
 const TenantRouting = z
   .object({
     tenant: TenantId,

@@ -1,0 +1,13 @@
+/** The commands that talk to the admin API, all in one. */
+import type { Command } from 'commander'
+import { auditCommand, bindingsCommands } from './bindings.ts'
+import { configCommands } from './config.ts'
+import { fleetCommands } from './fleet.ts'
+import { limitsCommands, routingCommands } from './limits.ts'
+import { providerCommands } from './provider.ts'
+import { tenantCommands } from './tenant.ts'
+import { tokenCommands } from './token.ts'
+
+export function adminCommands(program: Command): void {
+  for (const add of [providerCommands, routingCommands, bindingsCommands, limitsCommands, fleetCommands, tokenCommands, tenantCommands, auditCommand, configCommands]) add(program)
+}
