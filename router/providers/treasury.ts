@@ -9,7 +9,7 @@ import type { Grant, Grants, ProviderReport } from '../../shared/grants.ts'
 import { routingOf, type Routing } from '../../shared/tenant-settings.ts'
 import { standingOf } from '../core/breaker.ts'
 import { fitting, lineUp } from '../core/provider-choice.ts'
-import type { Dispatch, RunnerIdentity, Statement, Treasury } from '../ports.ts'
+import type { Dispatch, RunnerIdentity, Treasury } from '../ports.ts'
 import { bindStatement, boundProvider } from '../store/bindings.ts'
 import { markGranted } from '../store/granted.ts'
 import { handOnProbe, type HealthRow } from '../store/provider-health.ts'
@@ -24,7 +24,7 @@ import { sealingKeyOf, sealTo, type SealingKeys } from './seal.ts'
 export type { TreasuryParts } from './parts.ts'
 
 export interface ClosableTreasury extends Treasury {
-  /** Resolves when everything that was reported is stored, or could not be. */
+  /** Resolves when all that was granted and reported is stored, or could not be. */
   settled(): Promise<void>
 }
 
@@ -32,14 +32,32 @@ export function treasuryOf(parts: TreasuryParts): ClosableTreasury {
   const notes = new RunNotes()
   const reports = new Reports(parts, notes)
   const runners: SealingKeys = new Map()
+  const writing = new Set<Promise<void>>()
+  const later = (work: Promise<unknown>) => {
+    const settle = async () => {
+      try {
+        await work
+      } catch (error) {
+        parts.log.warn({ err: error }, 'the provider of a session could not be noted')
+      } finally {
+        writing.delete(done)
+      }
+    }
+    const done = settle()
+    writing.add(done)
+    parts.platform.background(done)
+  }
   return {
-    grants: (d, to) => grantsFor({ ...parts, notes, runners }, d, to),
+    grants: (d, to) => grantsFor({ ...parts, notes, runners, later }, d, to),
     report: (tenant: string, report: ProviderReport) => reports.take(tenant, report),
-    settled: () => reports.settled(),
+    async settled() {
+      await Promise.all(writing)
+      await reports.settled()
+    },
   }
 }
 
-type Parts = TreasuryParts & { readonly notes: RunNotes; readonly runners: SealingKeys }
+type Parts = TreasuryParts & { readonly notes: RunNotes; readonly runners: SealingKeys; readonly later: (work: Promise<unknown>) => void }
 
 async function grantsFor(parts: Parts, d: Dispatch, to: RunnerIdentity): Promise<Grants | undefined> {
   const catalog = parts.catalog()
@@ -47,13 +65,16 @@ async function grantsFor(parts: Parts, d: Dispatch, to: RunnerIdentity): Promise
   if (rows.length === 0) return undefined
   const { db } = parts.store()
   const now = parts.platform.now()
-  const routing = routingOf((await catalog.tenant(d.tenant))?.settings ?? {})
   const { mode, id: session } = d.spec.session
-  const bound = mode === 'new' ? undefined : await boundProvider(db, d.tenant, session, now)
-  // Offered before, and refused: whoever is next may try what it was to try.
   const before = parts.notes.get(d.run)
-  if (before?.probe) await handOnProbe(db, d.tenant, before.probe.provider, before.probe.until)
+  const [tenant, bound] = await Promise.all([
+    catalog.tenant(d.tenant),
+    mode === 'new' ? undefined : boundProvider(db, d.tenant, session, now),
+    // Offered before, and refused: whoever is next may try what it was to try.
+    before?.probe && handOnProbe(db, d.tenant, before.probe.provider, before.probe.until),
+  ])
   if (before?.probe) catalog.changed(d.tenant)
+  const routing = routingOf(tenant?.settings ?? {})
   const health = await catalog.health(d.tenant)
   const lost = new Set<string>()
   for (;;) {
@@ -80,17 +101,17 @@ type Making = { choice: Choice; fit: readonly ProviderRow[]; health: readonly He
 async function grantsOf(parts: Parts, d: Dispatch, to: RunnerIdentity, { choice, fit, health, routing, now, lost }: Making): Promise<Grants | undefined> {
   const { first, taken, turn, probe } = choice
   const line = lineUp(first, fit, health, { now, model: d.spec.model, taken, failover: routing.failover, turn })
-  const providers: Grant[] = []
-  for (const row of line) {
-    const api = await sealed(parts, d, to, row)
-    if (api === 'lost' && row === first) {
-      lost.add(row.id)
-      return undefined
-    }
-    if (api === 'lost') continue
-    const open = openOf(health, row.id, row === first ? (probe?.models ?? []) : [], now, routing.recovery_s * 1_000)
-    providers.push({ provider: row.id, ...(api && { api }), env: row.env, model_map: row.modelMap, ...(row.prices && { prices: row.prices }), ...open })
+  const apis = await Promise.all(line.map((row) => sealed(parts, d, to, row)))
+  if (apis[0] === 'lost') {
+    lost.add(first.id)
+    return undefined
   }
+  const providers = line.flatMap((row, i): Grant[] => {
+    const api = apis[i]
+    if (api === 'lost') return []
+    const open = openOf(health, row.id, row === first ? (probe?.models ?? []) : [], now, routing.recovery_s * 1_000)
+    return [{ provider: row.id, ...(api && { api }), env: row.env, model_map: row.modelMap, ...(row.prices && { prices: row.prices }), ...open }]
+  })
   return {
     providers,
     headers_timeout_ms: Math.round(routing.headers_timeout_s * 1_000),
@@ -136,12 +157,12 @@ async function note(parts: Parts, d: Dispatch, { choice, routing, bound, now, se
   const store = parts.store()
   const provider = choice.first.id
   const degraded = choice.by === 'degraded'
-  const statements: Statement[] = []
-  // Where there is nothing better, a session does not move: it goes back when its provider does.
-  if (!degraded) statements.push(bindStatement(store.db, { session, tenant: d.tenant, provider, createdAt: now, expiresAt: now + routing.binding_ttl_s * 1_000 }))
+  const binding = { session, tenant: d.tenant, provider, createdAt: now, expiresAt: now + routing.binding_ttl_s * 1_000 }
+  // Nobody asks for it before this run is over, so its offer need not wait for it. Where there is nothing better, a session
+  // does not move: it goes back when its provider does.
+  if (!degraded) parts.later(store.batch([bindStatement(store.db, binding)]))
   const wasDegraded = parts.notes.get(d.run)?.degraded ?? false
-  if (degraded || wasDegraded || routing.strategy === 'least-busy') statements.push(markGranted(store.db, d, { provider, degraded }))
-  await store.batch(statements)
+  if (degraded || wasDegraded || routing.strategy === 'least-busy') await store.batch([markGranted(store.db, d, { provider, degraded })])
   parts.notes.set(d.run, {
     granted: new Set(granted),
     bound: degraded ? bound : provider,

@@ -130,7 +130,11 @@ export async function openTreasury(): Promise<TreasuryRig> {
       const spec = { tenant: TENANT, session: { mode, id: its }, prompt: 'hello', timeout_s: 60, ...(model === undefined ? {} : { model }) }
       return { run: id, tenant: TENANT, runner: RUNNER, fence: 1, spec }
     },
-    grants: (d, treasury = rig.treasury) => treasury.grants(d, { runner: RUNNER, tenant: TENANT, pool: 'default' }),
+    async grants(d, treasury = rig.treasury) {
+      const grants = await treasury.grants(d, { runner: RUNNER, tenant: TENANT, pool: 'default' })
+      await treasury.settled()
+      return grants
+    },
     async line() {
       const grants = await rig.grants(await rig.run())
       return grants?.providers.map((p) => p.provider) ?? []
