@@ -24,7 +24,7 @@ const EVERY_MS = 50
 /** Methods that are called from outside are on the prototype; what is private to the object is not. */
 const COUNTING = `
 import { PoolDO as Inner } from ${JSON.stringify(WORKER_ENTRY)}
-export { default, RunnerDO } from ${JSON.stringify(WORKER_ENTRY)}
+export { default, RunnerDO, TenantDO } from ${JSON.stringify(WORKER_ENTRY)}
 export class PoolDO extends Inner {}
 for (const call of Object.getOwnPropertyNames(Inner.prototype)) {
   if (call === 'constructor') continue

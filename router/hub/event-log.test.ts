@@ -33,7 +33,7 @@ describe('the event log', () => {
       log.append(line(run, 1)),
       log.append({ ...line(run, 2), fence: 9 }),
       log.append(
-        appendOf(ended, [mark(1, {})], { ending: { state: 'failed', error: undefined, result: undefined, durationMs: 0 } }),
+        appendOf(ended, [mark(1, {})], { ending: { state: 'failed', error: undefined, result: undefined, durationMs: 0, costUsd: 0, provider: undefined } }),
       ),
       log.append(line(ended, 2)),
       log.append(line(run, 2)),

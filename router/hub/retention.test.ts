@@ -41,7 +41,7 @@ async function ended(bytes = 1_000, rows = 4): Promise<string> {
   for (let seq = 1; seq <= rows; seq++) await log.append(appendOf(run, [lines(seq, [text])]))
   await log.append(
     appendOf(run, [mark(rows + 1, { kind: 'exit' })], {
-      ending: { state: 'succeeded', error: undefined, result: undefined, durationMs: 1 },
+      ending: { state: 'succeeded', error: undefined, result: undefined, durationMs: 1, costUsd: 0, provider: undefined },
     }),
   )
   return run
@@ -56,7 +56,7 @@ describe('retention', () => {
     await log.append(appendOf(run, [lines(1, ['12345', '67']), part(3, 0, 2, 'ab'), part(3, 1, 2, 'c')]))
     expect(await keptBytes(rig.database.db)).toBe(0)
     await log.append(
-      appendOf(run, [mark(4, {})], { ending: { state: 'failed', error: undefined, result: undefined, durationMs: 1 } }),
+      appendOf(run, [mark(4, {})], { ending: { state: 'failed', error: undefined, result: undefined, durationMs: 1, costUsd: 0, provider: undefined } }),
     )
     expect(await rig.row(run)).toMatchObject({ eventBytes: 6 + 3 + 2 + 1 + 2, prunedAt: null })
     expect(await keptBytes(rig.database.db)).toBe(14)

@@ -19,7 +19,10 @@ export function takeLocal(limits: LocalLimits, draws: readonly [Draw, ...Draw[]]
   const verdicts = draws.map((limit) => ({ limit, verdict: decide(limits.get(limit.key) ?? 0, now, limit.rate) }))
   let nearest: (RateDecision & { ok: true }) | undefined
   for (const { limit, verdict } of verdicts) {
-    if (!verdict.ok) return { ok: false, retryAfterMs: verdict.retryAfterMs, limit }
+    if (!verdict.ok) {
+      limits.set(limit.key, verdict.tat)
+      return { ok: false, retryAfterMs: verdict.retryAfterMs, limit }
+    }
     const { remaining, resetMs } = verdict
     if (!nearest || remaining < nearest.remaining) nearest = { ok: true, remaining, resetMs, limit }
   }

@@ -4,10 +4,12 @@ import type { Keep } from '../hub/retention.ts'
 import type { RouterSettings } from '../ports.ts'
 import type { PoolDO } from './pool-object.ts'
 import type { RunnerDO } from './runner-object.ts'
+import type { TenantDO } from './tenant-object.ts'
 
 export interface Env {
   readonly RUNNER: DurableObjectNamespace<RunnerDO>
   readonly POOL: DurableObjectNamespace<PoolDO>
+  readonly TENANT: DurableObjectNamespace<TenantDO>
   readonly DB?: D1Database
   readonly GATE?: RateLimit
   readonly SIGNING_KEY?: string

@@ -7,8 +7,10 @@
 import { and, eq, isNull, lte, sql } from 'drizzle-orm'
 import { unsettled } from '../../drizzle/object-schema.ts'
 import { runs } from '../../drizzle/schema.ts'
+import { toMicros } from '../core/budget.ts'
 import type { Append } from '../core/runner-core.ts'
-import type { Log, RunRow, Statement, Store } from '../ports.ts'
+import type { Db, Log, RunRow, Statement, Store } from '../ports.ts'
+import { settleStatements } from '../store/allowances.ts'
 
 /** A state that lasts a moment only is not worth a write. */
 const SOON_MS = 1_000
@@ -82,23 +84,7 @@ export class Settlement {
           .limit(PAGE)
         if (owed.length === 0) break
         const shared = this.#shared()
-        await shared.batch(
-          owed.map(({ row }) =>
-            shared.db
-              .update(runs)
-              .set(told(row))
-              // An ended row does not change any more, but for what is kept of it.
-              .where(
-                and(
-                  eq(runs.id, row.id),
-                  eq(runs.runner, row.runner ?? ''),
-                  lte(runs.fence, row.fence),
-                  row.prunedAt === null ? isNull(runs.endedAt) : undefined,
-                ),
-              )
-              .returning({ id: runs.id }),
-          ),
-        )
+        await shared.batch(owed.flatMap(({ row }) => [...settled(shared.db, row), tell(shared.db, row)]))
         await this.#own.batch(
           owed.map(({ version, row }) =>
             db.delete(unsettled).where(and(eq(unsettled.run, row.id), eq(unsettled.version, version))),
@@ -115,12 +101,32 @@ export class Settlement {
   }
 }
 
+function tell(db: Db, row: RunRow): Statement {
+  return (
+    db
+      .update(runs)
+      .set(told(row))
+      // An ended row does not change any more, but for what is kept of it.
+      .where(and(eq(runs.id, row.id), eq(runs.runner, row.runner ?? ''), lte(runs.fence, row.fence), row.prunedAt === null ? isNull(runs.endedAt) : undefined))
+      .returning({ id: runs.id })
+  )
+}
+
+/** The ledger is over there: what a run cost is charged in the batch that tells its end, and only by the first to tell it. */
+function settled(db: Db, { id, runner, fence, endedAt, costUsd }: RunRow): Statement[] {
+  if (endedAt === null) return []
+  const alive = sql`runner = ${runner} AND fence <= ${fence} AND ended_at IS NULL`
+  return settleStatements(db, id, alive, costUsd === null ? undefined : toMicros(costUsd), endedAt)
+}
+
 const TOLD = [
   ...(['state', 'fence', 'provider', 'model', 'startedAt', 'endedAt', 'lastSeq', 'resultSeq', 'isError', 'errorCode'] as const),
-  ...(['errorMessage', 'costUsd', 'usage', 'numTurns', 'durationMs', 'eventBytes', 'prunedAt'] as const),
+  ...(['errorMessage', 'usage', 'numTurns', 'durationMs', 'eventBytes', 'prunedAt'] as const),
 ]
 
 /** What changes of a row from its lease on. The wish to end it is written there first, so it is not told back. */
 function told(row: RunRow): Partial<RunRow> {
-  return { ...Object.fromEntries(TOLD.map((field) => [field, row[field]])), spec: null }
+  // Where nobody knows the cost, what was reserved stands for it, over there.
+  const cost = row.costUsd === null ? {} : { costUsd: row.costUsd, costEstimated: false }
+  return { ...Object.fromEntries(TOLD.map((field) => [field, row[field]])), ...cost, spec: null }
 }

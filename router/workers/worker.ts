@@ -1,10 +1,12 @@
 /** The router as a Worker: a fetch handler that makes its `Deps` anew for every request, and the objects behind it. */
 import { createApp } from '../app.ts'
 import type { Deps, Store } from '../ports.ts'
+import { sweepLedger } from '../store/allowances.ts'
 import { pruneSecrets, pruneUnstarted } from '../store/retention.ts'
 import { overduePools, overdueRuns } from '../store/runs.ts'
 import { settingsOf, type Env } from './env.ts'
 import { WorkersHub } from './hub.ts'
+import { workersLimiter } from './limiter.ts'
 import { WorkersLine } from './line.ts'
 import { log } from './log.ts'
 import { identityFor, platform, vaultOf } from './platform.ts'
@@ -13,6 +15,7 @@ import { sharedCatalog } from './treasury.ts'
 
 export { PoolDO } from './pool-object.ts'
 export { RunnerDO } from './runner-object.ts'
+export { TenantDO } from './tenant-object.ts'
 
 /** Longer than a run may be lost, cancelled or settled late in the ordinary way. */
 const OVERDUE_MS = 10 * 60_000
@@ -35,9 +38,11 @@ export default {
   },
 
   async scheduled(_event, env) {
-    const { db } = await migratedStore(env)
+    const store = await migratedStore(env)
+    const { db } = store
     const now = Date.now()
     await pruneSecrets(db, now)
+    await sweepLedger(store, now)
     await pruneUnstarted(db, now - settingsOf(env).keep.ageMs, now)
     await remind(env, db, now)
   },
@@ -67,7 +72,7 @@ async function depsOf(env: Env, outlive: (work: Promise<unknown>) => void): Prom
     identity,
     vault: await vaultOf(env),
     catalog: sharedCatalog(store),
-    limiter: { take: (_tenant, [limit]) => Promise.resolve({ ok: true, remaining: limit.rate.burst, resetMs: 0, limit }) },
+    limiter: workersLimiter(env),
     settings: settingsOf(env),
     log,
     gate: GATE && (async (request) => (await GATE.limit({ key: request.headers.get('cf-connecting-ip') ?? 'unknown' })).success),

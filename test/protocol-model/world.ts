@@ -324,7 +324,7 @@ export class World {
   #endQueued(row: Row): void {
     const mark = { kind: 'exit', code: null, signal: null, reason: 'cancelled', duration_ms: 0 } as const
     const bytes = new TextEncoder().encode(JSON.stringify(mark))
-    const ending = { state: 'cancelled', error: undefined, result: undefined, durationMs: 0 } as const
+    const ending = { state: 'cancelled', error: undefined, result: undefined, durationMs: 0, costUsd: 0, provider: undefined } as const
     const rows = [{ first: 1, part: 0, parts: 1, count: 1, kind: 'mark', bytes }] as const
     const append: Append = { run: row.id, fence: row.fence, rows, upTo: { seq: 1, part: 0 }, ending }
     // A database that does not take it leaves the run where it is.
