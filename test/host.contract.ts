@@ -7,6 +7,7 @@ import { disconnect, impatience } from './contract/disconnect.ts'
 import { eviction } from './contract/eviction.ts'
 import { idempotency } from './contract/idempotency.ts'
 import { identity } from './contract/identity.ts'
+import { limits } from './contract/limits.ts'
 import { links } from './contract/links.ts'
 import { oddRequests } from './contract/odd-requests.ts'
 import { offers } from './contract/offers.ts'
@@ -20,7 +21,7 @@ import { spine } from './contract/spine.ts'
 import type { Host } from './kit/host.ts'
 
 const RUNNERS = [links, protocol, offers, policies, sessions]
-const CALLERS = [identity, spine, queue, idempotency, disconnect, impatience, oddRequests]
+const CALLERS = [identity, spine, queue, idempotency, disconnect, impatience, limits, oddRequests]
 const HOSTS = [restarts, eviction, retention]
 
 export function contract(host: Host): void {
