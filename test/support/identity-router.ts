@@ -30,6 +30,8 @@ export interface IdentityRouter {
   ): Promise<Answer>
   /** Another router on the same database and keys, with a memory of its own. */
   replica(): Pick<IdentityRouter, 'deps' | 'call'>
+  /** Until what was left to the background is done. */
+  settled(): Promise<void>
   close(): Promise<void>
 }
 export interface Answer {
@@ -103,6 +105,7 @@ export async function identityRouter(settings: Partial<RouterSettings> = {}): Pr
       const its = depsWithMemory()
       return { deps: its, call: callsOf(createApp(() => its)) }
     },
+    settled: async () => void (await Promise.all(background)),
     async close() {
       await Promise.all(background)
       database.close()
