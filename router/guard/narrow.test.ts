@@ -95,7 +95,7 @@ describe('whatever is asked for', () => {
       const agents = Object.values(given.agents ?? {})
       const used = [given.model, ...(given.fallback_model === undefined ? [] : [given.fallback_model]), ...agents.map((agent) => agent['model'] ?? given.model)]
       const modes = [given.permission_mode, ...agents.map((agent) => agent['permissionMode'] ?? given.permission_mode)]
-      return used.every((model) => !limits.models || limits.models.includes(String(model))) && modes.every((mode) => !limits.permission_modes || limits.permission_modes.includes(mode as PermissionMode))
+      return used.every((model) => !limits.models || limits.models.some((one) => one === model)) && modes.every((mode) => !limits.permission_modes || limits.permission_modes.includes(mode as PermissionMode))
     })
     expect(() => fc.assert(kept)).not.toThrow()
   })
