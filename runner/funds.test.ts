@@ -72,6 +72,10 @@ describe('who pays for a run', () => {
     expect(await funds(given, { allowPrivateBaseUrls: true })).toMatchObject({ kind: 'gateway' })
   })
 
+  it('is nobody with an address that carries something of its own', async () => {
+    await expect(funds(offer(await remote('a', 'https://api.example.com/?key=1')), { allowPrivateBaseUrls: true })).rejects.toMatchObject({ code: 'unknown_provider' })
+  })
+
   it('leaves out one behind the first that the owner forbids', async () => {
     expect(await funds(offer(await remote('a'), await remote('b', 'https://10.0.0.1'), await remote('c')))).toMatchObject({
       purse: { payers: [{ provider: 'a' }, { provider: 'c' }] },

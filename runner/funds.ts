@@ -32,6 +32,8 @@ export type Funds =
 const FIRST_PARTY = 'https://api.anthropic.com'
 /** The CLI waits for headers for five minutes; with one payer there is nobody to turn to before. */
 const OWN_TIMEOUT_MS = 600_000
+/** After five minutes of silence the CLI asks anew, and is billed again: this has to be less. */
+const STALL_MS = 280_000
 /** For what the gateway does besides waiting. */
 const TIMEOUT_SLACK_MS = 30_000
 
@@ -109,8 +111,10 @@ async function payerOf(offer: Offer, grant: Grant, treasury: Treasury, first: bo
   const baseUrl = new URL(grant.api.base_url)
   const problem = urlProblem(baseUrl, treasury.allowPrivateBaseUrls)
   if (problem !== undefined) {
-    const message = `the base URL of provider ${grant.provider} ${problem}; allow_private_base_urls is not set on this machine`
-    if (first) throw new Fault('policy', message, { extra: { field: 'allow_private_base_urls' } })
+    const isPolicy = urlProblem(baseUrl, true) === undefined
+    const message = `the base URL of provider ${grant.provider} ${problem}${isPolicy ? '; allow_private_base_urls is not set on this machine' : ''}`
+    if (first && isPolicy) throw new Fault('policy', message, { extra: { field: 'allow_private_base_urls' } })
+    if (first) throw new Fault('unknown_provider', message)
     treasury.log('a provider is left out of a run', { run: offer.run, provider: grant.provider, why: message })
     return undefined
   }
@@ -142,5 +146,5 @@ export function payerHeaders(baseUrl: URL, key: string, env: Readonly<Record<str
 }
 
 function purseOf({ run, fence, spec }: Offer, payers: Purse['payers'], headersTimeoutMs: number): Purse {
-  return { run, fence, tenant: spec.tenant, session: spec.session.id, payers, headersTimeoutMs }
+  return { run, fence, tenant: spec.tenant, session: spec.session.id, payers, headersTimeoutMs, stallMs: STALL_MS }
 }

@@ -83,7 +83,7 @@ export const ExitMark = z.object({
   reason: ExitReason,
   message: z.string().max(2_048).optional(),
   result: TurnResult.optional(),
-  /** What the gateway counted; absent when the run paid for itself by the machine's own login. */
+  /** What the gateway counted; absent when the CLI went its own way, with a login that only it can use. */
   metered: Metered.optional(),
   duration_ms: z.int().nonnegative(),
 })

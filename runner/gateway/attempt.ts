@@ -30,6 +30,7 @@ export interface AttemptOptions {
   readonly dispatcher: Dispatcher
   readonly model: string | null
   readonly timeoutMs: number
+  readonly stallMs: number
   /** The CLI has gone, or its turn is over. */
   readonly signal: AbortSignal
 }
@@ -48,6 +49,7 @@ export async function attempt(ask: Ask, payer: Payer, options: AttemptOptions): 
       method: ask.method,
       headers: requestHeaders(ask.headers, payer.headers, ask.token),
       ...(ask.body.length > 0 ? { body: ask.body } : {}),
+      bodyTimeout: options.stallMs,
       signal: AbortSignal.any([options.signal, late.signal]),
     })
     clearTimeout(timer)

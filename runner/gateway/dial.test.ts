@@ -50,7 +50,7 @@ describe('dialling a provider', () => {
       asked.push(incoming.url ?? '')
       socket.end('HTTP/1.1 502 no\r\n\r\n')
     })
-    const proxied = dialler({ HTTPS_PROXY: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, NO_PROXY: 'direct.invalid' })
+    const proxied = dialler({ HTTPS_PROXY: `127.0.0.1:${(server.address() as AddressInfo).port}`, NO_PROXY: 'direct.invalid' })
     for (const host of ['api.invalid', 'direct.invalid']) await request(`https://${host}/`, { dispatcher: proxied.of(false) }).catch(() => undefined)
     await proxied.close()
     expect(asked).toEqual(['api.invalid:443'])

@@ -37,12 +37,16 @@ function agent(env: Environment, connect: buildConnector.connector | buildConnec
   return new EnvHttpProxyAgent({
     connect,
     httpProxy: '',
-    httpsProxy: env['HTTPS_PROXY'] ?? env['https_proxy'] ?? '',
+    httpsProxy: proxyUrl(env['HTTPS_PROXY'] ?? env['https_proxy'] ?? ''),
     noProxy: env['NO_PROXY'] ?? env['no_proxy'] ?? '',
-    // The gateway has one clock for the whole way to the headers, and none for a body: a model may think for minutes.
+    // The gateway has one clock for the whole way to the headers.
     headersTimeout: 0,
-    bodyTimeout: 0,
   })
+}
+
+/** Often written without its scheme. */
+function proxyUrl(value: string): string {
+  return value === '' || value.includes('://') ? value : `http://${value}`
 }
 
 function checkedConnector(): buildConnector.connector {

@@ -13,7 +13,7 @@ import type { Breaker } from './breaker.ts'
 import type { Dialler } from './dial.ts'
 import type { Ledger } from './ledger.ts'
 import { modelOf, withModel } from './model-field.ts'
-import { isProviders, retryAfterMs } from './outcome.ts'
+import { isProviders, outcomeOfError, retryAfterMs } from './outcome.ts'
 import type { Payer, Purse } from './purse.ts'
 import { meter } from './usage.ts'
 
@@ -43,14 +43,15 @@ export async function forward(ask: Ask, turn: Turn, response: ServerResponse, of
   for (const [at, payer] of candidates(purse, asked, office).entries()) {
     const rename = (model: string) => payer.modelMap[model] ?? model
     const model = asked === null ? null : rename(asked)
-    const mapped = { ...ask, body: withModel(ask.body, rename) }
-    const options = { dispatcher: office.dialler.of(payer.mayBePrivate), model, timeoutMs: purse.headersTimeoutMs, signal }
-    const got = await attempt(mapped, payer, options)
+    const mapped = model === asked ? ask : { ...ask, body: withModel(ask.body, rename) }
+    const dispatcher = office.dialler.of(payer.mayBePrivate)
+    const got = await attempt(mapped, payer, { dispatcher, model, timeoutMs: purse.headersTimeoutMs, stallMs: purse.stallMs, signal })
     const close = (ending: Ending) => settle(office, turn, payer, model, ending)
     if (got.kind === 'stream') {
-      const { outcome, tokens } = await passOn(got, response, signal)
-      const costs = /^\/v1\/messages(?:\?|$)/.test(ask.path) && outcome !== 'caller'
-      ledger.answered(payer, model, costs ? tokens : (tokens ?? NONE), at > 0)
+      const { outcome, tokens, trouble } = await passOn(got, response, signal)
+      // Only this route costs something, and an error that came in place of an answer does not.
+      const free = !/^\/v1\/messages(?:\?|$)/.test(ask.path) || trouble
+      ledger.answered(payer, model, tokens ?? (free ? NONE : null), at > 0)
       return close({ outcome, status: got.status, latencyMs: got.latencyMs, tokens })
     }
     close({
@@ -95,7 +96,7 @@ function settle(office: Office, { purse }: Turn, payer: Payer, model: string | n
 }
 
 /** Byte for byte, as fast as the CLI takes it. */
-async function passOn(got: Extract<Attempt, { kind: 'stream' }>, response: ServerResponse, signal: AbortSignal): Promise<{ outcome: Outcome; tokens: Tokens | null }> {
+async function passOn(got: Extract<Attempt, { kind: 'stream' }>, response: ServerResponse, signal: AbortSignal): Promise<{ outcome: Outcome; tokens: Tokens | null; trouble: boolean }> {
   const read = meter(String(got.headers['content-type'] ?? ''))
   response.writeHead(got.status, got.headers)
   response.flushHeaders()
@@ -106,14 +107,14 @@ async function passOn(got: Extract<Attempt, { kind: 'stream' }>, response: Serve
       await write(response, chunk)
     }
     response.end()
-  } catch {
-    broken = signal.aborted ? 'cancelled' : 'unreachable'
+  } catch (error) {
+    broken = signal.aborted ? 'cancelled' : outcomeOfError(error)
     // A stream that ended in order would pass for a whole answer.
     response.destroy()
   }
   read.end()
   const { tokens, trouble, complete } = read
-  return { outcome: trouble ?? (complete ? 'ok' : (broken ?? 'ok')), tokens }
+  return { outcome: trouble ?? (complete ? 'ok' : (broken ?? 'ok')), tokens, trouble: trouble !== undefined }
 }
 
 function give(response: ServerResponse, payer: Payer, got: Exclude<Attempt, { kind: 'stream' }>): void {

@@ -47,6 +47,7 @@ describe('the gateway', () => {
     session: SESSION,
     payers,
     headersTimeoutMs: 5_000,
+    stallMs: 60_000,
     account: { failureThreshold: 2, recoveryMs: 60_000 },
     ...more,
   })
@@ -140,6 +141,21 @@ describe('the gateway', () => {
     expect(await read).toBe('cut')
     expect(metered).toMatchObject({ requests: 1, tokens: { input_tokens: 12, output_tokens: 1 } })
     expect(reports).toMatchObject([{ outcome: 'cancelled', status: 200, tokens: { input_tokens: 12 } }])
+  })
+
+  it('ends a turn although the body of a request never comes', async () => {
+    const seat = begun()
+    const { port } = new URL(seat.env.ANTHROPIC_BASE_URL)
+    const socket = connect(Number(port), '127.0.0.1')
+    const closed = new Promise((resolve) => socket.on('close', resolve))
+    await new Promise<void>((resolve) => {
+      socket.write(`POST /v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\nExpect: 100-continue\r\nx-api-key: ${seat.env.ANTHROPIC_API_KEY}\r\n\r\n`)
+      // The gateway is waiting for the body now.
+      socket.once('data', () => resolve())
+    })
+    expect(await seat.end()).toMatchObject({ requests: 0 })
+    await closed
+    expect(logged).toEqual(['requests of a run were not of its session {"run":"' + RUN + '","requests":1}'])
   })
 
   it('lets go of the provider when the CLI does, and blames nobody', async () => {
@@ -302,6 +318,24 @@ describe('the gateway', () => {
     await until('the report', () => reports.length === 1)
     expect(reports).toMatchObject([{ outcome: 'unreachable', status: 200, tokens: null }])
     expect(b.requests).toEqual([])
+  })
+
+  it('breaks off an answer that has gone silent, and says so', async () => {
+    a.script(() => stall('half'))
+    const response = await ask(begun(purse([payer('a', a.url)], { stallMs: 300 })))
+    await expect(response.text()).rejects.toThrow('terminated')
+    await until('the report', () => reports.length === 1)
+    expect(reports).toMatchObject([{ outcome: 'timeout', status: 200 }])
+  })
+
+  it('takes so many requests of a turn at once', async () => {
+    a.script(() => hang())
+    const seat = begun()
+    const hanging = Array.from({ length: 64 }, () => ask(seat).catch(() => undefined))
+    await until('all of them', () => a.main().length === 64)
+    expect((await ask(seat)).status).toBe(429)
+    await seat.end()
+    await Promise.all(hanging)
   })
 
   it('reports an error behind a 200 as what it is, and passes its bytes on', async () => {

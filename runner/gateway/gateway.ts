@@ -45,6 +45,8 @@ export interface Gateway {
 
 /** The CLI's own cap on a request is 32 MB; all of it is kept until a provider has answered. */
 const MAX_BODY_BYTES = 32 * 1024 * 1024
+/** Of one turn; a CLI with ten subagents at work needs a dozen. Each may hold a whole body in memory. */
+const MAX_AT_ONCE = 64
 /** A connection that waits between two requests is the CLI's to close: it would take our closing for a provider's failure. */
 const IDLE_MS = 3_600_000
 
@@ -100,6 +102,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, seats:
   if (!seat?.isFor(token)) return refuse(response, 401, 'authentication_error', 'this is the gateway of a runner, and the token is no process of it')
   const path = pathOf(request.url ?? '')
   if (path === undefined) return refuse(response, 400, 'invalid_request_error', 'the path of the request is not one')
+  if (seat.isBusy) return refuse(response, 429, 'rate_limit_error', `${MAX_AT_ONCE} requests of this run are under way`)
   const served = await seat.serve(request, response, async (turn) => {
     const body = await bodyOf(request)
     if (body === undefined) return refuse(response, 413, 'request_too_large', `the request is longer than ${MAX_BODY_BYTES} bytes`)
@@ -113,7 +116,7 @@ function refuse(response: ServerResponse, status: number, type: string, message:
   sendJson(response, status, errorBody(type, message), { connection: 'close', 'x-should-retry': 'false' })
 }
 
-type Running = { readonly ledger: Ledger; readonly over: AbortController; readonly inFlight: Set<Promise<void>>; strangers: number }
+type Running = { readonly ledger: Ledger; readonly over: AbortController; readonly inFlight: Map<Promise<void>, ServerResponse>; strangers: number }
 
 class ProcessSeat implements Seat {
   readonly env: Seat['env']
@@ -136,8 +139,12 @@ class ProcessSeat implements Seat {
     return given.length === own.length && timingSafeEqual(given, own)
   }
 
+  get isBusy(): boolean {
+    return (this.#running?.inFlight.size ?? 0) >= MAX_AT_ONCE
+  }
+
   begin(): void {
-    this.#running ??= { ledger: new Ledger(), over: new AbortController(), inFlight: new Set(), strangers: 0 }
+    this.#running ??= { ledger: new Ledger(), over: new AbortController(), inFlight: new Map(), strangers: 0 }
   }
 
   async end(): Promise<Metered> {
@@ -145,7 +152,9 @@ class ProcessSeat implements Seat {
     this.#running = undefined
     if (!running) return new Ledger().metered
     running.over.abort()
-    await Promise.allSettled(running.inFlight)
+    // A body that never comes would keep the turn from ending.
+    for (const response of running.inFlight.values()) response.destroy()
+    await Promise.allSettled(running.inFlight.keys())
     const { run } = this.#purse
     if (running.strangers > 0) this.#log('requests of a run were not of its session', { run, requests: running.strangers })
     return running.ledger.metered
@@ -167,9 +176,12 @@ class ProcessSeat implements Seat {
     response.once('close', () => left.abort())
     const signal = AbortSignal.any([running.over.signal, left.signal])
     const done = work({ purse: this.#purse, ledger: running.ledger, signal })
-    running.inFlight.add(done)
+    running.inFlight.set(done, response)
     try {
       await done
+    } catch (error) {
+      // Whoever sent it has gone before it was whole.
+      if (!signal.aborted) throw error
     } finally {
       running.inFlight.delete(done)
     }

@@ -3,6 +3,7 @@
  *
  * 400, 413, 422 and every 4xx that is not named here speak of the request, and are passed on as they are.
  */
+import { errors } from 'undici'
 import type { Outcome } from '../../shared/grants.ts'
 import { RefusedAddress } from './dial.ts'
 
@@ -29,8 +30,9 @@ export function outcomeOf(status: number, forModel: boolean): Outcome {
   return BY_STATUS.get(status) ?? (status >= 500 ? 'server' : 'caller')
 }
 
-/** Of what kept a request from being answered at all. */
+/** Of what kept a request from being answered, or to the end. */
 export function outcomeOfError(error: unknown): Outcome {
+  if (error instanceof errors.BodyTimeoutError) return 'timeout'
   for (let at: unknown = error; at instanceof Error; at = at.cause) if (at instanceof RefusedAddress) return 'refused_url'
   return 'unreachable'
 }

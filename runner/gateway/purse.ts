@@ -25,6 +25,8 @@ export interface Purse {
   readonly session: string
   readonly payers: readonly [Payer, ...Payer[]]
   readonly headersTimeoutMs: number
+  /** How long an answer that has begun may be silent. */
+  readonly stallMs: number
   /** Absent for what is the machine's own: the router keeps no account of that. */
   readonly account?: { readonly failureThreshold: number; readonly recoveryMs: number } | undefined
 }
