@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { Needs, needsOf, refusalOf, type PolicyView } from './policy.ts'
+import { Needs, needsOf, PolicyView, refusalOf } from './policy.ts'
 import { PermissionMode, RunSpec } from './run-spec.ts'
 
 const MODES = PermissionMode.options
@@ -111,6 +111,12 @@ describe('what an owner forbids', () => {
 
   it('is nothing for a run that names no limit: it gets that of the owner', () => {
     expect(refusalOf({ ...open, max_budget_usd: 1, max_turns: 1 }, needsOf({}))).toBeUndefined()
+  })
+
+  it('may be said in modes and keys that are not known here', () => {
+    const newer = PolicyView.parse({ ...open, permission_modes: ['plan', 'newerMode'], newer_key: true })
+    expect(newer).toEqual({ ...open, permission_modes: ['plan', 'newerMode'] })
+    expect(refusalOf(newer, {})?.message).toContain('allowed are plan, newerMode')
   })
 
   it('is not lifted by bypass in a list of modes that does not name it', () => {

@@ -9,7 +9,8 @@ import { PermissionMode, type RunSpec } from './run-spec.ts'
 
 /** The part of `runner.toml` that a run can be held against. What a router does not know of is left out by it. */
 export const PolicyView = z.object({
-  permission_modes: z.array(PermissionMode).max(16),
+  /** A newer runner may know of more modes than this router, which must not take its hello for malformed. */
+  permission_modes: z.array(z.string().max(64)).max(32),
   bypass: z.boolean(),
   mcp_config: z.boolean(),
   agents: z.boolean(),
@@ -97,9 +98,8 @@ export function refusalOf(policy: PolicyView, needs: Needs): Refusal | undefined
 }
 
 function modeRefusal({ permission_modes, bypass }: PolicyView, field: string, mode: string): Refusal | undefined {
-  const known: readonly string[] = permission_modes
-  if (known.includes(mode) || (bypass && mode === 'bypassPermissions')) return undefined
-  const allowed = bypass ? [...known, 'bypassPermissions'] : known
+  if (permission_modes.includes(mode) || (bypass && mode === 'bypassPermissions')) return undefined
+  const allowed = bypass ? [...permission_modes, 'bypassPermissions'] : permission_modes
   return refusal(field, `${JSON.stringify(mode)} is not allowed on this machine; allowed are ${allowed.join(', ')}`)
 }
 
