@@ -13,15 +13,17 @@ import { oddRequests } from './contract/odd-requests.ts'
 import { offers } from './contract/offers.ts'
 import { policies } from './contract/policy.ts'
 import { protocol } from './contract/protocol.ts'
+import { providers } from './contract/providers.ts'
 import { queue } from './contract/queue.ts'
 import { restarts } from './contract/restarts.ts'
 import { retention } from './contract/retention.ts'
 import { sessions } from './contract/sessions.ts'
 import { spine } from './contract/spine.ts'
+import { tokens } from './contract/tokens.ts'
 import type { Host } from './kit/host.ts'
 
-const RUNNERS = [links, protocol, offers, policies, sessions]
-const CALLERS = [identity, spine, queue, idempotency, disconnect, impatience, limits, oddRequests]
+const RUNNERS = [links, protocol, offers, policies, providers, sessions]
+const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, oddRequests]
 const HOSTS = [restarts, eviction, retention]
 
 export function contract(host: Host): void {
