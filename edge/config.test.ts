@@ -86,7 +86,9 @@ describe('the configuration', () => {
 
   it('knows of nothing unsafe unless told to', () => {
     expect(capnpConfig(wrangler, config)).not.toContain('unsafe')
-    expect(capnpConfig(wrangler, { ...config, control: { secret: 's', unsafe: true } })).toContain('"unsafe_module"')
+    const unsafe = capnpConfig(wrangler, { ...config, control: { secret: 's', unsafe: true } })
+    expect(unsafe).toContain('"unsafe_module"')
+    expect([unsafe.includes('"local"'), capnpConfig(wrangler, config).includes('"local"')]).toEqual([true, false])
   })
 
   it('lets the Worker reach the internet, and of the network around it the database alone', () => {

@@ -26,7 +26,7 @@ export interface EdgeConfig {
   readonly vars: Readonly<Record<string, string>>
   /** Absolute paths of two directories. */
   readonly disks: { readonly objects: string; readonly d1: string }
-  /** What the control worker wants to see, and whether it may import `workerd:unsafe`. */
+  /** What the control worker wants to see, and whether it may import `workerd:unsafe`; then the Worker may reach this machine too. */
   readonly control: { readonly secret: string; readonly unsafe: boolean }
 }
 
@@ -50,7 +50,7 @@ export function capnpConfig(wrangler: Wrangler, config: EdgeConfig): string {
     '(name = "main", worker = .main)',
     '(name = "control", worker = .control)',
     disk('objects', config.disks.objects),
-    network(reachable(vars['LIBSQL_URL'])),
+    network([...new Set([...reachable(vars['LIBSQL_URL']), ...(config.control.unsafe ? ['local'] : [])])]),
     ...(databases.length > 0 ? ['(name = "d1", worker = .d1)', disk('d1-disk', config.disks.d1)] : []),
     ...databases.map(d1Entry),
   ]

@@ -34,7 +34,7 @@ export interface WorkerdOptions {
   readonly port?: number
   /** Secrets, and vars to have instead of those in wrangler.toml. */
   readonly vars?: Readonly<Record<string, string>>
-  /** Opens `evict` and `abort`, for tests. */
+  /** Opens `evict` and `abort`, and this machine to what the Worker fetches, for tests. */
   readonly unsafe?: boolean
   /** Every line that workerd and the Worker print. */
   readonly onLine?: (line: string) => void
