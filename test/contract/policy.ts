@@ -1,7 +1,7 @@
 /** What the owners of machines forbid: refused early and by the rule, unless one of the machines allows it. */
 import { describe, expect, it } from 'vitest'
 import type { PolicyView } from '../../shared/policy.ts'
-import type { Fleet, Json } from '../kit/fleet.ts'
+import { startFleet, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { RawRunner, type RawLink } from '../kit/raw-runner.ts'
 import { tenantEach } from './tenants.ts'
@@ -69,6 +69,21 @@ export function policies(host: Host): void {
       expect((await Promise.all([again(), other.begin()]))[0].status).toBe(202)
     })
 
+    it('is refused by the runner of its session, whatever the others allow', async () => {
+      const fleet = current()
+      const runner = await RawRunner.enlist(fleet)
+      const before = await runner.connect({ policy: DEFAULTS })
+      const [{ id, session_id }, offer] = await Promise.all([fleet.start({ prompt: 'x', max_turns: 5 }), before.begin()])
+      before.exit(offer, 2)
+      await fleet.until(id, 'succeeded')
+      await before.cut()
+      await fleet.allRunners('offline')
+      await runner.connect({ policy: { ...DEFAULTS, max_turns: 1 } })
+      await machine(fleet, {})
+      const [status, problem] = await refusal(await fleet.run({ prompt: 'x', session_id, max_turns: 5, queue_timeout_s: 600 }))
+      expect([status, problem]).toMatchObject([403, { code: 'policy', field: 'max_turns' }])
+    })
+
     it('is what a runner says itself that has not told the router its policy', async () => {
       const fleet = current()
       const link = await machine(fleet, undefined)
@@ -123,6 +138,23 @@ export function policies(host: Host): void {
       expect(next.run).toBe(waiting)
       free.exit(next, 2)
       await fleet.until(waiting, 'succeeded')
+    })
+
+    it('is not forgotten to need it by a restart of the router', async () => {
+      const fleet = await startFleet(host, {})
+      try {
+        const { id } = await fleet.start({ prompt: 'x', mcp_config: {}, queue_timeout_s: 60 })
+        await fleet.restart()
+        const strict = await machine(fleet, {})
+        const free = await machine(fleet, { mcp_config: true })
+        const offer = await free.begin()
+        expect(offer.run).toBe(id)
+        free.exit(offer, 2)
+        await fleet.until(id, 'succeeded')
+        expect(strict.received).toEqual([])
+      } finally {
+        await fleet.close()
+      }
     })
 
     it('starts when that machine comes, although another one is there', async () => {
