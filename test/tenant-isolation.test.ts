@@ -1,0 +1,238 @@
+/**
+ * What belongs to another tenant is not there: every operation of the OpenAPI document, with the real ids of somebody else.
+ *
+ * An operation with a parameter or body that this file does not know fails the test, so that nobody adds one and forgets.
+ */
+import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { bindings } from '../drizzle/schema.ts'
+import { admins, type Fleet, type Json } from './kit/fleet.ts'
+import { startNodeFleet, type OpenNodeHost } from './kit/host-node.ts'
+import { gate } from './kit/turns.ts'
+
+const PRIVATE = { prompt: 'private-prompt', metadata: 'private-metadata', machine: 'private-machine', pool: 'private-pool', url: 'https://private.example', subject: 'private-subject' }
+/** Its end is nothing that an id could hold. */
+const KEY = 'sk-private-zyxwvuts'
+
+let fleet: Fleet<OpenNodeHost>
+let theirs: Fleet<OpenNodeHost>
+let ours: Fleet<OpenNodeHost>
+/** What they have, by the collection that it is in. */
+let ids: Record<string, string>
+let operations: Operation[]
+
+interface Operation {
+  readonly name: string
+  readonly method: string
+  readonly path: string
+  readonly open: boolean
+  readonly inPath: string[]
+  readonly inQuery: string[]
+  readonly inBody: string[] | undefined
+}
+
+beforeAll(async () => {
+  fleet = await startNodeFleet()
+  theirs = await fleet.as('theirs')
+  ours = await fleet.as('ours')
+  const cli = gate()
+  const runner = await theirs.runner({ turn: cli.turn, name: PRIVATE.machine, pool: PRIVATE.pool })
+  const run = await theirs.start({ prompt: PRIVATE.prompt, pool: PRIVATE.pool, metadata: { note: PRIVATE.metadata } })
+  await cli.running(PRIVATE.prompt)
+  const made = async (path: string, body: object, by = theirs) => admins<Json>(by, path, body)
+  const { jti } = await made('tokens', { kind: 'app', subject: PRIVATE.subject, family: 'private-family' })
+  const enrolment = await made('enrolment-tokens', { pool: PRIVATE.pool })
+  const provider = await made('providers', { id: 'private-provider', base_url: PRIVATE.url, api_key: KEY })
+  const credential = await made('credentials', { kind: 'key', secret: KEY, subject: PRIVATE.subject })
+  const mapping = { require: [{ claim: 'org', is: 'private-org' }], scopes: ['runs:read'] }
+  const issuer = await made('issuers', { id: 'private-issuer', url: PRIVATE.url, audience: 'private', tenant: 'theirs', mapping }, fleet)
+  await fleet.host.router.deps.store.db.insert(bindings).values({ session: run.session_id, tenant: 'theirs', provider: 'private-provider', createdAt: Date.now(), expiresAt: Date.now() + 3_600_000 })
+  const [key] = fleet.host.keys.jwks.keys
+  ids = {
+    runs: run.id,
+    sessions: run.session_id,
+    bindings: run.session_id,
+    runners: runner.id,
+    providers: String(provider['id']),
+    tokens: String(jti),
+    credentials: String(credential['id']),
+    issuers: String(issuer['id']),
+    'enrolment-tokens': String(enrolment['id']),
+    tenants: 'theirs',
+    keys: key!.kid,
+  }
+  operations = await described()
+})
+afterAll(() => fleet.close())
+
+/** What an operation takes besides ids, so that it gets as far as looking for them. */
+const BODIES: Record<string, object> = {
+  'patch /admin/v1/providers/{id}': { weight: 2 },
+  'patch /admin/v1/tenants/{id}': { name: 'Ours' },
+  'patch /admin/v1/issuers/{id}': { enabled: false },
+  'post /v1/runs': { prompt: 'x', queue_timeout_s: 0 },
+  'post /admin/v1/config/reload': {},
+  'post /admin/v1/enrolment-tokens': {},
+  'put /admin/v1/limits': { concurrent_runs: 1 },
+  'put /admin/v1/routing': { failover: false },
+  'post /admin/v1/providers': { id: 'ours', base_url: 'https://ours.example', api_key: 'sk-ours-0123456789' },
+  'post /admin/v1/tenants': { id: 'theirs' },
+  'post /admin/v1/tokens': { kind: 'app' },
+  'post /admin/v1/tokens/revoke': { all: true },
+  'post /admin/v1/issuers': { id: 'ours', url: 'https://ours.example', audience: 'ours', mapping: { require: [{ claim: 'a', is: 'b' }] } },
+  'post /admin/v1/credentials': { kind: 'key', secret: 'ours-0123456789', subject: 'ours' },
+}
+/** For everybody, and answered without looking at whose it is. */
+const OF_THE_ROUTER = new Set(['/admin/v1/keys', '/admin/v1/keys/rotate', '/admin/v1/keys/{kid}', '/admin/v1/config/reload'])
+/** Fields of a body that name something that belongs to somebody, and what of theirs goes there. */
+const FIELDS: Record<string, () => string> = { tenant: () => 'theirs', session_id: () => ids['sessions']! }
+const NAMES_SOMETHING = /(?:^|_)(?:ids?|jti|tenant|runner|provider|session|run)$/
+/** What only looks like it: the name that a new thing gets, and a flag. */
+const OWN_FIELDS = new Set(['id', 'fork_session'])
+const QUERIES: Record<string, (operation: Operation) => string> = {
+  tenant: () => 'theirs',
+  session_id: () => ids['sessions']!,
+  provider: () => ids['providers']!,
+  pool: () => PRIVATE.pool,
+  family: () => 'private-family',
+  target: () => `provider/${ids['providers']!}`,
+  // Cursors: just before what they have.
+  after: ({ path }) => before(ids[collection(path)] ?? '0'),
+  before: () => `run_${'f'.repeat(32)}`,
+  action: () => 'provider.create',
+  since: () => '2020-01-01T00:00:00Z',
+  status: () => 'running',
+  limit: () => '100',
+}
+
+const collection = (path: string): string => path.split('/').find((part, i, all) => i > 1 && all[i - 1] === 'v1') ?? path.split('/')[2] ?? ''
+const before = (id: string): string => id.slice(0, -1) || '0'
+
+async function described(): Promise<Operation[]> {
+  type Schema = { $ref?: string; properties?: Record<string, unknown>; oneOf?: Schema[]; anyOf?: Schema[]; allOf?: Schema[] }
+  type Described = { security?: unknown[]; parameters?: { in: string; name: string }[]; requestBody?: { content: Record<string, { schema: Schema }> } }
+  const document = (await (await fleet.call('/openapi.json')).json()) as { paths: Record<string, Record<string, Described>>; components: { schemas: Record<string, Schema> } }
+  const fields = (schema: Schema): string[] => {
+    const named = schema.$ref === undefined ? schema : document.components.schemas[schema.$ref.split('/').at(-1)!]!
+    return [...Object.keys(named.properties ?? {}), ...[...(named.oneOf ?? []), ...(named.anyOf ?? []), ...(named.allOf ?? [])].flatMap(fields)]
+  }
+  return Object.entries(document.paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, { security, parameters = [], requestBody }]) => {
+      const named = (where: string) => parameters.filter((p) => p.in === where).map((p) => p.name)
+      const schema = requestBody?.content['application/json']?.schema
+      return { name: `${method} ${path}`, method, path, open: security?.length === 0, inPath: named('path'), inQuery: named('query'), inBody: schema && [...new Set(fields(schema))] }
+    }),
+  )
+}
+
+interface Ask {
+  readonly token: string
+  readonly path: string
+  readonly body?: object
+}
+
+async function ask({ name, method, inBody }: Operation, { token, path, body = BODIES[name] }: Ask): Promise<{ status: number; text: string }> {
+  const sends = inBody !== undefined && !['get', 'delete'].includes(method)
+  const response = await fleet.call(path, { method: method.toUpperCase(), token, ...(sends ? { body: JSON.stringify(body ?? {}) } : {}) })
+  return { status: response.status, text: await response.text() }
+}
+
+/** What of theirs is in an answer, but for what we asked for by name. */
+function leaks(text: string, said: string): string[] {
+  const all = [...Object.values(PRIVATE), KEY, KEY.slice(-4), 'private-family', 'private-org', ...Object.entries(ids).flatMap(([of, id]) => (of === 'keys' ? [] : [id]))]
+  return all.filter((thing) => text.includes(thing) && !said.includes(thing))
+}
+
+const isAdmin = ({ path }: Operation) => path.startsWith('/admin/')
+const callers = () => [
+  { who: 'app', token: ours.token },
+  { who: 'admin', token: ours.adminToken },
+]
+/** An app is told that it is an app; an admin, that there is no such thing. */
+const missing = (operation: Operation, who: string) => ((isAdmin(operation) && who === 'app') || OF_THE_ROUTER.has(operation.path) ? 403 : 404)
+
+/** All that they can see of what they have. */
+async function snapshot(): Promise<string> {
+  const lists = operations.filter(({ method, inPath, open, path }) => method === 'get' && inPath.length === 0 && !open && !OF_THE_ROUTER.has(path))
+  const texts = await Promise.all(lists.map(async (operation) => (await ask(operation, { token: theirs.adminToken, path: operation.path })).text))
+  return texts.join('\n')
+}
+
+describe('what belongs to another tenant', () => {
+  it('is what this test believes it is: the document names no parameter and no body that it does not know', () => {
+    const unknown = operations.flatMap(({ name, path, open, inPath, inQuery, inBody }) => [
+      ...(inPath.length > 1 || (inPath.length === 1 && !(collection(path) in ids)) ? [`${name}: an id of ${collection(path)}`] : []),
+      ...inQuery.filter((query) => !(query in QUERIES)).map((query) => `${name}: ?${query}`),
+      ...(inBody && !open && !(name in BODIES) ? [`${name}: its body`] : []),
+      ...(inBody ?? []).filter((field) => NAMES_SOMETHING.test(field) && !(field in FIELDS) && !OWN_FIELDS.has(field) && !open).map((field) => `${name}: ${field}`),
+    ])
+    expect(unknown).toEqual([])
+    expect(operations.length).toBeGreaterThan(40)
+    expect(Object.keys(BODIES).filter((name) => !operations.some((o) => o.name === name))).toEqual([])
+  })
+
+  it('has an id that is a 404 on every operation that takes one', async () => {
+    const seen = await snapshot()
+    for (const thing of [PRIVATE.metadata, PRIVATE.machine, PRIVATE.url, PRIVATE.subject, ids['runs']!, ids['tokens']!, ids['enrolment-tokens']!]) expect(seen).toContain(thing)
+    for (const operation of operations.filter(({ inPath }) => inPath.length > 0)) {
+      const id = ids[collection(operation.path)]!
+      const path = operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))
+      for (const { who, token } of callers()) {
+        const { status, text } = await ask(operation, { token, path })
+        expect([operation.name, who, status, leaks(text, id)]).toEqual([operation.name, who, missing(operation, who), []])
+      }
+    }
+    for (const operation of operations.filter(({ inPath, inQuery }) => inPath.length > 0 && inQuery.includes('tenant'))) {
+      const id = ids[collection(operation.path)]!
+      const path = `${operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))}?tenant=theirs`
+      const { status, text } = await ask(operation, { token: ours.adminToken, path })
+      expect([operation.name, status, leaks(text, `${id} theirs`)]).toEqual([operation.name, 403, []])
+    }
+    expect(await snapshot()).toBe(seen)
+  })
+
+  it('cannot be told by its answer from what is not there', async () => {
+    for (const operation of operations.filter(({ inPath, path }) => inPath.length > 0 && !OF_THE_ROUTER.has(path))) {
+      const theirId = ids[collection(operation.path)]!
+      const noId = theirId.replace(/.(?=.$)/, (c) => (c === '0' ? '1' : '0'))
+      const [foreign, unknown] = await Promise.all(
+        [theirId, noId].map(async (id) => {
+          const path = operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))
+          const { text } = await ask(operation, { token: ours.adminToken, path })
+          return { ...(JSON.parse(text.replaceAll(id, 'ID')) as Json), request_id: '' }
+        }),
+      )
+      expect(foreign, operation.name).toEqual(unknown)
+    }
+  })
+
+  it('is in no list, whatever is asked of it', async () => {
+    for (const operation of operations.filter(({ method, inPath, open }) => method === 'get' && inPath.length === 0 && !open)) {
+      for (const query of [undefined, ...operation.inQuery]) {
+        const value = query === undefined ? '' : QUERIES[query]!(operation)
+        const path = query === undefined ? operation.path : `${operation.path}?${query}=${encodeURIComponent(value)}`
+        for (const { who, token } of callers()) {
+          const { status, text } = await ask(operation, { token, path })
+          const refused = (isAdmin(operation) && who === 'app') || query === 'tenant' || OF_THE_ROUTER.has(operation.path)
+          expect([path, who, status, leaks(text, value)]).toEqual([path, who, refused ? 403 : 200, []])
+        }
+      }
+    }
+  })
+
+  it('is not reached by naming it in a body', async () => {
+    const seen = await snapshot()
+    for (const operation of operations.filter(({ inBody, open }) => inBody !== undefined && !open)) {
+      for (const field of (operation.inBody ?? []).filter((name) => name in FIELDS)) {
+        const body = { ...BODIES[operation.name], [field]: FIELDS[field]!() }
+        const { status, text } = await ask(operation, { token: ours.adminToken, path: operation.path, body })
+        expect([operation.name, field, status, leaks(text, JSON.stringify(body))]).toEqual([operation.name, field, field === 'tenant' ? 403 : 404, []])
+      }
+    }
+    expect(await snapshot()).toBe(seen)
+  })
+
+  it('goes on as if nobody had asked', async () => {
+    expect(await theirs.get(ids['runs']!)).toMatchObject({ status: 'running', metadata: { note: PRIVATE.metadata } })
+    expect(await theirs.runners()).toMatchObject([{ status: 'online' }])
+  })
+})
