@@ -274,6 +274,19 @@ describe('heartbeats', () => {
   })
 })
 
+describe('news of a provider', () => {
+  it('are sent while the router listens, and dropped when it does not', async () => {
+    const report = { run: RUN, fence: 1, provider: 'a', model: 'm', outcome: 'ok' as const, status: 200, retry_after_ms: null, latency_ms: 12, tokens: null }
+    rig.agent.report(report)
+    rig.connect()
+    rig.agent.report(report)
+    expect(await rig.sent('provider')).toEqual({ t: 'provider', ...report })
+    rig.agent.disconnected()
+    rig.agent.report(report)
+    expect(rig.types().filter((type) => type === 'provider')).toHaveLength(1)
+  })
+})
+
 describe('sending', () => {
   it('waits while the socket holds too much, and goes on without being asked', async () => {
     rig.connect()

@@ -3,13 +3,13 @@ import { chmod, lstat, mkdir, mkdtemp, readdir, readFile, rm, stat, symlink, unl
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { getRequestListener } from '@hono/node-server'
-import { decodeJwt, decodeProtectedHeader } from 'jose'
+import { CompactEncrypt, compactDecrypt, decodeJwt, decodeProtectedHeader, importJWK } from 'jose'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { mintEnrolmentToken } from '../router/guard/enrolment.ts'
 import { findRunner } from '../router/store/runners.ts'
 import { identityRouter, listenOnLoopback, RUNNER_ROUTE, UPGRADE, type IdentityRouter } from '../test/support/identity-router.ts'
 import { enroll, fetchAccessToken, routerBase, type EnrollOptions } from './enroll.ts'
-import { IdentityError, loadIdentity, signAssertion, type Identity } from './identity.ts'
+import { IdentityError, loadIdentity, loadSealingKey, signAssertion, type Identity } from './identity.ts'
 
 let router: IdentityRouter
 let server: Server
@@ -91,6 +91,17 @@ describe('a machine that enrols', () => {
     expect(row).toMatchObject({ name: 'build-7', labels: { os: 'linux' }, pool: 'gpu' })
     expect(row?.signingJwk).not.toHaveProperty('d')
     expect(row?.sealingJwk).not.toHaveProperty('d')
+  })
+
+  it('opens what is sealed to the public key that the router has', async () => {
+    const { runner_id: id } = await enroll(await options())
+    const row = await findRunner(router.deps.store.db, id)
+    const seal = new CompactEncrypt(new TextEncoder().encode('a key')).setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM' })
+    const sealed = await seal.encrypt(await importJWK(row!.sealingJwk, 'ECDH-ES'))
+    const { plaintext } = await compactDecrypt(sealed, await loadSealingKey(stateDir))
+    expect(new TextDecoder().decode(plaintext)).toBe('a key')
+    await chmod(join(stateDir, 'sealing.jwk'), 0o640)
+    await expect(loadSealingKey(stateDir)).rejects.toMatchObject({ problem: 'broken' })
   })
 
   it('gets tokens that open the runner routes, as often as it asks', async () => {

@@ -113,6 +113,15 @@ describe('a run on its machine', () => {
     expect(changes).toBe(5)
   })
 
+  it('ends with what the gateway counted, with a result or without', async () => {
+    run.leased(0, LEASE_MS)
+    await cli.started
+    const tokens = { input_tokens: 1, output_tokens: 2, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
+    const metered = { requests: 3, tokens, cost_usd: 0.5, provider: 'a', failovers: 1 }
+    cli.exit({ signal: 'SIGKILL', metered })
+    expect(await exited()).toMatchObject({ reason: 'crashed', metered })
+  })
+
   it('has crashed when the CLI ended without a result', async () => {
     run.leased(0, LEASE_MS)
     await cli.started

@@ -70,6 +70,26 @@ describe('the environment of the CLI', () => {
   })
 })
 
+describe('the environment of a CLI behind the gateway', () => {
+  const seat = { ANTHROPIC_BASE_URL: 'http://127.0.0.1:1', ANTHROPIC_API_KEY: 'token-of-the-process' }
+  const behind = (runner: Record<string, string>, allow: string[] = []) => claudeEnv({ runner, allow, provider: seat, gateway: true, retries: 1, ...place })
+
+  it('has no other way to a model, not even by the list of the owner', () => {
+    const routes = ['ANTHROPIC_API_KEY', 'ANTHROPIC_AUTH_TOKEN', 'ANTHROPIC_CUSTOM_HEADERS', 'CLAUDE_CODE_OAUTH_TOKEN', 'CLAUDE_CODE_USE_BEDROCK', 'ANTHROPIC_BEDROCK_BASE_URL']
+    const env = behind(Object.fromEntries([...routes, 'EDITOR'].map((name) => [name, 'of the owner'])), [...routes, 'EDITOR'])
+    expect(Object.entries(env).filter(([, value]) => value === 'of the owner')).toEqual([['EDITOR', 'of the owner']])
+    expect(env).toMatchObject({ ...seat, CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST: '1', CLAUDE_CODE_MAX_RETRIES: '1' })
+  })
+
+  it('keeps the way to the gateway off the proxy', () => {
+    expect(behind({})['NO_PROXY']).toBe('127.0.0.1')
+    expect(behind({ NO_PROXY: '.internal' })['NO_PROXY']).toBe('.internal,127.0.0.1')
+    expect(behind({ NO_PROXY: '*' })['NO_PROXY']).toBe('*')
+    expect(behind({ no_proxy: 'a' }, ['no_proxy'])).toMatchObject({ no_proxy: 'a,127.0.0.1', NO_PROXY: '127.0.0.1' })
+    expect(claudeEnv({ runner: {}, provider: seat, ...place })).not.toHaveProperty('NO_PROXY')
+  })
+})
+
 describe('secrets', () => {
   it('are the long values under names that say so', () => {
     const headers = 'X-A: value-of-a\nX-B: value-of-b'

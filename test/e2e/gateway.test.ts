@@ -165,6 +165,23 @@ describe('the real CLI behind the gateway', () => {
     }
   })
 
+  it('never sees the key that the owner of the machine has in his environment', async () => {
+    const env = { ANTHROPIC_API_KEY: 'sk-of-the-owner-0123', ANTHROPIC_BASE_URL: a.url, ANTHROPIC_CUSTOM_HEADERS: 'X-Proxy-Key: another-secret' }
+    const own = await gatewayStage({ allowPrivate: false, login: { kind: 'env', env } })
+    try {
+      a.script((request) => CALL_TOOL(request, 'env'))
+      const { lines, metered } = await own.run([], { allowed_tools: ['Bash'] })
+      expect(resultOf(lines)).toMatchObject({ is_error: false, result: 'done' })
+      expect(toolOutput(lines)).toContain('ANTHROPIC_BASE_URL=')
+      for (const secret of ['sk-of-the-owner-0123', 'another-secret']) expect(JSON.stringify(lines)).not.toContain(secret)
+      expect(a.main()[0]!.headers).toMatchObject({ 'x-api-key': 'sk-of-the-owner-0123', 'x-proxy-key': 'another-secret' })
+      expect(metered).toMatchObject({ requests: 2, tokens: { output_tokens: 68 }, cost_usd: null, provider: 'local' })
+      expect(own.reports).toEqual([])
+    } finally {
+      await own.close()
+    }
+  })
+
   it('hears of an error behind a 200 as one', async () => {
     const raw = 'event: error\r\ndata: {"type":"error",\r\ndata: "error":{"type":"overloaded_error","message":"Overloaded"}}\r\n\r\n'
     a.script(() => bytes(raw))
