@@ -3,6 +3,7 @@
  * is an option by name in kit/host.ts.
  */
 import { describe } from 'vitest'
+import { admin } from './contract/admin.ts'
 import { disconnect, impatience } from './contract/disconnect.ts'
 import { eviction } from './contract/eviction.ts'
 import { idempotency } from './contract/idempotency.ts'
@@ -23,7 +24,7 @@ import { tokens } from './contract/tokens.ts'
 import type { Host } from './kit/host.ts'
 
 const RUNNERS = [links, protocol, offers, policies, providers, sessions]
-const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, oddRequests]
+const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, oddRequests]
 const HOSTS = [restarts, eviction, retention]
 
 export function contract(host: Host): void {
