@@ -76,48 +76,36 @@ async function grantsFor(parts: Parts, d: Dispatch, to: RunnerIdentity): Promise
   if (before?.probe) catalog.changed(d.tenant)
   const routing = routingOf(tenant?.settings ?? {})
   const health = await catalog.health(d.tenant)
-  const lost = new Set<string>()
-  for (;;) {
-    const fit = usable(rows, lost, to.pool, d.spec.model)
-    const choice = await choose(parts, { d, fit, health, routing, bound, now })
-    const grants = await grantsOf(parts, d, to, { choice, fit, health, routing, now, lost })
-    if (!grants) continue
-    await note(parts, d, { choice, routing, bound, now, session, granted: grants.providers.map((p) => p.provider) })
-    return grants
-  }
-}
-
-function usable(rows: readonly ProviderRow[], lost: ReadonlySet<string>, pool: string, model: string | undefined): ProviderRow[] {
-  const fitted = fitting(rows, pool, model)
-  if (!fitted.ok) throw new Fault('unknown_provider', fitted.why)
-  const fit = fitted.fit.filter((row) => !lost.has(row.id))
-  if (fit.length === 0) throw new Fault('unknown_provider', `the key of provider ${[...lost].join(', ')} cannot be opened with the master key of this router`)
-  return fit
-}
-
-type Making = { choice: Choice; fit: readonly ProviderRow[]; health: readonly HealthRow[]; routing: Routing; now: number; lost: Set<string> }
-
-/** Undefined: the key of the first one cannot be opened, and it is among the lost now. */
-async function grantsOf(parts: Parts, d: Dispatch, to: RunnerIdentity, { choice, fit, health, routing, now, lost }: Making): Promise<Grants | undefined> {
+  const apis = await sealedKeys(parts, d, to, fitting(rows, to.pool, d.spec.model))
+  const fit = [...apis.keys()]
+  // The turn is drawn last, so that offers leave in the order of their turns.
+  const choice = await choose(parts, { d, fit, health, routing, bound, now })
   const { first, taken, turn, probe } = choice
   const line = lineUp(first, fit, health, { now, model: d.spec.model, taken, failover: routing.failover, turn })
-  const apis = await Promise.all(line.map((row) => sealed(parts, d, to, row)))
-  if (apis[0] === 'lost') {
-    lost.add(first.id)
-    return undefined
-  }
-  const providers = line.flatMap((row, i): Grant[] => {
-    const api = apis[i]
-    if (api === 'lost') return []
-    const open = openOf(health, row.id, row === first ? (probe?.models ?? []) : [], now, routing.recovery_s * 1_000)
-    return [{ provider: row.id, ...(api && { api }), env: row.env, model_map: row.modelMap, ...(row.prices && { prices: row.prices }), ...open }]
-  })
+  await note(parts, d, { choice, routing, bound, now, session, granted: line.map((row) => row.id) })
+  const recoveryMs = Math.round(routing.recovery_s * 1_000)
   return {
-    providers,
+    providers: line.map((row) => {
+      const api = apis.get(row)
+      const open = openOf(health, row.id, row === first ? (probe?.models ?? []) : [], now, recoveryMs)
+      return { provider: row.id, ...(api && { api }), env: row.env, model_map: row.modelMap, ...(row.prices && { prices: row.prices }), ...open }
+    }),
     headers_timeout_ms: Math.round(routing.headers_timeout_s * 1_000),
     failure_threshold: routing.failure_threshold,
-    recovery_ms: Math.round(routing.recovery_s * 1_000),
+    recovery_ms: recoveryMs,
   }
+}
+
+/** Those that this run may use, with their keys sealed for it. One whose key cannot be opened is as good as not there. */
+async function sealedKeys(parts: Parts, d: Dispatch, to: RunnerIdentity, fitted: ReturnType<typeof fitting<ProviderRow>>): Promise<Map<ProviderRow, Grant['api']>> {
+  if (!fitted.ok) throw new Fault('unknown_provider', fitted.why)
+  const apis = await Promise.all(fitted.fit.map((row) => sealed(parts, d, to, row)))
+  const usable = fitted.fit.flatMap((row, i): [ProviderRow, Grant['api']][] => {
+    const api = apis[i]
+    return api === 'lost' ? [] : [[row, api]]
+  })
+  if (usable.length > 0) return new Map(usable)
+  throw new Fault('unknown_provider', `the key of provider ${fitted.fit.map((row) => row.id).join(', ')} cannot be opened with the master key of this router`)
 }
 
 /** Undefined: the login of the machine. */
