@@ -58,4 +58,14 @@ describe('the breaker of a provider on this machine', () => {
     breaker.told({ open_ms: undefined }, 200)
     expect(breaker.isOpen('b', 200)).toBe(false)
   })
+
+  it('lets the run try that the router chose for it, whatever it says to the others of this machine', () => {
+    const breaker = new Breaker()
+    for (let i = 0; i < 3; i++) breaker.saw('overloaded', of(), rules, 0)
+    breaker.told({}, 500)
+    breaker.told({ open_ms: 9_000 }, 501)
+    expect([breaker.isOpen('m', 502, true), breaker.isOpen('m', 502)]).toEqual([false, true])
+    breaker.saw('overloaded', of(), rules, 503)
+    expect(breaker.isOpen('m', 504, true)).toBe(true)
+  })
 })

@@ -14,19 +14,28 @@ export interface BreakerRules {
 
 export class Breaker {
   #failures = 0
-  /** Infinity: until the router says otherwise. */
+  /** By what was seen here. Infinity: until the router says otherwise. */
   #openUntil = 0
   readonly #models = new Map<string, number>()
+  /** By the newest grant that said so. */
+  #told: { readonly openUntil: number; readonly models: ReadonlyMap<string, number> } = { openUntil: 0, models: new Map() }
 
-  /** A newer grant replaces what is held open here. One more failure opens it again at once. */
+  /**
+   * What a newer grant says. One that says nothing of a breaker clears what was seen here; one more failure opens it again
+   * at once. One that says open does not touch it: another run of this machine may have been chosen to try.
+   */
   told(grant: Pick<Grant, 'open_ms' | 'open_models'>, now: number): void {
-    this.#openUntil = until(grant.open_ms, now)
-    this.#models.clear()
-    for (const [model, ms] of Object.entries(grant.open_models ?? {})) this.#models.set(model, until(ms, now))
+    const models = Object.entries(grant.open_models ?? {})
+    this.#told = { openUntil: until(grant.open_ms, now), models: new Map(models.map(([model, ms]) => [model, until(ms, now)])) }
+    if (grant.open_ms === undefined) this.#openUntil = 0
+    if (grant.open_ms === undefined && models.length === 0) this.#models.clear()
   }
 
-  isOpen(model: string | null, now: number): boolean {
-    return now < this.#openUntil || (model !== null && now < (this.#models.get(model) ?? 0))
+  /** `chosen`: the router gave the run this one knowing all that it knows, so only what was seen here counts. */
+  isOpen(model: string | null, now: number, chosen = false): boolean {
+    const seen = now < this.#openUntil || (model !== null && now < (this.#models.get(model) ?? 0))
+    if (seen || chosen) return seen
+    return now < this.#told.openUntil || (model !== null && now < (this.#told.models.get(model) ?? 0))
   }
 
   saw(outcome: Outcome, facts: { readonly model: string | null; readonly retryAfterMs: number | null }, rules: BreakerRules, now: number): void {

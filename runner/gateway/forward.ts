@@ -75,9 +75,9 @@ const NONE: Tokens = { input_tokens: 0, output_tokens: 0, cache_creation_input_t
 /** In the order of the grant, without those whose breaker is open; all of them where that leaves none. */
 function candidates(purse: Purse, asked: string | null, office: Office): readonly Payer[] {
   const now = office.clock.now()
-  const closed = purse.payers.filter((payer) => {
+  const closed = purse.payers.filter((payer, at) => {
     const model = asked === null ? null : (payer.modelMap[asked] ?? asked)
-    return office.breaker(purse, payer)?.isOpen(model, now) !== true
+    return office.breaker(purse, payer)?.isOpen(model, now, at === 0) !== true
   })
   return closed.length > 0 ? closed : purse.payers
 }

@@ -386,12 +386,15 @@ describe('the gateway', () => {
       expect(await said(await ask(begun()))).toBe('from a')
     })
 
-    it('that the router holds for broken', async () => {
+    it('that the router holds for broken, but not the one that it chose all the same', async () => {
+      // Nobody listens there.
+      const three = () => begun(purse([payer('c', 'http://127.0.0.1:1'), payer('a', a.url), payer('b', b.url)]))
       gateway.told('default', { provider: 'a', env: {}, model_map: {}, open_ms: 60_000 })
-      expect(await said(await ask(begun()))).toBe('from b')
+      expect(await said(await ask(three()))).toBe('from b')
       gateway.told('default', { provider: 'a', env: {}, model_map: {}, open_models: { 'some-model': null } })
-      expect(await said(await ask(begun()))).toBe('from b')
+      expect(await said(await ask(three()))).toBe('from b')
       expect(a.requests).toEqual([])
+      expect(await said(await ask(begun()))).toBe('from a')
     })
 
     it('unless there is nobody else', async () => {
