@@ -1,4 +1,4 @@
-/** What rate limits cost on the Workers host, and what its objects remember. The Worker is the real one, with its calls printed. */
+/** What rate limits cost on the Workers host, and what its objects remember: the real Worker, with its calls printed. */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -49,10 +49,14 @@ describe('the object of a tenant', () => {
 
   const mine = () => calls.filter(({ take }) => take.startsWith(`${fleet.tenant}/`))
   const ask = async () => (await fleet.call('/v1/runners')).status
-  const askOften = async (times: number) => (await Promise.all(Array.from({ length: times }, ask))).filter((status) => status === 200).length
+  const askOften = async (times: number) => {
+    const statuses = await Promise.all(Array.from({ length: times }, ask))
+    return statuses.filter((status) => status === 200).length
+  }
 
   async function limit(limits: TenantLimits): Promise<void> {
-    const operator = { kind: 'admin', tenant: 'default', subject: 'operator', jti: crypto.randomUUID(), scopes: SCOPES, ttlS: 60 } as const
+    const jti = crypto.randomUUID()
+    const operator = { kind: 'admin', tenant: 'default', subject: 'operator', jti, scopes: SCOPES, ttlS: 60 } as const
     const { token } = await mint(fleet.host.keys, operator, Date.now())
     const init = { method: 'PUT', token, body: JSON.stringify(limits) }
     const response = await fleet.call(`/admin/v1/limits?tenant=${fleet.tenant}`, init)

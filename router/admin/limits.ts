@@ -20,14 +20,17 @@ const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema
 const query = z.strictObject({ tenant: TenantId.optional().openapi({ description: 'Your own unless given.' }) })
 const admin = { middleware: [requireAdmin()] }
 
-const Spent = z.object({ spent_usd: z.number(), reserved_usd: z.number().openapi({ description: 'Held by runs that have not ended.' }) })
+const Spent = z.object({
+  spent_usd: z.number(),
+  reserved_usd: z.number().openapi({ description: 'Held by runs that have not ended.' }),
+})
 const Limits = z
   .object({
     tenant: TenantId,
     limits: TenantLimits,
     usage: z
       .object({ total: Spent.optional(), day: Spent.optional(), runs: z.int().optional() })
-      .openapi({ description: 'Of the budgets and limits of the whole tenant, once they have been set: all time, this day of UTC, and runs that wait or run.' }),
+      .openapi({ description: 'Of the whole tenant, once it was limited: for ever, on this day of UTC, and runs that wait or run.' }),
   })
   .openapi('TenantLimits')
 const TenantRouting = z

@@ -1,7 +1,8 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ExitMark, TurnResult } from '../../shared/marks.ts'
-import { allowanceId, costOf, dayEnd, readAllowanceId, toMicros, toUsd, wantsOf, type AllowanceKind, type Spender } from './budget.ts'
+import { allowanceId, costOf, dayEnd, readAllowanceId, toMicros, toUsd, wantsOf } from './budget.ts'
+import type { AllowanceKind, Spender } from './budget.ts'
 
 const by: Spender = { tenant: 'acme', token: 'jti-1', session: 'se-1', createdAt: Date.UTC(2026, 10, 21, 23, 59, 59) }
 const tokens = { input_tokens: 1, output_tokens: 1, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }

@@ -50,7 +50,10 @@ export function dayEnd(at: number): number {
   return Date.parse(`${dayOf(at)}T00:00:00Z`) + 86_400_000
 }
 
-/** A tenant has no slash in its name and the id of a token is last, so no two of these are the same. settleStatements spells them in SQL. */
+/**
+ * A tenant has no slash in its name and the id of a token is last, so no two of these are the same. What settles a run spells
+ * them in SQL (store/allowances).
+ */
 export function allowanceId(kind: AllowanceKind, { tenant, token, session, createdAt }: Spender): string {
   switch (kind) {
     case 'tenant':
@@ -81,7 +84,12 @@ export function readAllowanceId(tenant: string, id: string): { kind: AllowanceKi
 }
 
 /** What a run costs at most, as far as it or those who let it in have said: in USD, passed to the CLI. Undefined: nobody did. */
-export function runBudget(asked: number | undefined, { budget }: TenantLimits, { run_usd: cap }: Narrowing, isReserved: boolean): number | undefined {
+function runBudget(
+  asked: number | undefined,
+  { budget }: TenantLimits,
+  { run_usd: cap }: Narrowing,
+  isReserved: boolean,
+): number | undefined {
   const usd = asked ?? cap ?? budget?.run_usd ?? (isReserved ? DEFAULT_RUN_USD : undefined)
   return usd === undefined ? undefined : Math.min(usd, cap ?? usd, MAX_RUN_USD)
 }
@@ -90,7 +98,12 @@ export function runBudget(asked: number | undefined, { budget }: TenantLimits, {
  * Everything that one run has to have room in; empty where nothing is limited. `budgetUsd`: what the run is passed as its
  * own budget, set in `usd` wherever money is limited at all.
  */
-export function wantsOf(by: Spender, asked: number | undefined, limits: TenantLimits, narrowing: Narrowing): { wants: Want[]; budgetUsd: number | undefined } {
+export function wantsOf(
+  by: Spender,
+  asked: number | undefined,
+  limits: TenantLimits,
+  narrowing: Narrowing,
+): { wants: Want[]; budgetUsd: number | undefined } {
   const { budget } = limits
   const usd: [AllowanceKind, number | undefined][] = [
     ['tenant', budget?.total_usd],
@@ -102,9 +115,11 @@ export function wantsOf(by: Spender, asked: number | undefined, limits: TenantLi
   const budgetUsd = runBudget(asked, limits, narrowing, usd.some(([, limit]) => limit !== undefined))
   // Never less than what the CLI is told it may spend.
   const amount = Math.ceil((budgetUsd ?? 0) * MICROS)
-  const want = (kind: AllowanceKind, unit: Want['unit'], by_: number, limit: number): Want => ({ kind, allowance: allowanceId(kind, by), unit, amount: by_, limit })
-  const wants = usd.flatMap(([kind, limit]) => (limit === undefined ? [] : [want(kind, 'usd', amount, toMicros(limit))]))
-  if (limits.concurrent_runs !== undefined) wants.push(want('runs', 'run', 1, limits.concurrent_runs))
+  const wants = usd.flatMap(([kind, limit]): Want[] =>
+    limit === undefined ? [] : [{ kind, allowance: allowanceId(kind, by), unit: 'usd', amount, limit: toMicros(limit) }],
+  )
+  const { concurrent_runs: most } = limits
+  if (most !== undefined) wants.push({ kind: 'runs', allowance: allowanceId('runs', by), unit: 'run', amount: 1, limit: most })
   return { wants, budgetUsd }
 }
 
@@ -116,7 +131,8 @@ const UNBEGUN: ReadonlySet<ExitMark['reason']> = new Set(['not_started', 'queue_
  * to the stdout of its CLI, so the CLI's own word is worth less. Undefined: it spent something, and nobody knows how much
  * (killed, lost, crashed); what it had reserved is charged then. `begun`: the run has been given to a runner.
  */
-export function costOf({ reason, result, metered }: Pick<ExitMark, 'reason' | 'result' | 'metered'>, begun: boolean): number | undefined {
+export function costOf(exit: Pick<ExitMark, 'reason' | 'result' | 'metered'>, begun: boolean): number | undefined {
+  const { reason, result, metered } = exit
   if (!begun || UNBEGUN.has(reason)) return 0
   const known = metered?.cost_usd ?? result?.cost_usd
   if (known !== undefined) return known

@@ -1,5 +1,6 @@
 /**
- * From a checked request to a run in the waiting line: session, directory, budget, idempotency. Every dialect submits through here.
+ * From a checked request to a run in the waiting line: session, directory, budget, idempotency. Every dialect submits
+ * through here.
  *
  * A streamed or waiting request goes on when the runner has accepted and the lease is durable, so a bad `cwd` or an
  * unknown agent is an error of the request, not an event of a stream. A refused run leaves nothing behind.
@@ -65,7 +66,13 @@ export async function submit(
 }
 
 /** Into the line, with what it may spend held for it. False: its key was taken meanwhile, so there is another run to look at. */
-async function begin(deps: Deps, who: Principal, run: string, wish: Submission, { newSessionId, claim }: { newSessionId: string; claim: Claim | undefined }): Promise<boolean> {
+async function begin(
+  deps: Deps,
+  who: Principal,
+  run: string,
+  wish: Submission,
+  { newSessionId, claim }: { newSessionId: string; claim: Claim | undefined },
+): Promise<boolean> {
   const { row, plan } = await newRun(deps, who, { ...wish, cli: narrowedCli(who.narrowing, wish.cli) }, newSessionId)
   try {
     await admit(deps, run, plan)

@@ -22,14 +22,19 @@ function hosted() {
 const addresses = localLimiter(() => clock.now)
 
 const exchange = () =>
-  hosted().request('http://localhost:8787/v1/runners/token', { method: 'POST', body: '{"assertion":"x"}', headers: { 'content-type': 'application/json' } })
+  hosted().request('http://localhost:8787/v1/runners/token', {
+    method: 'POST',
+    body: '{"assertion":"x"}',
+    headers: { 'content-type': 'application/json' },
+  })
 
 describe('a route that takes no token', () => {
   it('is limited by the address that asks, and not by others', async () => {
     address = '203.0.113.7'
     for (let i = 0; i < 300; i++) expect((await exchange()).status).not.toBe(429)
     const refused = await exchange()
-    expect([refused.status, refused.headers.get('retry-after'), await refused.json()]).toMatchObject([429, '1', { code: 'rate', limit: 'address' }])
+    expect([refused.status, refused.headers.get('retry-after')]).toEqual([429, '1'])
+    expect(await refused.json()).toMatchObject({ code: 'rate', limit: 'address' })
     address = '203.0.113.8'
     expect((await exchange()).status).not.toBe(429)
     address = '203.0.113.7'
@@ -47,7 +52,8 @@ describe('a route that takes no token', () => {
 describe('the limits of a caller', () => {
   it('are said in answers of every kind, errors included', async () => {
     const { token } = await router.mint({ tenant: 'acme' })
-    await router.database.db.update(tenants).set({ settings: { limits: { rates: { read: { rate: 2, burst: 10 } } } } }).where(eq(tenants.id, 'acme'))
+    const settings = { limits: { rates: { read: { rate: 2, burst: 10 } } } }
+    await router.database.db.update(tenants).set({ settings }).where(eq(tenants.id, 'acme'))
     router.deps.catalog.changed('acme')
     const app = hosted()
     const ask = (path: string) => app.request(`http://localhost:8787${path}`, { headers: { authorization: `Bearer ${token}` } })
@@ -66,7 +72,8 @@ describe('the limits of a caller', () => {
   })
 
   it('are not asked before it is known who calls', async () => {
-    const { status, headers } = await hosted().request('http://localhost:8787/v1/runners', { headers: { authorization: 'Bearer nobody' } })
+    const init = { headers: { authorization: 'Bearer nobody' } }
+    const { status, headers } = await hosted().request('http://localhost:8787/v1/runners', init)
     expect([status, headers.has('ratelimit')]).toEqual([401, false])
   })
 })

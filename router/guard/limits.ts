@@ -24,7 +24,8 @@ type Named = Draw & { readonly scope: Scope; readonly name: string }
 export async function drawsOf({ catalog }: Pick<Deps, 'catalog'>, who: Principal, of: RouteClass): Promise<Named[]> {
   const { rates, token_rates } = (await catalog.tenant(who.tenant))?.settings.limits ?? {}
   const draws: Named[] = []
-  const add = (scope: Scope, rate: Draw['rate'] | undefined, key: string) => rate && draws.push({ key, rate, scope, name: `${scope}-${of}` })
+  const add = (scope: Scope, rate: Draw['rate'] | undefined, key: string) =>
+    rate && draws.push({ key, rate, scope, name: `${scope}-${of}` })
   add('tenant', rates?.[of], `${who.tenant}/${of}`)
   // A token that carries a limit of its own has that one.
   add('token', who.narrowing.rates?.[of] ?? token_rates?.[of], `${who.tenant}/${who.jti}/${of}`)
@@ -39,12 +40,17 @@ export function classOf(c: Context<AppEnv>, who: Principal, isAdminRoute: boolea
 }
 
 /** Goes on when there is room; throws `rate` when there is none. */
-export async function limited(c: Context<AppEnv>, who: Principal, of: RouteClass | undefined, next: () => Promise<void>): Promise<void> {
+export async function limited(
+  c: Context<AppEnv>,
+  who: Principal,
+  of: RouteClass | undefined,
+  next: () => Promise<void>,
+): Promise<void> {
   const deps = c.get('deps')
   const [first, ...others] = of === undefined ? [] : await drawsOf(deps, who, of)
   if (!first) return next()
-  const draws = [first, ...others] as const
-  const decision = await deps.limiter.take(who.tenant, draws.map(({ key, rate }) => ({ key, rate })) as unknown as readonly [Draw, ...Draw[]])
+  const draws = [first, ...others]
+  const decision = await deps.limiter.take(who.tenant, [bare(first), ...others.map(bare)])
   const nearest = draws.find(({ key }) => key === decision.limit.key) ?? first
   const fields = fieldsOf(draws, nearest, decision)
   if (!decision.ok) {
@@ -69,6 +75,9 @@ export const limitedByAddress: MiddlewareHandler<AppEnv> = createMiddleware<AppE
   await next()
 })
 
+/** What the limiter is told, which may be in another process. */
+const bare = ({ key, rate }: Draw): Draw => ({ key, rate })
+
 function isOwn(address: string): boolean {
   return /^(?:::ffff:)?127\./i.test(address) || address === '::1'
 }
@@ -77,9 +86,11 @@ const WHOSE: Record<Scope, string> = { tenant: 'of this tenant', token: 'with th
 
 function tooMany({ scope, name, rate }: Named, retryAfterMs: number): Fault {
   const of = ROUTE_CLASSES.find((one) => name.endsWith(`-${one}`))
-  return new Fault('rate', `too many ${of ? `${of} ` : ''}requests ${WHOSE[scope]}: ${rate.burst} at once and ${rate.rate} a second`, {
+  const message = `too many ${of ? `${of} ` : ''}requests ${WHOSE[scope]}: ${rate.burst} at once and ${rate.rate} a second`
+  const limit = { limit: scope, ...(of ? { class: of } : {}), rate: rate.rate, burst: rate.burst }
+  return new Fault('rate', message, {
     retryAfterS: seconds(retryAfterMs),
-    extra: { type: QUOTA_EXCEEDED, 'violated-policies': [name], limit: scope, ...(of ? { class: of } : {}), rate: rate.rate, burst: rate.burst },
+    extra: { type: QUOTA_EXCEEDED, 'violated-policies': [name], ...limit },
   })
 }
 

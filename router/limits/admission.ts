@@ -3,34 +3,41 @@
  * the numbers. What a run may cost is decided here and passed to the CLI; what it did cost, in the commit of its ending.
  */
 import { Fault } from '../../shared/faults.ts'
-import { dayEnd, toUsd, wantsOf, type Spender, type Want } from '../core/budget.ts'
+import { dayEnd, toUsd, wantsOf, type Want } from '../core/budget.ts'
 import type { Deps, Principal } from '../ports.ts'
-import { releaseStatements, reserve, whatIsFull } from '../store/allowances.ts'
+import { releaseStatements, reserve, whatIsFull, type Full, type Holder } from '../store/allowances.ts'
 
 const RETRY_AFTER_S = 2
 /** Somebody else may have made room between the attempt and the look at why it failed. */
 const MAX_TRIES = 3
 
 export interface Plan {
-  readonly by: Spender & { readonly tokenSince: number }
+  readonly by: Holder
   readonly wants: readonly Want[]
   /** What the run is told that it may spend; undefined: nobody says. */
   readonly budgetUsd: number | undefined
 }
 
 /** What a run needs room in. Throws `budget` for one that its token lets spend nothing at all. */
-export async function planOf({ catalog }: Pick<Deps, 'catalog'>, who: Principal, run: { session: string; createdAt: number }, askedUsd: number | undefined): Promise<Plan> {
+export async function planOf(
+  { catalog }: Pick<Deps, 'catalog'>,
+  who: Principal,
+  run: Pick<Holder, 'session' | 'createdAt'>,
+  askedUsd: number | undefined,
+): Promise<Plan> {
   const limits = (await catalog.tenant(who.tenant))?.settings.limits ?? {}
   const by = { tenant: who.tenant, token: who.jti, session: run.session, createdAt: run.createdAt, tokenSince: who.issuedAt }
   const { wants, budgetUsd } = wantsOf(by, askedUsd, limits, who.narrowing)
   if (budgetUsd !== undefined && budgetUsd <= 0) {
-    throw new Fault('budget', 'the token lets a run spend nothing', { extra: { budget: 'run', limit_usd: 0, spent_usd: 0, reserved_usd: 0, asked_usd: askedUsd ?? 0 } })
+    const extra = { budget: 'run', limit_usd: 0, spent_usd: 0, reserved_usd: 0, asked_usd: askedUsd ?? 0 }
+    throw new Fault('budget', 'the token lets a run spend nothing', { extra })
   }
   return { by, wants, budgetUsd }
 }
 
 /** Holds what the plan wants, all of it or nothing. Throws `budget` or `concurrency`. */
-export async function admit({ store, platform }: Pick<Deps, 'store' | 'platform'>, run: string, { by, wants }: Plan): Promise<void> {
+export async function admit(deps: Pick<Deps, 'store' | 'platform'>, run: string, { by, wants }: Plan): Promise<void> {
+  const { store, platform } = deps
   if (wants.length === 0) return
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     if (await reserve(store, run, by, wants, platform.now())) return
@@ -54,15 +61,16 @@ const OF: Record<Want['kind'], string> = {
   runs: 'runs of the tenant',
 }
 
-function refusal({ want, spent, held }: { want: Want; spent: number; held: number }, { createdAt }: Spender): Fault {
+function refusal({ want, spent, held }: Full, { createdAt }: Holder): Fault {
   const { kind, limit, amount } = want
   if (kind === 'runs') {
-    return new Fault('concurrency', `${held} ${OF.runs} wait or run, and ${limit} may`, { retryAfterS: RETRY_AFTER_S, extra: { limit, running: held } })
+    const extra = { limit, running: held }
+    return new Fault('concurrency', `${held} ${OF.runs} wait or run, and ${limit} may`, { retryAfterS: RETRY_AFTER_S, extra })
   }
   const [limitUsd, spentUsd, heldUsd, askedUsd] = [limit, spent, held, amount].map(toUsd)
-  const message = `${OF[kind]} is ${limitUsd} USD: ${spentUsd} spent, ${heldUsd} reserved by runs under way, ${askedUsd} asked for`
+  const use = `${spentUsd} spent, ${heldUsd} reserved by runs under way, ${askedUsd} asked for`
   const resets = kind === 'day' || kind === 'token_day' ? { resets_at: new Date(dayEnd(createdAt)).toISOString() } : {}
-  return new Fault('budget', message, {
+  return new Fault('budget', `${OF[kind]} is ${limitUsd} USD: ${use}`, {
     extra: { budget: kind, limit_usd: limitUsd, spent_usd: spentUsd, reserved_usd: heldUsd, asked_usd: askedUsd, ...resets },
   })
 }

@@ -28,7 +28,8 @@ afterAll(async () => {
 /** As one process has it. What it does in the background is done when `settled` resolves. */
 function replica(of: Pick<Database, 'db'> = database) {
   const work: Promise<unknown>[] = []
-  const limiter = new BlockLimiter({ db: of.db, log: quiet, now: () => performance.now(), platform: { background: (w) => void work.push(w) } })
+  const platform = { background: (one: Promise<unknown>) => void work.push(one) }
+  const limiter = new BlockLimiter({ db: of.db, log: quiet, now: () => performance.now(), platform })
   return { limiter, settled: () => Promise.all(work) }
 }
 
@@ -90,7 +91,7 @@ describe('a limiter that takes blocks', () => {
     expect(alone.filter(({ ok }) => ok).length).toBe(8)
   })
 
-  it('never lets more through than burst + rate × time, with replicas that hammer the same limit', { timeout: 30_000 }, async () => {
+  it('never lets more through than burst + rate × time, with replicas that hammer the limit', { timeout: 30_000 }, async () => {
     const rate = { rate: 2_000, burst: 1_000 }
     const limit = { key: draw(1, 1).key, rate }
     const others = await Promise.all([1, 2].map(() => openDatabase(join(dir, 'test.db'))))

@@ -143,7 +143,8 @@ export class BlockLimiter implements Limiter {
     const known = this.#buckets.get(key)
     const same = known?.rate.rate === rate.rate && known.rate.burst === rate.burst
     const blocks = same ? known.blocks : blocksOf(rate)
-    const bucket = same ? known : { rate, blocks, tokens: 0, goodUntil: 0, fullUntil: 0, wholeAt: 0, waiting: 0, asking: undefined }
+    const unused = { tokens: 0, goodUntil: 0, fullUntil: 0, wholeAt: 0, waiting: 0, asking: undefined }
+    const bucket = same ? known : { rate, blocks, ...unused }
     // Behind all others: what was not asked for the longest is in front.
     this.#buckets.delete(key)
     this.#buckets.set(key, bucket)

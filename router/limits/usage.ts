@@ -1,7 +1,7 @@
 /** What a tenant has used of its budgets and limits, as the admin API shows it. */
 import { readAllowanceId, toUsd, type AllowanceKind } from '../core/budget.ts'
 import type { Db } from '../ports.ts'
-import { allowancesOf, currentAllowances, type AllowanceRow } from '../store/allowances.ts'
+import { allowancesOf, currentAllowances, type AllowanceRow, type Page } from '../store/allowances.ts'
 
 export { openReservations } from '../store/allowances.ts'
 
@@ -19,7 +19,7 @@ export type Usage = {
 }
 
 /** A page of a tenant's budgets by id. Only budgets that were limited at some time are counted, and so are here. */
-export async function usageOf(db: Db, tenant: string, page: { after?: string | undefined; limit?: number | undefined } = {}): Promise<Usage[]> {
+export async function usageOf(db: Db, tenant: string, page: Page = {}): Promise<Usage[]> {
   return (await allowancesOf(db, tenant, page)).flatMap((row) => viewOf(row) ?? [])
 }
 
@@ -37,7 +37,8 @@ export async function currentUsage(db: Db, tenant: string, now: number): Promise
   for (const { id, spent, held } of await currentAllowances(db, tenant, now)) {
     const kind = readAllowanceId(tenant, id)?.kind
     if (kind === 'runs') usage.runs = held
-    else if (kind === 'tenant' || kind === 'day') usage[kind === 'tenant' ? 'total' : 'day'] = { spent_usd: toUsd(spent), reserved_usd: toUsd(held) }
+    if (kind === 'tenant') usage.total = money(spent, held)
+    if (kind === 'day') usage.day = money(spent, held)
   }
   return usage
 }
@@ -45,5 +46,7 @@ export async function currentUsage(db: Db, tenant: string, now: number): Promise
 function viewOf({ id, tenant, spent, held }: AllowanceRow): Usage | undefined {
   const { kind, of, day } = readAllowanceId(tenant, id) ?? {}
   if (kind === undefined || kind === 'runs') return undefined
-  return { id, budget: kind, ...(of === undefined ? {} : { of }), ...(day === undefined ? {} : { day }), spent_usd: toUsd(spent), reserved_usd: toUsd(held) }
+  return { id, budget: kind, ...(of === undefined ? {} : { of }), ...(day === undefined ? {} : { day }), ...money(spent, held) }
 }
+
+const money = (spent: number, held: number) => ({ spent_usd: toUsd(spent), reserved_usd: toUsd(held) })

@@ -2,7 +2,7 @@ import { eq, sql } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allowances, reservations, runs } from '../../drizzle/schema.ts'
 import { appendOf, mark, openLog, type LogRig } from '../../test/kit/log.ts'
-import { allowanceId, wantsOf, type AllowanceKind, type Spender } from '../core/budget.ts'
+import { allowanceId, wantsOf, type AllowanceKind } from '../core/budget.ts'
 import { endingOf } from '../core/run-state.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import type { TenantLimits } from '../../shared/tenant-settings.ts'
@@ -35,7 +35,7 @@ afterAll(() => log.close())
 function tenant(limits: TenantLimits, token = 'jti') {
   const name = `t${++count}`
   const { database } = log
-  const by = (run: string, createdAt = NOW): Spender & { tokenSince: number } => ({ tenant: name, token, session: run, createdAt, tokenSince: 0 })
+  const by = (run: string) => ({ tenant: name, token, session: run, createdAt: NOW, tokenSince: 0 })
   return {
     name,
     wants: (run: string, usd?: number) => wantsOf(by(run), usd, limits, {}).wants,
@@ -68,7 +68,8 @@ describe('the ledger', () => {
     expect(await own.reserve('b', 2.5)).toBe(false)
     expect(await own.allowance('tenant')).toEqual({ spent: 0, held: 1_000_000 })
     expect(await own.allowance('session', 'b')).toEqual({ spent: 0, held: 0 })
-    expect(await whatIsFull(log.database.db, own.wants('b', 2.5))).toMatchObject({ want: { kind: 'tenant' }, spent: 0, held: 1_000_000 })
+    const full = { want: { kind: 'tenant' }, spent: 0, held: 1_000_000 }
+    expect(await whatIsFull(log.database.db, own.wants('b', 2.5))).toMatchObject(full)
     expect(await own.reserve('b', 1)).toBe(true)
     expect(await own.reserve('c', 1)).toBe(true)
     expect(await own.reserve('d', 0.000001)).toBe(false)
@@ -125,7 +126,8 @@ describe('the ledger', () => {
     const limits = { budget: { total_usd: 5, day_usd: 5, token_usd: 5 }, concurrent_runs: 2 }
     expect(await own.reserve('new', 2, limits)).toBe(false)
     expect(await own.reserve('new', 1, limits)).toBe(true)
-    for (const kind of ['tenant', 'day', 'token'] as const) expect(await own.allowance(kind)).toEqual({ spent: 4_000_000, held: 1_000_000 })
+    const begun = { spent: 4_000_000, held: 1_000_000 }
+    for (const kind of ['tenant', 'day', 'token'] as const) expect(await own.allowance(kind)).toEqual(begun)
     expect(await own.allowance('runs')).toEqual({ spent: 0, held: 2 })
     await own.end(during, done(0.5))
     expect(await own.allowance('tenant')).toEqual({ spent: 4_500_000, held: 1_000_000 })

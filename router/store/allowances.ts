@@ -14,6 +14,11 @@ import type { Db, Statement, Store } from '../ports.ts'
 
 export type AllowanceRow = typeof allowances.$inferSelect
 export type ReservationRow = typeof reservations.$inferSelect
+/** A page by id: those behind `after`. */
+export type Page = { readonly after?: string | undefined; readonly limit?: number | undefined }
+/** Whose run it is; its token has not been used before `tokenSince`. */
+export type Holder = Spender & { readonly tokenSince: number }
+export type Full = { readonly want: Want; readonly spent: number; readonly held: number }
 
 /** A reservation whose run was never written belonged to somebody who died in between. */
 const ORPHAN_MS = 10 * 60_000
@@ -22,7 +27,7 @@ const KEEP_MS = 35 * 86_400_000
 const PAGE = 200
 
 /** True: every one of `wants` had room, and it is held now. False: nothing was changed. */
-export async function reserve(store: Store, run: string, by: Spender & { readonly tokenSince: number }, wants: readonly Want[], now: number): Promise<boolean> {
+export async function reserve(store: Store, run: string, by: Holder, wants: readonly Want[], now: number): Promise<boolean> {
   const { db } = store
   const { tenant } = by
   const rows = wants.map(({ allowance, unit, amount, limit }) => sql`(${allowance}, ${unit}, ${amount}, ${limit})`)
@@ -30,7 +35,8 @@ export async function reserve(store: Store, run: string, by: Spender & { readonl
     WITH want(allowance, unit, amount, lim) AS (VALUES ${sql.join(rows, sql`, `)})
     INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, created_at)
     SELECT ${run}, allowance, ${tenant}, unit, amount, ${now} FROM want
-    WHERE NOT EXISTS (SELECT 1 FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE a.spent + a.held + w.amount > w.lim)
+    WHERE NOT EXISTS (
+      SELECT 1 FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE a.spent + a.held + w.amount > w.lim)
     ON CONFLICT (run, allowance) DO NOTHING
     RETURNING allowance`)
   const held = db.run(sql`
@@ -43,7 +49,7 @@ export async function reserve(store: Store, run: string, by: Spender & { readonl
 }
 
 /** The row of an allowance that is limited for the first time, or again after a long while. */
-function openStatements(db: Db, { kind, allowance }: Want, by: Spender & { readonly tokenSince: number }, now: number): unknown[] {
+function openStatements(db: Db, { kind, allowance }: Want, by: Holder, now: number): unknown[] {
   const { tenant } = by
   const isNew = sql`NOT EXISTS (SELECT 1 FROM ${allowances} WHERE id = ${allowance})`
   if (kind !== 'runs') {
@@ -64,15 +70,16 @@ function openStatements(db: Db, { kind, allowance }: Want, by: Spender & { reado
       ON CONFLICT (run, allowance) DO NOTHING`),
     db.run(sql`
       INSERT INTO ${allowances} (id, tenant, spent, held, updated_at)
-      SELECT ${allowance}, ${tenant}, 0, (SELECT count(*) FROM ${reservations} WHERE allowance = ${allowance} AND settled_at IS NULL), ${now}
-      WHERE ${isNew}`),
+      SELECT ${allowance}, ${tenant}, 0, count(*), ${now} FROM ${reservations}
+      WHERE allowance = ${allowance} AND settled_at IS NULL
+      HAVING ${isNew}`),
   ]
 }
 
 /** Ids of runs sort by age, so what is too old is not even looked at. A minute for clocks that differ. */
 const since = (at: number) => sql`id >= ${`run_${Math.max(0, Math.floor(at) - 60_000).toString(16).padStart(12, '0')}`}`
 
-function itsRuns(kind: AllowanceKind, { token, session, createdAt, tokenSince }: Spender & { readonly tokenSince: number }): SQL {
+function itsRuns(kind: AllowanceKind, { token, session, createdAt, tokenSince }: Holder): SQL {
   const midnight = Date.parse(`${dayOf(createdAt)}T00:00:00Z`)
   const today = sql`${since(midnight)} AND created_at >= ${midnight}`
   if (kind === 'session') return sql`session = ${session}`
@@ -82,7 +89,7 @@ function itsRuns(kind: AllowanceKind, { token, session, createdAt, tokenSince }:
 }
 
 /** Why there was no room: the first of `wants` that is too much as things stand now. Undefined: there would be room by now. */
-export async function whatIsFull(db: Db, wants: readonly Want[]): Promise<{ want: Want; spent: number; held: number } | undefined> {
+export async function whatIsFull(db: Db, wants: readonly Want[]): Promise<Full | undefined> {
   for (const want of wants) {
     const [row] = await db.select().from(allowances).where(eq(allowances.id, want.allowance)).limit(1)
     const { spent, held } = row ?? { spent: 0, held: 0 }
@@ -103,7 +110,8 @@ export function settleStatements(db: Db, run: string, alive: SQL, micros: number
   const day = sql`strftime('%Y-%m-%d', created_at / 1000, 'unixepoch')`
   const charged = db.run(sql`
     WITH its AS (${its}),
-      open AS (SELECT allowance, amount FROM ${reservations} WHERE run = ${run} AND settled_at IS NULL AND EXISTS (SELECT 1 FROM its)),
+      open AS (
+        SELECT allowance, amount FROM ${reservations} WHERE run = ${run} AND settled_at IS NULL AND EXISTS (SELECT 1 FROM its)),
       due(id, charge) AS (
         SELECT tenant || '/usd', coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
         SELECT tenant || '/usd/day/' || ${day}, coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
@@ -115,7 +123,8 @@ export function settleStatements(db: Db, run: string, alive: SQL, micros: number
       held = held - coalesce((SELECT amount FROM open WHERE open.allowance = ${allowances}.id), 0)
     WHERE id IN (SELECT id FROM due UNION ALL SELECT allowance FROM open)`)
   const estimated = db.run(sql`
-    UPDATE ${runs} SET cost_usd = ${reserved} / 1000000.0, cost_estimated = 1 WHERE id = ${run} AND ${alive} AND ${reserved} IS NOT NULL`)
+    UPDATE ${runs} SET cost_usd = ${reserved} / 1000000.0, cost_estimated = 1
+    WHERE id = ${run} AND ${alive} AND ${reserved} IS NOT NULL`)
   const closed = db.run(sql`
     UPDATE ${reservations} SET settled_at = ${now},
       charged = CASE unit WHEN 'usd' THEN coalesce(${cost}, amount) ELSE 0 END,
@@ -135,7 +144,8 @@ export function settleEnding(db: Db, { run, fence, ending }: Append, now: number
 export function releaseStatements(db: Db, run: string): Statement[] {
   const open = sql`run = ${run} AND settled_at IS NULL AND NOT EXISTS (SELECT 1 FROM ${runs} WHERE id = ${run})`
   const freed = db.run(sql`
-    UPDATE ${allowances} SET held = held - (SELECT amount FROM ${reservations} WHERE run = ${run} AND allowance = ${allowances}.id)
+    UPDATE ${allowances} SET
+      held = held - (SELECT amount FROM ${reservations} WHERE run = ${run} AND allowance = ${allowances}.id)
     WHERE id IN (SELECT allowance FROM ${reservations} WHERE ${open})`)
   const dropped = db.run(sql`DELETE FROM ${reservations} WHERE ${open}`)
   return [freed, dropped] as Statement[]
@@ -144,20 +154,21 @@ export function releaseStatements(db: Db, run: string): Statement[] {
 /** What is held for nobody, and what need not be kept any more. A bounded piece of work; call it now and then. */
 export async function sweepLedger(store: Store, now: number): Promise<void> {
   const { db } = store
+  const isOrphan = sql`NOT EXISTS (SELECT 1 FROM ${runs} WHERE ${runs.id} = ${reservations.run})`
   const orphans = await db
     .selectDistinct({ run: reservations.run })
     .from(reservations)
-    .where(and(isNull(reservations.settledAt), lt(reservations.createdAt, now - ORPHAN_MS), sql`NOT EXISTS (SELECT 1 FROM ${runs} WHERE ${runs.id} = ${reservations.run})`))
+    .where(and(isNull(reservations.settledAt), lt(reservations.createdAt, now - ORPHAN_MS), isOrphan))
     .limit(PAGE)
   for (const { run } of orphans) await store.batch(releaseStatements(db, run))
   await db.delete(reservations).where(lt(reservations.settledAt, now - KEEP_MS))
-  // `%` is every id but those of whole tenants, which are two and used by every run.
-  await db.delete(allowances).where(and(like(allowances.id, '%/usd/%'), eq(allowances.held, 0), lt(allowances.updatedAt, now - KEEP_MS)))
+  // All but those of whole tenants, which are two and used by every run.
+  const mayGo = and(like(allowances.id, '%/usd/%'), eq(allowances.held, 0), lt(allowances.updatedAt, now - KEEP_MS))
+  await db.delete(allowances).where(mayGo)
 }
 
 /** Of one tenant, by id. */
-export async function allowancesOf(db: Db, tenant: string, page: { after?: string | undefined; limit?: number | undefined } = {}): Promise<AllowanceRow[]> {
-  const { after, limit = PAGE } = page
+export async function allowancesOf(db: Db, tenant: string, { after, limit = PAGE }: Page = {}): Promise<AllowanceRow[]> {
   return db
     .select()
     .from(allowances)
@@ -173,13 +184,13 @@ export async function currentAllowances(db: Db, tenant: string, now: number): Pr
   return db.select().from(allowances).where(or(...ids)).orderBy(allowances.id)
 }
 
-/** What runs hold that have not ended, the oldest first. */
-export async function openReservations(db: Db, tenant: string, page: { after?: string | undefined; limit?: number | undefined } = {}): Promise<ReservationRow[]> {
-  const { after, limit = PAGE } = page
+/** What runs hold that have not ended, the oldest run first; `after` is a run. */
+export async function openReservations(db: Db, tenant: string, { after, limit = PAGE }: Page = {}): Promise<ReservationRow[]> {
+  const behind = after === undefined ? undefined : gt(reservations.run, after)
   return db
     .select()
     .from(reservations)
-    .where(and(eq(reservations.tenant, tenant), isNull(reservations.settledAt), after === undefined ? undefined : gt(reservations.run, after)))
+    .where(and(eq(reservations.tenant, tenant), isNull(reservations.settledAt), behind))
     .orderBy(reservations.run, reservations.allowance)
     .limit(limit)
 }

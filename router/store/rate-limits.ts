@@ -11,6 +11,8 @@ import type { Db } from '../ports.ts'
 /** Whole milliseconds, the same throughout a statement. */
 export const databaseNow: SQL = sql`CAST(round(unixepoch('subsec') * 1000) AS INTEGER)`
 
+export type Now = SQL | number
+
 /** Where a limit stands, by the clock of the database. */
 export interface Standing {
   readonly tat: number
@@ -21,7 +23,13 @@ export interface Standing {
  * Takes `n` requests of a limit, all of them or none: one statement, so whoever else takes at this moment comes before or
  * after it. Undefined: there is no room for so many. `n` is not more than the burst.
  */
-export async function takeShared(db: Db, id: string, rate: Rate, n: number, now: SQL | number = databaseNow): Promise<Standing | undefined> {
+export async function takeShared(
+  db: Db,
+  id: string,
+  rate: Rate,
+  n: number,
+  now: Now = databaseNow,
+): Promise<Standing | undefined> {
   const [row] = await db.all<Standing>(sql`
     INSERT INTO ${rateLimits} (id, tat) SELECT ${id}, ${now} + ${n * intervalMs(rate)} WHERE TRUE
     ON CONFLICT (id) DO UPDATE SET tat = max(tat, ${now}) + ${n * intervalMs(rate)}
@@ -36,7 +44,7 @@ export async function giveBackShared(db: Db, id: string, rate: Rate, n: number):
 }
 
 /** A clock that was set back would keep everybody out until it is where it was: no further ahead than a full burst is right. */
-export async function standingOf(db: Db, id: string, rate: Rate, now: SQL | number = databaseNow): Promise<Standing> {
+export async function standingOf(db: Db, id: string, rate: Rate, now: Now = databaseNow): Promise<Standing> {
   const select = sql`SELECT (SELECT tat FROM ${rateLimits} WHERE id = ${id}) AS tat, ${now} AS now`
   const [row] = await db.all<{ tat: number | null; now: number }>(select)
   const { tat, now: at } = row ?? { tat: null, now: 0 }

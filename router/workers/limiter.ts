@@ -41,7 +41,8 @@ function waitMs({ key, rate }: Draw, now: number): number {
   const known = usedUp.get(key)
   if (!known) return 0
   const { until, toldAt, rate: told } = known
-  if (now < until && now >= toldAt && now - toldAt < ASK_MS && told.rate === rate.rate && told.burst === rate.burst) return until - now
+  const isFresh = now >= toldAt && now - toldAt < ASK_MS && told.rate === rate.rate && told.burst === rate.burst
+  if (isFresh && now < until) return until - now
   usedUp.delete(key)
   return 0
 }

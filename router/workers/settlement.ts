@@ -107,7 +107,14 @@ function tell(db: Db, row: RunRow): Statement {
       .update(runs)
       .set(told(row))
       // An ended row does not change any more, but for what is kept of it.
-      .where(and(eq(runs.id, row.id), eq(runs.runner, row.runner ?? ''), lte(runs.fence, row.fence), row.prunedAt === null ? isNull(runs.endedAt) : undefined))
+      .where(
+        and(
+          eq(runs.id, row.id),
+          eq(runs.runner, row.runner ?? ''),
+          lte(runs.fence, row.fence),
+          row.prunedAt === null ? isNull(runs.endedAt) : undefined,
+        ),
+      )
       .returning({ id: runs.id })
   )
 }

@@ -58,7 +58,7 @@ export class TenantDO extends DurableObject<Env> {
     if ((this.#written.get(key) ?? 0) >= tat) return
     const ahead = tat + (Math.max(1, Math.floor(rate.burst / 10)) - 1) * intervalMs(rate)
     if (this.#written.size >= MAX_KEYS) this.#written.clear()
-    this.ctx.storage.sql.exec('INSERT INTO limits (id, tat) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET tat = excluded.tat', key, ahead)
+    this.ctx.storage.sql.exec('INSERT OR REPLACE INTO limits (id, tat) VALUES (?, ?)', key, ahead)
     this.#written.set(key, ahead)
   }
 

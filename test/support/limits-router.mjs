@@ -2,7 +2,8 @@
 import { startRouter } from '../../dist/router/node/server.js'
 
 const [dataDir, database] = process.argv.slice(2)
-const log = { info: () => undefined, warn: () => undefined, error: (fields, message) => process.stderr.write(`${message} ${fields.err}\n`) }
+const error = (fields, message) => process.stderr.write(`${message} ${fields.err}\n`)
+const log = { info: () => undefined, warn: () => undefined, error }
 const options = { dataDir, database, host: '127.0.0.1', port: 0, allowedHosts: [], corsOrigins: [], timeoutS: 60, log }
 const router = await startRouter(options)
 process.once('SIGTERM', () => void router.close())
