@@ -23,11 +23,21 @@ export interface Treasury {
   log(message: string, fields: Record<string, unknown>): void
 }
 
+type Env = Readonly<Record<string, string>>
+
 export type Funds =
   /** The CLI finds its login by itself, in `env` or in the file. */
-  | { readonly kind: 'direct'; readonly provider: string; readonly env?: Readonly<Record<string, string>>; readonly credentialsFile?: string }
-  /** `grants`: those of the purse, for what the router says of their health. `env` and `retries`: for the CLI, besides its seat. */
-  | { readonly kind: 'gateway'; readonly provider: string; readonly purse: Purse; readonly grants: readonly Grant[]; readonly env: Readonly<Record<string, string>>; readonly retries?: number }
+  | { readonly kind: 'direct'; readonly provider: string; readonly env?: Env; readonly credentialsFile?: string }
+  | {
+      readonly kind: 'gateway'
+      readonly provider: string
+      readonly purse: Purse
+      /** Those of the purse, for what the router says of their health. */
+      readonly grants: readonly Grant[]
+      /** For the CLI, besides its seat. */
+      readonly env: Env
+      readonly retries?: number
+    }
 
 const FIRST_PARTY = 'https://api.anthropic.com'
 /** The CLI waits for headers for five minutes; with one payer there is nobody to turn to before. */
@@ -57,20 +67,24 @@ function own(offer: Offer, { login, provider }: Treasury, required: boolean): Fu
     throw new Fault('unknown_provider', 'this machine has no login of its own, and the router gave it no provider')
   }
   if (login.kind === 'login') return { kind: 'direct', provider, credentialsFile: login.credentialsFile }
-  const payer = payerOfLogin(provider, login.env)
-  if (!payer) return { kind: 'direct', provider, env: login.env, ...(login.credentialsFile === undefined ? {} : { credentialsFile: login.credentialsFile }) }
+  const { env, credentialsFile } = login
+  const payer = payerOfLogin(provider, env)
+  if (!payer) return { kind: 'direct', provider, env, ...(credentialsFile === undefined ? {} : { credentialsFile }) }
   return { kind: 'gateway', provider, purse: purseOf(offer, [payer], OWN_TIMEOUT_MS), grants: [], env: {} }
 }
 
 /** Undefined without a key of its own; its address is the owner's choice. */
-function payerOfLogin(provider: string, env: Readonly<Record<string, string>>): Payer | undefined {
-  const { ANTHROPIC_API_KEY: key, ANTHROPIC_AUTH_TOKEN: bearer, ANTHROPIC_BASE_URL: base = FIRST_PARTY, ANTHROPIC_CUSTOM_HEADERS: lines = '' } = env
+function payerOfLogin(provider: string, env: Env): Payer | undefined {
+  const { ANTHROPIC_API_KEY: key, ANTHROPIC_AUTH_TOKEN: bearer, ANTHROPIC_BASE_URL: base = FIRST_PARTY } = env
   if ((key === undefined && bearer === undefined) || !URL.canParse(base)) return undefined
-  const custom = customHeaders(lines)
+  const custom = customHeaders(env['ANTHROPIC_CUSTOM_HEADERS'] ?? '')
+  const headers = { ...custom }
+  if (key !== undefined) headers['x-api-key'] = key
+  if (bearer !== undefined) headers['authorization'] = `Bearer ${bearer}`
   return {
     provider,
     baseUrl: new URL(base),
-    headers: { ...custom, ...(key === undefined ? {} : { 'x-api-key': key }), ...(bearer === undefined ? {} : { authorization: `Bearer ${bearer}` }) },
+    headers,
     secrets: [key, bearer, ...Object.values(custom)].filter((value) => value !== undefined && value.length >= 8).map(String),
     modelMap: {},
     mayBePrivate: true,
@@ -86,14 +100,16 @@ async function granted(offer: Offer, grants: Grants, treasury: Treasury): Promis
   const [chosen, ...others] = usable
   if (!chosen) throw new Fault('unknown_provider', 'this machine has no login of its own, and the router gave it no provider')
   const { env, ignored } = providerEnv(chosen.grant.env)
-  if (ignored.length > 0) treasury.log('variables of a provider are not let in', { run: offer.run, provider: chosen.grant.provider, ignored })
+  const { provider } = chosen.grant
+  if (ignored.length > 0) treasury.log('variables of a provider are not let in', { run: offer.run, provider, ignored })
+  const payers: Purse['payers'] = [chosen.payer, ...others.map(({ payer }) => payer)]
   const account = { failureThreshold: grants.failure_threshold, recoveryMs: grants.recovery_ms }
   const timeoutMs = grants.headers_timeout_ms * usable.length + TIMEOUT_SLACK_MS
   const asked = Number(env['API_TIMEOUT_MS'])
   return {
     kind: 'gateway',
-    provider: chosen.grant.provider,
-    purse: { ...purseOf(offer, [chosen.payer, ...others.map(({ payer }) => payer)], grants.headers_timeout_ms), account },
+    provider,
+    purse: { ...purseOf(offer, payers, grants.headers_timeout_ms), account },
     grants: usable.map(({ grant }) => grant),
     env: {
       ...env,
@@ -112,7 +128,8 @@ async function payerOf(offer: Offer, grant: Grant, treasury: Treasury, first: bo
   const problem = urlProblem(baseUrl, treasury.allowPrivateBaseUrls)
   if (problem !== undefined) {
     const isPolicy = urlProblem(baseUrl, true) === undefined
-    const message = `the base URL of provider ${grant.provider} ${problem}${isPolicy ? '; allow_private_base_urls is not set on this machine' : ''}`
+    const rule = isPolicy ? '; allow_private_base_urls is not set on this machine' : ''
+    const message = `the base URL of provider ${grant.provider} ${problem}${rule}`
     if (first && isPolicy) throw new Fault('policy', message, { extra: { field: 'allow_private_base_urls' } })
     if (first) throw new Fault('unknown_provider', message)
     treasury.log('a provider is left out of a run', { run: offer.run, provider: grant.provider, why: message })
@@ -135,7 +152,7 @@ async function payerOf(offer: Offer, grant: Grant, treasury: Treasury, first: bo
  * A provider's env takes one of them away by setting it to the empty string. Anthropic's own API wants keys in `x-api-key`
  * and takes what is in `authorization` for an OAuth token.
  */
-export function payerHeaders(baseUrl: URL, key: string, env: Readonly<Record<string, string>>): Record<string, string> {
+export function payerHeaders(baseUrl: URL, key: string, env: Env): Record<string, string> {
   const noKey = env['ANTHROPIC_API_KEY'] === ''
   const noBearer = env['ANTHROPIC_AUTH_TOKEN'] === '' || (!noKey && /(?:^|\.)anthropic\.com$/.test(baseUrl.hostname))
   return {

@@ -52,11 +52,14 @@ const FIXED = {
 } as const
 
 /** With the gateway these say where requests go and as whom, and the owner's list is not meant for that. */
-const ROUTES = /^(?:ANTHROPIC_(?:API_KEY|AUTH_TOKEN|BASE_URL|CUSTOM_HEADERS|UNIX_SOCKET|BEDROCK_|VERTEX_|FOUNDRY_)|CLAUDE_CODE_(?:OAUTH_|USE_|SKIP_|API_KEY))/
+const ROUTES = [
+  /^ANTHROPIC_(?:API_KEY|AUTH_TOKEN|BASE_URL|CUSTOM_HEADERS|UNIX_SOCKET|BEDROCK_|VERTEX_|FOUNDRY_)/,
+  /^CLAUDE_CODE_(?:OAUTH_|USE_|SKIP_|API_KEY)/,
+]
 
 export function claudeEnv(parts: EnvParts): Record<string, string> {
   const env: Record<string, string> = { PATH: '/usr/local/bin:/usr/bin:/bin' }
-  const allowed = (parts.allow ?? []).filter((name) => parts.gateway !== true || !ROUTES.test(name))
+  const allowed = (parts.allow ?? []).filter((name) => parts.gateway !== true || !ROUTES.some((route) => route.test(name)))
   for (const name of [...PASSED, ...allowed]) put(env, name, parts.runner[name])
   for (const [name, value] of Object.entries(parts.provider ?? {})) put(env, name, value)
   // With this the settings files cannot send the provider's key elsewhere. With a login file the CLI routes by itself.

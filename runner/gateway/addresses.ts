@@ -13,7 +13,8 @@ export function isPublicAddress(address: string): boolean {
 /** Why nobody should be sent there, as far as the URL itself tells; what a name resolves to is seen when it is dialled. */
 export function urlProblem(url: URL, mayBePrivate: boolean): string | undefined {
   if (url.protocol !== 'https:' && url.protocol !== 'http:') return 'is neither https nor http'
-  if (url.username !== '' || url.password !== '' || url.search !== '' || url.hash !== '') return 'has a user name, a query or a fragment'
+  const extras = [url.username, url.password, url.search, url.hash]
+  if (extras.some((part) => part !== '')) return 'has a user name, a query or a fragment'
   if (mayBePrivate) return undefined
   // A key over the open internet would be anybody's.
   if (url.protocol === 'http:') return 'is plain http'

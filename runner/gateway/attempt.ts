@@ -20,11 +20,14 @@ export interface Ask {
 
 type Headers = Record<string, string | string[]>
 
-/** `status` null: there was no answer, and `message` says why. */
-export type Attempt =
-  | { readonly kind: 'stream'; readonly status: number; readonly headers: Headers; readonly body: AsyncIterable<Uint8Array>; readonly latencyMs: number }
-  | { readonly kind: 'error'; readonly outcome: Outcome; readonly status: number; readonly headers: Headers; readonly retryAfter: string | string[] | undefined; readonly body: Uint8Array; readonly latencyMs: number }
-  | { readonly kind: 'none'; readonly outcome: Outcome; readonly status: null; readonly message: string; readonly latencyMs: null }
+type Answered = { readonly status: number; readonly headers: Headers; readonly latencyMs: number }
+
+/** The body of a good answer is still to come. */
+export type Begun = Answered & { readonly kind: 'stream'; readonly body: AsyncIterable<Uint8Array> }
+type Refused = Answered & { readonly kind: 'error'; readonly retryAfter: HeaderMap[string]; readonly body: Uint8Array }
+/** There was no answer, and `message` says why. */
+type Silent = { readonly kind: 'none'; readonly status: null; readonly latencyMs: null; readonly message: string }
+export type Failed = (Refused | Silent) & { readonly outcome: Outcome }
 
 export interface AttemptOptions {
   readonly dispatcher: Dispatcher
@@ -39,7 +42,7 @@ export interface AttemptOptions {
 const ERROR_BYTES = 1024 * 1024
 const ERROR_BODY_MS = 5_000
 
-export async function attempt(ask: Ask, payer: Payer, options: AttemptOptions): Promise<Attempt> {
+export async function attempt(ask: Ask, payer: Payer, options: AttemptOptions): Promise<Begun | Failed> {
   const began = performance.now()
   const late = new AbortController()
   const timer = setTimeout(() => late.abort(), options.timeoutMs)
@@ -60,7 +63,8 @@ export async function attempt(ask: Ask, payer: Payer, options: AttemptOptions): 
     const stop = setTimeout(() => late.abort(), ERROR_BODY_MS)
     const text = redacted(await beginning(body), payer.secrets)
     clearTimeout(stop)
-    return { kind: 'error', outcome, status: statusCode, headers: kept, retryAfter: headers['retry-after'], body: text, latencyMs }
+    const retryAfter = headers['retry-after']
+    return { kind: 'error', outcome, status: statusCode, headers: kept, retryAfter, body: text, latencyMs }
   } catch (error) {
     clearTimeout(timer)
     if (options.signal.aborted) return none('cancelled', 'the CLI has gone')
@@ -69,7 +73,7 @@ export async function attempt(ask: Ask, payer: Payer, options: AttemptOptions): 
   }
 }
 
-function none(outcome: Outcome, message: string): Attempt {
+function none(outcome: Outcome, message: string): Failed {
   return { kind: 'none', outcome, status: null, message, latencyMs: null }
 }
 
@@ -97,7 +101,8 @@ async function beginning(body: AsyncIterable<Uint8Array>): Promise<Buffer> {
 /** Some say which key they did not like, and what they say is stored and shown. */
 function redacted(body: Buffer, secrets: readonly string[]): Uint8Array {
   const found = secrets.filter((secret) => secret !== '' && body.includes(secret))
-  return found.length === 0 ? body : Buffer.from(found.reduce((text, secret) => text.replaceAll(secret, '[redacted]'), body.toString('utf8')))
+  if (found.length === 0) return body
+  return Buffer.from(found.reduce((text, secret) => text.replaceAll(secret, '[redacted]'), body.toString('utf8')))
 }
 
 /** undici and Node put what happened into `code`, at times of a cause or of the first of several tries. */

@@ -12,6 +12,12 @@ export interface BreakerRules {
   readonly recoveryMs: number
 }
 
+/** What an outcome was about. */
+export interface Facts {
+  readonly model: string | null
+  readonly retryAfterMs: number | null
+}
+
 export class Breaker {
   #failures = 0
   /** By what was seen here. Infinity: until the router says otherwise. */
@@ -38,8 +44,7 @@ export class Breaker {
     return now < this.#told.openUntil || (model !== null && now < (this.#told.models.get(model) ?? 0))
   }
 
-  saw(outcome: Outcome, facts: { readonly model: string | null; readonly retryAfterMs: number | null }, rules: BreakerRules, now: number): void {
-    const { model, retryAfterMs } = facts
+  saw(outcome: Outcome, { model, retryAfterMs }: Facts, rules: BreakerRules, now: number): void {
     switch (outcome) {
       case 'ok':
         this.#failures = 0

@@ -8,7 +8,7 @@ import type { ServerResponse } from 'node:http'
 import type { Outcome, ProviderReport, Tokens } from '../../shared/grants.ts'
 import type { Clock } from '../clock.ts'
 import { errorBody, write } from '../demo/messages-sse.ts'
-import { attempt, type Ask, type Attempt } from './attempt.ts'
+import { attempt, type Ask, type Begun, type Failed } from './attempt.ts'
 import type { Breaker } from './breaker.ts'
 import type { Dialler } from './dial.ts'
 import type { Ledger } from './ledger.ts'
@@ -32,20 +32,27 @@ export interface Turn {
   readonly signal: AbortSignal
 }
 
-type Ending = { outcome: Outcome; status: number | null; latencyMs: number | null; retryAfterMs?: number | null; tokens?: Tokens | null }
+type Ending = {
+  readonly outcome: Outcome
+  readonly status: number | null
+  readonly latencyMs: number | null
+  readonly retryAfterMs?: number | null
+  readonly tokens?: Tokens | null
+}
 
 /** Never rejects on account of a provider or the CLI. */
 export async function forward(ask: Ask, turn: Turn, response: ServerResponse, office: Office): Promise<void> {
   const { purse, ledger, signal } = turn
   const asked = modelOf(ask.body)
   ledger.asked()
-  let failed: { payer: Payer; attempt: Exclude<Attempt, { kind: 'stream' }> } | undefined
+  let failed: { payer: Payer; got: Failed } | undefined
   for (const [at, payer] of candidates(purse, asked, office).entries()) {
     const rename = (model: string) => payer.modelMap[model] ?? model
     const model = asked === null ? null : rename(asked)
     const mapped = model === asked ? ask : { ...ask, body: withModel(ask.body, rename) }
     const dispatcher = office.dialler.of(payer.mayBePrivate)
-    const got = await attempt(mapped, payer, { dispatcher, model, timeoutMs: purse.headersTimeoutMs, stallMs: purse.stallMs, signal })
+    const times = { timeoutMs: purse.headersTimeoutMs, stallMs: purse.stallMs }
+    const got = await attempt(mapped, payer, { dispatcher, model, ...times, signal })
     const close = (ending: Ending) => settle(office, turn, payer, model, ending)
     if (got.kind === 'stream') {
       const { outcome, tokens, trouble } = await passOn(got, response, signal)
@@ -62,12 +69,12 @@ export async function forward(ask: Ask, turn: Turn, response: ServerResponse, of
     })
     if (got.outcome === 'cancelled') return
     // An answer of the last one that gave one tells more than the silence of those behind it.
-    if (!failed || got.kind === 'error' || failed.attempt.kind === 'none') failed = { payer, attempt: got }
+    if (!failed || got.kind === 'error' || failed.got.kind === 'none') failed = { payer, got }
     if (isProviders(got.outcome)) continue
     ledger.answered(payer, model, NONE, at > 0)
     break
   }
-  if (failed) give(response, failed.payer, failed.attempt)
+  if (failed) give(response, failed.payer, failed.got)
 }
 
 const NONE: Tokens = { input_tokens: 0, output_tokens: 0, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
@@ -90,13 +97,14 @@ function settle(office: Office, { purse }: Turn, payer: Payer, model: string | n
   if (!account) return
   office.breaker(purse, payer)?.saw(outcome, { model, retryAfterMs: waitMs }, account, office.clock.now())
   const latency_ms = latencyMs === null ? null : Math.round(latencyMs)
-  const named = model === null ? null : model.slice(0, 128)
-  const tokens = ending.tokens ?? null
-  office.report({ run, fence, provider: payer.provider, model: named, outcome, status, retry_after_ms: waitMs, latency_ms, tokens })
+  const about = { run, fence, provider: payer.provider, model: model === null ? null : model.slice(0, 128) }
+  office.report({ ...about, outcome, status, retry_after_ms: waitMs, latency_ms, tokens: ending.tokens ?? null })
 }
 
+type Passed = { readonly outcome: Outcome; readonly tokens: Tokens | null; readonly trouble: boolean }
+
 /** Byte for byte, as fast as the CLI takes it. */
-async function passOn(got: Extract<Attempt, { kind: 'stream' }>, response: ServerResponse, signal: AbortSignal): Promise<{ outcome: Outcome; tokens: Tokens | null; trouble: boolean }> {
+async function passOn(got: Begun, response: ServerResponse, signal: AbortSignal): Promise<Passed> {
   const read = meter(String(got.headers['content-type'] ?? ''))
   response.writeHead(got.status, got.headers)
   response.flushHeaders()
@@ -117,7 +125,7 @@ async function passOn(got: Extract<Attempt, { kind: 'stream' }>, response: Serve
   return { outcome: trouble ?? (complete ? 'ok' : (broken ?? 'ok')), tokens, trouble: trouble !== undefined }
 }
 
-function give(response: ServerResponse, payer: Payer, got: Exclude<Attempt, { kind: 'stream' }>): void {
+function give(response: ServerResponse, payer: Payer, got: Failed): void {
   if (got.kind === 'error' && got.status >= 400) {
     // Nothing of it may be left out of its length.
     response.writeHead(got.status, { ...got.headers, 'content-length': String(got.body.length) })
@@ -128,12 +136,13 @@ function give(response: ServerResponse, payer: Payer, got: Exclude<Attempt, { ki
   const body = JSON.stringify(errorBody('api_error', `provider ${payer.provider}: ${message}`))
   // Of what no retry can change.
   const final = got.outcome === 'refused_url' ? { 'x-should-retry': 'false' } : {}
-  response.writeHead(statusFor(got), { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)), ...final })
+  const headers = { 'content-type': 'application/json', 'content-length': String(Buffer.byteLength(body)) }
+  response.writeHead(statusFor(got), { ...headers, ...final })
   response.end(body)
 }
 
 /** 504 and 523 are what a gateway says of an origin that is too slow or out of reach; the classes of errors follow them. */
-function statusFor(got: Exclude<Attempt, { kind: 'stream' }>): number {
+function statusFor(got: Failed): number {
   if (got.kind === 'error') return 502
   return got.outcome === 'timeout' ? 504 : 523
 }

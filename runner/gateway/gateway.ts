@@ -11,7 +11,7 @@ import type { Clock } from '../clock.ts'
 import { errorBody, listen, sendJson } from '../demo/messages-sse.ts'
 import { Breaker } from './breaker.ts'
 import { dialler } from './dial.ts'
-import { forward, type Office } from './forward.ts'
+import { forward, type Office, type Turn } from './forward.ts'
 import { Ledger } from './ledger.ts'
 import type { Purse } from './purse.ts'
 
@@ -91,7 +91,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   }
 }
 
-async function answer(request: IncomingMessage, response: ServerResponse, seats: ReadonlyMap<string, ProcessSeat>, office: Office): Promise<void> {
+type Seats = ReadonlyMap<string, ProcessSeat>
+
+async function answer(request: IncomingMessage, response: ServerResponse, seats: Seats, office: Office): Promise<void> {
   // The CLI opens its connection with a bare HEAD / before it has anything to prove itself with.
   if (request.method === 'HEAD' && request.url === '/') {
     response.writeHead(200).end()
@@ -99,13 +101,13 @@ async function answer(request: IncomingMessage, response: ServerResponse, seats:
   }
   const token = tokenOf(request)
   const seat = seats.get(digest(token))
-  if (!seat?.isFor(token)) return refuse(response, 401, 'authentication_error', 'this is the gateway of a runner, and the token is no process of it')
+  if (!seat?.isFor(token)) return refuse(response, 401, 'authentication_error', 'the token is of no process of this runner')
   const path = pathOf(request.url ?? '')
   if (path === undefined) return refuse(response, 400, 'invalid_request_error', 'the path of the request is not one')
   if (seat.isBusy) return refuse(response, 429, 'rate_limit_error', `${MAX_AT_ONCE} requests of this run are under way`)
   const served = await seat.serve(request, response, async (turn) => {
     const body = await bodyOf(request)
-    if (body === undefined) return refuse(response, 413, 'request_too_large', `the request is longer than ${MAX_BODY_BYTES} bytes`)
+    if (body === undefined) return refuse(response, 413, 'request_too_large', `the request has over ${MAX_BODY_BYTES} bytes`)
     await forward({ method: request.method ?? 'GET', path, headers: request.headers, body, token }, turn, response, office)
   })
   if (!served) refuse(response, 403, 'permission_error', 'no turn is running')
@@ -116,7 +118,13 @@ function refuse(response: ServerResponse, status: number, type: string, message:
   sendJson(response, status, errorBody(type, message), { connection: 'close', 'x-should-retry': 'false' })
 }
 
-type Running = { readonly ledger: Ledger; readonly over: AbortController; readonly inFlight: Map<Promise<void>, ServerResponse>; strangers: number }
+type Running = {
+  readonly ledger: Ledger
+  readonly over: AbortController
+  readonly inFlight: Map<Promise<void>, ServerResponse>
+  /** Requests that were not of the session. */
+  strangers: number
+}
 
 class ProcessSeat implements Seat {
   readonly env: Seat['env']
@@ -166,7 +174,7 @@ class ProcessSeat implements Seat {
   }
 
   /** False between turns: then nothing was read of the request. */
-  async serve(request: IncomingMessage, response: ServerResponse, work: (turn: Parameters<typeof forward>[1]) => Promise<void>): Promise<boolean> {
+  async serve(request: IncomingMessage, response: ServerResponse, work: (turn: Turn) => Promise<void>): Promise<boolean> {
     const running = this.#running
     if (!running) return false
     // Subagents share the session. Any process of the run may send what it likes, so this tells and decides nothing.
