@@ -129,6 +129,12 @@ describe('failing over', () => {
     expect(ids(lineUp(a, [a, same], [], { ...line, failover: false }))).toEqual(['a'])
   })
 
+  it('does not mind what of the environment is for the gateway only', () => {
+    const blank = option('blank', { env: { X: '1', Y: '2', ANTHROPIC_API_KEY: '', ANTHROPIC_CUSTOM_HEADERS: 'x-org: 1' } })
+    expect(ids(lineUp(a, [a, blank], [], line))).toEqual(['a', 'blank'])
+    expect(ids(lineUp(blank, [a, blank], [], line))).toEqual(['blank', 'a'])
+  })
+
   it('never leaves or enters the login of a machine', () => {
     expect(ids(lineUp(local, [option('a'), local, option('b')], [], line))).toEqual(['local'])
     expect(ids(lineUp(option('a'), [option('a'), local], [], line))).toEqual(['a'])

@@ -143,4 +143,10 @@ function shuffled<O extends Option>(options: readonly O[], turn: number): O[] {
   return order
 }
 
-const envKey = (option: Option) => JSON.stringify(Object.entries(option.env).toSorted(([a], [b]) => (a < b ? -1 : 1)))
+/** These the gateway heeds for each provider by itself; the CLI does not see them. */
+const NOT_THE_CLIS = new Set(['ANTHROPIC_API_KEY', 'ANTHROPIC_AUTH_TOKEN', 'ANTHROPIC_CUSTOM_HEADERS'])
+
+function envKey(option: Option): string {
+  const seen = Object.entries(option.env).filter(([name]) => !NOT_THE_CLIS.has(name))
+  return JSON.stringify(seen.toSorted(([a], [b]) => (a < b ? -1 : 1)))
+}
