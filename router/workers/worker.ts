@@ -1,7 +1,9 @@
 /** The router as a Worker: a fetch handler that makes its `Deps` anew for every request, and the objects behind it. */
 import { createApp } from '../app.ts'
 import type { Deps, Store } from '../ports.ts'
+import { resealAll } from '../providers/keys.ts'
 import { sweepLedger } from '../store/allowances.ts'
+import { pruneBindings } from '../store/bindings.ts'
 import { pruneSecrets, pruneUnstarted } from '../store/retention.ts'
 import { overduePools, overdueRuns } from '../store/runs.ts'
 import { settingsOf, type Env } from './env.ts'
@@ -42,9 +44,11 @@ export default {
     const { db } = store
     const now = Date.now()
     await pruneSecrets(db, now)
+    await pruneBindings(db, now)
     await sweepLedger(store, now)
     await pruneUnstarted(db, now - settingsOf(env).keep.ageMs, now)
     await remind(env, db, now)
+    await resealAll({ store, vault: await vaultOf(env), log })
   },
 } satisfies ExportedHandler<Env>
 
