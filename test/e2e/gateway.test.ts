@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { answerFrames } from '../../runner/demo/messages-sse.ts'
 import { gatewayStage, type Line, type Provider, type Stage } from '../kit/gateway-stage.ts'
-import { breakOff, bytes, drop, error, hang, startModel, text, textBlock, toolUse, type Model, type Reply } from '../model/scripted.ts'
+import { until } from '../kit/wait.ts'
+import { breakOff, bytes, drop, error, hang, stall, startModel, text, textBlock, toolUse, type Model, type Reply } from '../model/scripted.ts'
 
 const CALL_TOOL = (request: { raw: string }, command: string): Reply =>
   request.raw.includes('"tool_result"') ? text('done') : toolUse('Bash', { command, description: 'x' })
@@ -163,6 +164,34 @@ describe('the real CLI behind the gateway', () => {
     } finally {
       await strict.close()
     }
+  })
+
+  it('finds the gateway on a machine that has a proxy', async () => {
+    // Nobody listens there.
+    const proxied = await gatewayStage({ env: { HTTPS_PROXY: 'http://127.0.0.1:9' } })
+    try {
+      const { result } = await proxied.run([both[0]!])
+      expect(result?.is_error).toBe(false)
+      const refused = await proxied.run([{ id: 'x', url: 'https://api.example.com' }], {}, { headers_timeout_ms: 2_000 })
+      expect(refused.result).toMatchObject({ is_error: true, error: { code: 'provider_unreachable' } })
+    } finally {
+      await proxied.close()
+    }
+  })
+
+  it('is counted as far as it came when it is killed', async () => {
+    a.script(() => stall('the beginning'))
+    const prices = { '*': { input: 3, output: 15 } }
+    const prepared = await stage.prepare([{ ...both[0]!, grant: { prices } }], { include_partial_messages: true })
+    let said = ''
+    const line = (bytes: Uint8Array) => (said += Buffer.from(bytes).toString()).length
+    const turn = prepared.process.turn({ line, mark: () => undefined })
+    await until('the beginning', () => said.includes('the beginning'))
+    await prepared.process.cancel('kill')
+    const { metered, result } = await turn
+    expect(result).toBeUndefined()
+    expect(metered).toMatchObject({ requests: 1, tokens: { input_tokens: 12, output_tokens: 1 }, cost_usd: 0.000051, provider: 'a' })
+    await prepared.dispose()
   })
 
   it('never sees the key that the owner of the machine has in his environment', async () => {

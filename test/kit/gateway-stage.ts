@@ -36,15 +36,21 @@ export interface Stage {
   close(): Promise<void>
 }
 
-export async function gatewayStage(options: { allowPrivate?: boolean; login?: LocalLogin } = {}): Promise<Stage> {
-  const { allowPrivate = true, login = { kind: 'none' } } = options
+export interface StageOptions {
+  readonly allowPrivate?: boolean
+  readonly login?: LocalLogin
+  /** Of the runner, besides PATH and HOME. */
+  readonly env?: Readonly<Record<string, string>>
+}
+
+export async function gatewayStage({ allowPrivate = true, login = { kind: 'none' }, env: more = {} }: StageOptions = {}): Promise<Stage> {
   const dir = await realpath(await mkdtemp(join(tmpdir(), 'runyard-gateway-')))
   const { publicKey, privateKey } = await generateKeyPair('ECDH-ES', { crv: 'P-256' })
+  const env = { PATH: process.env['PATH'], HOME: dir, ...more }
   const reports: ProviderReport[] = []
   const logged: string[] = []
   const log = (message: string, fields: object) => logged.push(`${message} ${JSON.stringify(fields)}`)
-  const gateway = await startGateway({ env: {}, clock: systemClock, report: (report) => reports.push(report), log })
-  const env = { PATH: process.env['PATH'], HOME: dir }
+  const gateway = await startGateway({ env, clock: systemClock, report: (report) => reports.push(report), log })
   const prepare = preparer({
     sandbox: await detect('none', { env, claude: CLAUDE, hidden: [] }),
     policy: Policy.parse({ allow_private_base_urls: allowPrivate }),
