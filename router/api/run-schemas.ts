@@ -90,5 +90,6 @@ export const problems = {
   400: { description: 'The request is not valid; `detail` names the field.', content: { 'application/problem+json': { schema: Problem } } },
   401: { description: 'No valid token.', content: { 'application/problem+json': { schema: Problem } } },
   403: { description: 'The token, the host or the runner does not allow this.', content: { 'application/problem+json': { schema: Problem } } },
+  429: { description: 'Too many requests: `Retry-After` says when to come back.', content: { 'application/problem+json': { schema: Problem } } },
 }
 export const notFound = { 404: { description: 'No such thing in this tenant.', content: { 'application/problem+json': { schema: Problem } } } }

@@ -37,7 +37,8 @@ const start = createRoute({
     409: { description: 'The session has a turn in progress.' },
     413: { description: 'The body is larger than 1 MiB.' },
     422: { description: 'The Idempotency-Key was used for another body.' },
-    429: { description: 'No slot came free in time.' },
+    402: { description: 'A budget has no room for it; the answer has the numbers.' },
+    429: { description: 'No slot came free in time, or there are too many requests or runs at once.' },
     503: { description: 'No runner can take it.' },
   },
 })
