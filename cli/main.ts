@@ -1,21 +1,18 @@
 #!/usr/bin/env node
-/** The `runyard` command: flags in, one function per command, exit code out. */
+/**
+ * The `runyard` command: flags in, one function per command, exit code out.
+ *
+ * What a command needs is loaded when it is asked for: a client should not wait for a database and a web server.
+ */
 import { Command, Option } from 'commander'
 import type { Wanted } from '../runner/sandbox.ts'
 import { VERSION } from '../shared/version.ts'
 import { adminCommands } from './admin/commands.ts'
 import { stdin } from './admin/secret.ts'
-import { doctorCommand } from './doctor.ts'
-import { drainCommand } from './drain.ts'
 import { EXIT } from './exit.ts'
 import * as o from './options.ts'
 import { report } from './report.ts'
-import { routerCommand, routerFile } from './router.ts'
-import { routerFlags, routerOptions, type RouterFlags } from './router-flags.ts'
-import { runCommand } from './run.ts'
-import { statusCommand } from './runner-status.ts'
-import { enrollCommand, startCommand } from './runner.ts'
-import { upCommand } from './up.ts'
+import { routerFile, routerFlags, routerOptions, type RouterFlags } from './router-flags.ts'
 
 const program = new Command('runyard')
   .description('One HTTPS endpoint in front of many machines that have the Claude Code CLI.')
@@ -47,7 +44,9 @@ routerFlags(program.command('up').description('router and runner on this machine
       },
     ) =>
       done(
-        await upCommand({
+        await (
+          await import('./up.ts')
+        ).upCommand({
           ...routerOptions(flags),
           configFile: routerFile(flags.dataDir, flags.routerConfig),
           claude: flags.claude,
@@ -63,7 +62,11 @@ routerFlags(program.command('up').description('router and runner on this machine
 routerFlags(program.command('router').description('the router alone'))
   .addOption(o.routerFile('--config'))
   .action(async ({ config, ...flags }: RouterFlags & { config?: string }) =>
-    done(await routerCommand({ ...routerOptions(flags), configFile: routerFile(flags.dataDir, config) })),
+    done(
+      await (
+        await import('./router.ts')
+      ).routerCommand({ ...routerOptions(flags), configFile: routerFile(flags.dataDir, config) }),
+    ),
   )
 
 const runner = program.command('runner').description('make this machine a runner')
@@ -94,7 +97,12 @@ runner
       dataDir: string
       force: boolean
       json: boolean
-    }) => done(await enrollCommand({ ...flags, token: token === '-' ? (await stdin()).trim() : token, labels: label })),
+    }) =>
+      done(
+        await (
+          await import('./runner.ts')
+        ).enrollCommand({ ...flags, token: token === '-' ? (await stdin()).trim() : token, labels: label }),
+      ),
   )
 runner
   .command('start')
@@ -124,7 +132,7 @@ runner
       demo: boolean
       withParent: boolean
       json: boolean
-    }) => done(await startCommand({ ...flags, workspaces: workspace })),
+    }) => done(await (await import('./runner.ts')).startCommand({ ...flags, workspaces: workspace })),
   )
 
 runner
@@ -134,13 +142,15 @@ runner
   .addOption(o.policyFile())
   .addOption(o.claude())
   .addOption(o.json())
-  .action(async (flags: { dataDir: string; config?: string; claude?: string; json: boolean }) => done(await statusCommand(flags)))
+  .action(async (flags: { dataDir: string; config?: string; claude?: string; json: boolean }) =>
+    done(await (await import('./runner-status.ts')).statusCommand(flags)),
+  )
 runner
   .command('drain')
   .description('let the runner of this data directory finish what it runs, take nothing new, and end')
   .addOption(o.dataDir())
   .addOption(o.json())
-  .action(async (flags: { dataDir: string; json: boolean }) => done(await drainCommand(flags)))
+  .action(async (flags: { dataDir: string; json: boolean }) => done(await (await import('./drain.ts')).drainCommand(flags)))
 
 type DoctorFlags = {
   dataDir: string
@@ -164,10 +174,12 @@ function doctorFlags(command: Command): Command {
     .addOption(o.json())
 }
 doctorFlags(program.command('doctor').description('is everything in place, and if not, what to do')).action(
-  async ({ workspace, ...flags }: DoctorFlags) => done(await doctorCommand({ ...flags, workspaces: workspace })),
+  async ({ workspace, ...flags }: DoctorFlags) =>
+    done(await (await import('./doctor.ts')).doctorCommand({ ...flags, workspaces: workspace })),
 )
 doctorFlags(runner.command('doctor').description('the same for the runner alone')).action(
-  async ({ workspace, ...flags }: DoctorFlags) => done(await doctorCommand({ ...flags, workspaces: workspace, only: 'runner' })),
+  async ({ workspace, ...flags }: DoctorFlags) =>
+    done(await (await import('./doctor.ts')).doctorCommand({ ...flags, workspaces: workspace, only: 'runner' })),
 )
 
 program
@@ -217,7 +229,7 @@ program
         timeout_s: flags.timeout,
         include_partial_messages: flags.json ? undefined : true,
       }
-      done(await runCommand({ dataDir: flags.dataDir, url: flags.url, json: flags.json, body }))
+      done(await (await import('./run.ts')).runCommand({ dataDir: flags.dataDir, url: flags.url, json: flags.json, body }))
     },
   )
 

@@ -1,5 +1,7 @@
 /** The flags that every router has, wherever it is hosted. */
+import { join } from 'node:path'
 import { Option, type Command } from 'commander'
+import type { RouterOptions } from '../router/node/server.ts'
 import * as o from './options.ts'
 
 export function routerFlags(command: Command): Command {
@@ -41,4 +43,10 @@ export const routerOptions = ({ allowHost, corsOrigin, timeout, keep, keepBytes,
   corsOrigins: corsOrigin,
   timeoutS: timeout,
   keep: { ageMs: keep * 1_000, bytes: keepBytes },
+})
+
+/** The file that was named, or the one that may be in the data directory. */
+export const routerFile = (dataDir: string, named: string | undefined): NonNullable<RouterOptions['configFile']> => ({
+  path: named ?? join(dataDir, 'router.toml'),
+  required: named !== undefined,
 })

@@ -1,5 +1,4 @@
 /** `runyard router`: the router alone, for runners on other machines. Also the first half of `runyard up`. */
-import { join } from 'node:path'
 import { ConfigError } from '../router/admin/apply-config.ts'
 import { admit } from '../router/guard/authenticate.ts'
 import { mintToken } from '../router/guard/mint.ts'
@@ -18,12 +17,6 @@ export interface RouterCommand extends Omit<RouterOptions, 'log'> {
 /** Tokens for the person at this machine: `up` and `router` print them, and clients here find them. */
 export const TENANT = 'default'
 export const RENEW_BEFORE_MS = 86_400_000
-
-/** The file that was named, or the one that may be in the data directory. */
-export const routerFile = (dataDir: string, named: string | undefined): NonNullable<RouterOptions['configFile']> => ({
-  path: named ?? join(dataDir, 'router.toml'),
-  required: named !== undefined,
-})
 
 export async function routerCommand(command: RouterCommand): Promise<number> {
   const log = createLog({ json: command.json, name: 'router' })
@@ -64,7 +57,7 @@ export function greet(
   out('Add a runner: make an enrolment token here, use it there.')
   out('  runyard enrolment create')
   out(
-    `  curl -s -X POST ${client.url}/admin/v1/enrolment-tokens -H "authorization: Bearer $ADMIN_TOKEN" -H 'content-type: application/json' -d '{}'   # the same`,
+    `  curl -s -X POST ${client.url}/admin/v1/enrolment-tokens -H "authorization: Bearer $ADMIN_TOKEN" -H 'content-type: application/json' -d '{}'`,
   )
   out(`  runyard runner enroll --url ${publicUrl ?? client.url} --token <token> && runyard runner start`)
 }
@@ -89,7 +82,8 @@ async function stillGood({ deps }: RunningRouter, token: string | undefined, kin
 }
 
 function explained(error: unknown, { host, port, dataDir }: RouterCommand): unknown {
-  if (error instanceof ConfigError) return new CliError(EXIT.config, error.message, '`runyard config check <file>` looks at a file without a router')
+  if (error instanceof ConfigError)
+    return new CliError(EXIT.config, error.message, '`runyard config check <file>` looks at a file without a router')
   if (error instanceof Error && error.message.includes('is in use by process'))
     return new CliError(EXIT.unavailable, error.message)
   for (let cause = error; cause instanceof Error; cause = cause.cause) {

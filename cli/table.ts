@@ -22,7 +22,12 @@ const GAP = '  '
 export function layOut(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = []
   for (const row of rows) row.forEach((cell, i) => (widths[i] = Math.max(widths[i] ?? 0, width(cell))))
-  return rows.map((row) => row.map((cell, i) => cell + ' '.repeat((widths[i] ?? 0) - width(cell))).join(GAP).trimEnd())
+  return rows.map((row) =>
+    row
+      .map((cell, i) => cell + ' '.repeat((widths[i] ?? 0) - width(cell)))
+      .join(GAP)
+      .trimEnd(),
+  )
 }
 
 const segments = new Intl.Segmenter(undefined, { granularity: 'grapheme' })

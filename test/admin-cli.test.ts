@@ -22,7 +22,8 @@ afterAll(async () => {
 })
 
 const env = (more: Record<string, string> = {}) => ({ RUNYARD_URL: fleet.url, RUNYARD_TOKEN: fleet.adminToken, ...more })
-const runyard = (line: string, more?: Record<string, string>): Promise<Ended> => machine.runyard([...line.split(' '), '--data-dir', machine.dataDir], env(more))
+const runyard = (line: string, more?: Record<string, string>): Promise<Ended> =>
+  machine.runyard([...line.split(' '), '--data-dir', machine.dataDir], env(more))
 /** What it says with `--json`; fails unless it ends well. */
 async function json<T = Json>(line: string, more?: Record<string, string>): Promise<T> {
   const { code, stdout, stderr } = await runyard(`${line} --json`, more)
@@ -39,17 +40,28 @@ describe('runyard provider', () => {
   it('takes a key from a file, from stdin or from the environment', async () => {
     const file = join(machine.home, 'key')
     await writeFile(file, `${KEY}\n`, { mode: 0o600 })
-    expect(await json(`provider add main --base-url https://api.example.com --key-file ${file} --weight 3 --model opus --price opus=15,75`)).toMatchObject({
+    expect(
+      await json(
+        `provider add main --base-url https://api.example.com --key-file ${file} --weight 3 --model opus --price opus=15,75`,
+      ),
+    ).toMatchObject({
       id: 'main',
       weight: 3,
       models: ['opus'],
       prices: { opus: { input: 15, output: 75 } },
       key: { last4: '6789' },
     })
-    expect(await json('provider add spare --base-url https://spare.example.com --key-env SPARE_KEY', { SPARE_KEY: KEY })).toMatchObject({ id: 'spare', key: { last4: '6789' } })
+    expect(
+      await json('provider add spare --base-url https://spare.example.com --key-env SPARE_KEY', { SPARE_KEY: KEY }),
+    ).toMatchObject({ id: 'spare', key: { last4: '6789' } })
     const piped = await new Promise<string>((resolve, reject) => {
       const args = [MAIN, 'provider', 'edit', 'spare', '--key-file', '-', '--json', '--data-dir', machine.dataDir]
-      const child = execFile(process.execPath, args, { env: { PATH: process.env['PATH'], HOME: machine.home, ...env() } }, (error, stdout) => (error ? reject(error) : resolve(stdout)))
+      const child = execFile(
+        process.execPath,
+        args,
+        { env: { PATH: process.env['PATH'], HOME: machine.home, ...env() } },
+        (error, stdout) => (error ? reject(error) : resolve(stdout)),
+      )
       child.stdin?.end('sk-from-stdin-7777\n')
     })
     expect(JSON.parse(piped)).toMatchObject({ version: 2, key: { last4: '7777' } })
@@ -75,7 +87,12 @@ describe('runyard provider', () => {
   })
 
   it('is edited, disabled, enabled, reset and removed', async () => {
-    expect(await json('provider edit main --weight 5 --any-model --no-price --env API_TIMEOUT_MS=1000')).toMatchObject({ weight: 5, models: null, prices: null, env: { API_TIMEOUT_MS: '1000' } })
+    expect(await json('provider edit main --weight 5 --any-model --no-price --env API_TIMEOUT_MS=1000')).toMatchObject({
+      weight: 5,
+      models: null,
+      prices: null,
+      env: { API_TIMEOUT_MS: '1000' },
+    })
     expect(await json('provider edit main --no-env')).toMatchObject({ weight: 5, env: {} })
     expect(await json('provider disable spare')).toMatchObject({ enabled: false })
     expect(await words('provider list')).toMatch(/^spare +disabled/m)
@@ -96,14 +113,22 @@ describe('runyard provider', () => {
       expect(stderr).toMatch(says)
     }
     const { code, stdout } = await runyard('provider list --json', { RUNYARD_TOKEN: fleet.token })
-    expect([code, JSON.parse(stdout)]).toMatchObject([77, { event: 'error', message: expect.stringContaining('this route takes an admin token') }])
+    expect([code, JSON.parse(stdout)]).toMatchObject([
+      77,
+      { event: 'error', message: expect.stringContaining('this route takes an admin token') },
+    ])
   })
 })
 
 describe('runyard limits and routing', () => {
   it('change what is named and leave the rest', async () => {
     expect(await json('limits set --day 5 --concurrent 3 --rate write=5/s:20 --token-rate read=1:2')).toMatchObject({
-      limits: { budget: { day_usd: 5 }, concurrent_runs: 3, rates: { write: { rate: 5, burst: 20 } }, token_rates: { read: { rate: 1, burst: 2 } } },
+      limits: {
+        budget: { day_usd: 5 },
+        concurrent_runs: 3,
+        rates: { write: { rate: 5, burst: 20 } },
+        token_rates: { read: { rate: 1, burst: 2 } },
+      },
     })
     expect((await json('limits set --total 100 --rate read=50:100 --token-rate read=none'))['limits']).toEqual({
       budget: { total_usd: 100, day_usd: 5 },
@@ -111,9 +136,17 @@ describe('runyard limits and routing', () => {
       rates: { write: { rate: 5, burst: 20 }, read: { rate: 50, burst: 100 } },
     })
     expect(await words('limits show')).toMatch(/^budget of a day +\$5\.00/m)
-    expect((await json('limits set --total none --day none --concurrent none --rate write=none --rate read=none'))['limits']).toEqual({})
-    expect(await json('routing set --strategy round-robin --recovery 90s')).toMatchObject({ set: { strategy: 'round-robin', recovery_s: 90 }, routing: { failover: true } })
-    expect(await json('routing set --strategy none --failover off')).toMatchObject({ set: { recovery_s: 90, failover: false }, routing: { strategy: 'weighted' } })
+    expect(
+      (await json('limits set --total none --day none --concurrent none --rate write=none --rate read=none'))['limits'],
+    ).toEqual({})
+    expect(await json('routing set --strategy round-robin --recovery 90s')).toMatchObject({
+      set: { strategy: 'round-robin', recovery_s: 90 },
+      routing: { failover: true },
+    })
+    expect(await json('routing set --strategy none --failover off')).toMatchObject({
+      set: { recovery_s: 90, failover: false },
+      routing: { strategy: 'weighted' },
+    })
     expect(await words('routing show')).toMatch(/^failover +off$/m)
     expect((await runyard('limits set --rate write=fast')).stderr).toMatch(/must look like write=5\/s:20/)
   })
@@ -169,7 +202,9 @@ describe('runyard token and tenant', () => {
 
 describe('runyard audit and config', () => {
   it('tell who changed what', async () => {
-    expect(await words('audit --action provider.update --limit 5')).toMatch(/test-admin +provider\.update +provider\/main .*weight 3 → 5/)
+    expect(await words('audit --action provider.update --limit 5')).toMatch(
+      /test-admin +provider\.update +provider\/main .*weight 3 → 5/,
+    )
     const { data } = await json<{ data: Json[] }>('audit --since 1h --limit 3')
     expect(data).toHaveLength(3)
     expect(await words('audit --since 2020-01-01 --target nothing')).toBe('nothing was changed')
@@ -179,12 +214,46 @@ describe('runyard audit and config', () => {
     const file = join(machine.home, 'router.toml')
     await writeFile(file, `[[providers]]\nid = "main"\nbase_url = "https://api.example.com"\napi_key = "${KEY}"\n`)
     await chmod(file, 0o644)
-    expect(await runyardCheck(file)).toMatchObject({ code: 78, stderr: expect.stringMatching(/can be read by others \(mode 644\)/) })
+    expect(await runyardCheck(file)).toMatchObject({
+      code: 78,
+      stderr: expect.stringMatching(/can be read by others \(mode 644\)/),
+    })
     await chmod(file, 0o600)
     expect(await runyardCheck(file)).toMatchObject({ code: 0, stdout: `${file} is right: 1 providers, settings of 0 tenants` })
     await writeFile(file, 'colour = "red"\n')
-    expect(await runyardCheck(file)).toMatchObject({ code: 78, stderr: expect.stringMatching(/there is no setting colour; there are providers, tenants/) })
+    expect(await runyardCheck(file)).toMatchObject({
+      code: 78,
+      stderr: expect.stringMatching(/there is no setting colour; there are providers, tenants/),
+    })
     expect((await runyard('config reload')).stderr).toMatch(/this router has no config file/)
+  })
+
+  it('start a router on its file, and not on one that is wrong', async () => {
+    const dataDir = join(machine.home, 'router')
+    const args = ['router', '--json', '--port', '0', '--data-dir', dataDir]
+    const file = join(machine.home, 'other.toml')
+    await writeFile(file, '[tenants.blue.limits]\nconcurrent_run = 2\n')
+    const refused = await machine.runyard([...args, '--config', file])
+    expect([refused.code, JSON.parse(refused.stdout)]).toMatchObject([
+      78,
+      {
+        message: expect.stringMatching(
+          /other\.toml: tenants\.blue\.limits: there is no setting concurrent_run; there are rates, /,
+        ),
+      },
+    ])
+    await writeFile(file, '[tenants.blue.limits]\nconcurrent_runs = 2\n')
+    const router = machine.start([...args, '--config', file])
+    const { url, admin_token: token } = await router.event('ready')
+    const asked = async (line: string) =>
+      JSON.parse(
+        (await machine.runyard([...line.split(' '), '--json'], { RUNYARD_URL: url!, RUNYARD_TOKEN: token! })).stdout,
+      ) as Json
+    expect(await asked('limits show --tenant blue')).toMatchObject({ limits: { concurrent_runs: 2 } })
+    await asked('limits set --tenant blue --concurrent 7')
+    expect(await asked('config reload')).toMatchObject({ file, changed: false })
+    expect(await asked('config reload --force')).toMatchObject({ changed: true, changes: ['tenant/blue: limits set'] })
+    await router.stop()
   })
 
   const runyardCheck = (file: string) => machine.runyard(['config', 'check', file])

@@ -9,7 +9,14 @@ import { admins, type Fleet, type Json } from './kit/fleet.ts'
 import { startNodeFleet, type OpenNodeHost } from './kit/host-node.ts'
 import { gate } from './kit/turns.ts'
 
-const PRIVATE = { prompt: 'private-prompt', metadata: 'private-metadata', machine: 'private-machine', pool: 'private-pool', url: 'https://private.example', subject: 'private-subject' }
+const PRIVATE = {
+  prompt: 'private-prompt',
+  metadata: 'private-metadata',
+  machine: 'private-machine',
+  pool: 'private-pool',
+  url: 'https://private.example',
+  subject: 'private-subject',
+}
 /** Its end is nothing that an id could hold. */
 const KEY = 'sk-private-zyxwvuts'
 
@@ -44,8 +51,20 @@ beforeAll(async () => {
   const provider = await made('providers', { id: 'private-provider', base_url: PRIVATE.url, api_key: KEY })
   const credential = await made('credentials', { kind: 'key', secret: KEY, subject: PRIVATE.subject })
   const mapping = { require: [{ claim: 'org', is: 'private-org' }], scopes: ['runs:read'] }
-  const issuer = await made('issuers', { id: 'private-issuer', url: PRIVATE.url, audience: 'private', tenant: 'theirs', mapping }, fleet)
-  await fleet.host.router.deps.store.db.insert(bindings).values({ session: run.session_id, tenant: 'theirs', provider: 'private-provider', createdAt: Date.now(), expiresAt: Date.now() + 3_600_000 })
+  const issuer = await made(
+    'issuers',
+    { id: 'private-issuer', url: PRIVATE.url, audience: 'private', tenant: 'theirs', mapping },
+    fleet,
+  )
+  await fleet.host.router.deps.store.db
+    .insert(bindings)
+    .values({
+      session: run.session_id,
+      tenant: 'theirs',
+      provider: 'private-provider',
+      createdAt: Date.now(),
+      expiresAt: Date.now() + 3_600_000,
+    })
   const [key] = fleet.host.keys.jwks.keys
   ids = {
     runs: run.id,
@@ -78,7 +97,12 @@ const BODIES: Record<string, object> = {
   'post /admin/v1/tenants': { id: 'theirs' },
   'post /admin/v1/tokens': { kind: 'app' },
   'post /admin/v1/tokens/revoke': { all: true },
-  'post /admin/v1/issuers': { id: 'ours', url: 'https://ours.example', audience: 'ours', mapping: { require: [{ claim: 'a', is: 'b' }] } },
+  'post /admin/v1/issuers': {
+    id: 'ours',
+    url: 'https://ours.example',
+    audience: 'ours',
+    mapping: { require: [{ claim: 'a', is: 'b' }] },
+  },
   'post /admin/v1/credentials': { kind: 'key', secret: 'ours-0123456789', subject: 'ours' },
 }
 /** For everybody, and answered without looking at whose it is. */
@@ -104,22 +128,41 @@ const QUERIES: Record<string, (operation: Operation) => string> = {
   limit: () => '100',
 }
 
-const collection = (path: string): string => path.split('/').find((part, i, all) => i > 1 && all[i - 1] === 'v1') ?? path.split('/')[2] ?? ''
+const collection = (path: string): string =>
+  path.split('/').find((part, i, all) => i > 1 && all[i - 1] === 'v1') ?? path.split('/')[2] ?? ''
 const before = (id: string): string => id.slice(0, -1) || '0'
 
 async function described(): Promise<Operation[]> {
   type Schema = { $ref?: string; properties?: Record<string, unknown>; oneOf?: Schema[]; anyOf?: Schema[]; allOf?: Schema[] }
-  type Described = { security?: unknown[]; parameters?: { in: string; name: string }[]; requestBody?: { content: Record<string, { schema: Schema }> } }
-  const document = (await (await fleet.call('/openapi.json')).json()) as { paths: Record<string, Record<string, Described>>; components: { schemas: Record<string, Schema> } }
+  type Described = {
+    security?: unknown[]
+    parameters?: { in: string; name: string }[]
+    requestBody?: { content: Record<string, { schema: Schema }> }
+  }
+  const document = (await (await fleet.call('/openapi.json')).json()) as {
+    paths: Record<string, Record<string, Described>>
+    components: { schemas: Record<string, Schema> }
+  }
   const fields = (schema: Schema): string[] => {
     const named = schema.$ref === undefined ? schema : document.components.schemas[schema.$ref.split('/').at(-1)!]!
-    return [...Object.keys(named.properties ?? {}), ...[...(named.oneOf ?? []), ...(named.anyOf ?? []), ...(named.allOf ?? [])].flatMap(fields)]
+    return [
+      ...Object.keys(named.properties ?? {}),
+      ...[...(named.oneOf ?? []), ...(named.anyOf ?? []), ...(named.allOf ?? [])].flatMap(fields),
+    ]
   }
   return Object.entries(document.paths).flatMap(([path, methods]) =>
     Object.entries(methods).map(([method, { security, parameters = [], requestBody }]) => {
       const named = (where: string) => parameters.filter((p) => p.in === where).map((p) => p.name)
       const schema = requestBody?.content['application/json']?.schema
-      return { name: `${method} ${path}`, method, path, open: security?.length === 0, inPath: named('path'), inQuery: named('query'), inBody: schema && [...new Set(fields(schema))] }
+      return {
+        name: `${method} ${path}`,
+        method,
+        path,
+        open: security?.length === 0,
+        inPath: named('path'),
+        inQuery: named('query'),
+        inBody: schema && [...new Set(fields(schema))],
+      }
     }),
   )
 }
@@ -130,15 +173,29 @@ interface Ask {
   readonly body?: object
 }
 
-async function ask({ name, method, inBody }: Operation, { token, path, body = BODIES[name] }: Ask): Promise<{ status: number; text: string }> {
+async function ask(
+  { name, method, inBody }: Operation,
+  { token, path, body = BODIES[name] }: Ask,
+): Promise<{ status: number; text: string }> {
   const sends = inBody !== undefined && !['get', 'delete'].includes(method)
-  const response = await fleet.call(path, { method: method.toUpperCase(), token, ...(sends ? { body: JSON.stringify(body ?? {}) } : {}) })
+  const response = await fleet.call(path, {
+    method: method.toUpperCase(),
+    token,
+    ...(sends ? { body: JSON.stringify(body ?? {}) } : {}),
+  })
   return { status: response.status, text: await response.text() }
 }
 
 /** What of theirs is in an answer, but for what we asked for by name. */
 function leaks(text: string, said: string): string[] {
-  const all = [...Object.values(PRIVATE), KEY, KEY.slice(-4), 'private-family', 'private-org', ...Object.entries(ids).flatMap(([of, id]) => (of === 'keys' ? [] : [id]))]
+  const all = [
+    ...Object.values(PRIVATE),
+    KEY,
+    KEY.slice(-4),
+    'private-family',
+    'private-org',
+    ...Object.entries(ids).flatMap(([of, id]) => (of === 'keys' ? [] : [id])),
+  ]
   return all.filter((thing) => text.includes(thing) && !said.includes(thing))
 }
 
@@ -148,22 +205,31 @@ const callers = () => [
   { who: 'admin', token: ours.adminToken },
 ]
 /** An app is told that it is an app; an admin, that there is no such thing. */
-const missing = (operation: Operation, who: string) => ((isAdmin(operation) && who === 'app') || OF_THE_ROUTER.has(operation.path) ? 403 : 404)
+const missing = (operation: Operation, who: string) =>
+  (isAdmin(operation) && who === 'app') || OF_THE_ROUTER.has(operation.path) ? 403 : 404
 
 /** All that they can see of what they have. */
 async function snapshot(): Promise<string> {
-  const lists = operations.filter(({ method, inPath, open, path }) => method === 'get' && inPath.length === 0 && !open && !OF_THE_ROUTER.has(path))
-  const texts = await Promise.all(lists.map(async (operation) => (await ask(operation, { token: theirs.adminToken, path: operation.path })).text))
+  const lists = operations.filter(
+    ({ method, inPath, open, path }) => method === 'get' && inPath.length === 0 && !open && !OF_THE_ROUTER.has(path),
+  )
+  const texts = await Promise.all(
+    lists.map(async (operation) => (await ask(operation, { token: theirs.adminToken, path: operation.path })).text),
+  )
   return texts.join('\n')
 }
 
 describe('what belongs to another tenant', () => {
   it('is what this test believes it is: the document names no parameter and no body that it does not know', () => {
     const unknown = operations.flatMap(({ name, path, open, inPath, inQuery, inBody }) => [
-      ...(inPath.length > 1 || (inPath.length === 1 && !(collection(path) in ids)) ? [`${name}: an id of ${collection(path)}`] : []),
+      ...(inPath.length > 1 || (inPath.length === 1 && !(collection(path) in ids))
+        ? [`${name}: an id of ${collection(path)}`]
+        : []),
       ...inQuery.filter((query) => !(query in QUERIES)).map((query) => `${name}: ?${query}`),
       ...(inBody && !open && !(name in BODIES) ? [`${name}: its body`] : []),
-      ...(inBody ?? []).filter((field) => NAMES_SOMETHING.test(field) && !(field in FIELDS) && !OWN_FIELDS.has(field) && !open).map((field) => `${name}: ${field}`),
+      ...(inBody ?? [])
+        .filter((field) => NAMES_SOMETHING.test(field) && !(field in FIELDS) && !OWN_FIELDS.has(field) && !open)
+        .map((field) => `${name}: ${field}`),
     ])
     expect(unknown).toEqual([])
     expect(operations.length).toBeGreaterThan(40)
@@ -172,7 +238,16 @@ describe('what belongs to another tenant', () => {
 
   it('has an id that is a 404 on every operation that takes one', async () => {
     const seen = await snapshot()
-    for (const thing of [PRIVATE.metadata, PRIVATE.machine, PRIVATE.url, PRIVATE.subject, ids['runs']!, ids['tokens']!, ids['enrolment-tokens']!]) expect(seen).toContain(thing)
+    for (const thing of [
+      PRIVATE.metadata,
+      PRIVATE.machine,
+      PRIVATE.url,
+      PRIVATE.subject,
+      ids['runs']!,
+      ids['tokens']!,
+      ids['enrolment-tokens']!,
+    ])
+      expect(seen).toContain(thing)
     for (const operation of operations.filter(({ inPath }) => inPath.length > 0)) {
       const id = ids[collection(operation.path)]!
       const path = operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))
@@ -225,7 +300,12 @@ describe('what belongs to another tenant', () => {
       for (const field of (operation.inBody ?? []).filter((name) => name in FIELDS)) {
         const body = { ...BODIES[operation.name], [field]: FIELDS[field]!() }
         const { status, text } = await ask(operation, { token: ours.adminToken, path: operation.path, body })
-        expect([operation.name, field, status, leaks(text, JSON.stringify(body))]).toEqual([operation.name, field, field === 'tenant' ? 403 : 404, []])
+        expect([operation.name, field, status, leaks(text, JSON.stringify(body))]).toEqual([
+          operation.name,
+          field,
+          field === 'tenant' ? 403 : 404,
+          [],
+        ])
       }
     }
     expect(await snapshot()).toBe(seen)

@@ -7,7 +7,14 @@ import { table, when } from '../table.ts'
 import { adminFlags, openAdmin, part, type AdminFlags } from './call.ts'
 
 const Binding = z.looseObject({ session_id: z.string(), provider: z.string(), created_at: z.string(), expires_at: z.string() })
-const Entry = z.looseObject({ at: z.string(), actor: z.string(), action: z.string(), target: z.string(), before: z.unknown(), after: z.unknown() })
+const Entry = z.looseObject({
+  at: z.string(),
+  actor: z.string(),
+  action: z.string(),
+  target: z.string(),
+  before: z.unknown(),
+  after: z.unknown(),
+})
 
 export function bindingsCommands(program: Command): void {
   const bindings = program.command('bindings').description('sessions and the providers they are with')
@@ -35,7 +42,12 @@ export function bindingsCommands(program: Command): void {
     })
 }
 
-type AuditFlags = AdminFlags & { readonly action?: string; readonly target?: string; readonly since?: string; readonly limit: number }
+type AuditFlags = AdminFlags & {
+  readonly action?: string
+  readonly target?: string
+  readonly since?: string
+  readonly limit: number
+}
 
 export function auditCommand(program: Command): void {
   adminFlags(program.command('audit').description('who changed what, the newest first'))
@@ -47,7 +59,11 @@ export function auditCommand(program: Command): void {
       const admin = await openAdmin(flags)
       const data = await admin.list(Entry, 'audit', { tenant: flags.tenant, action, target, since }, limit)
       admin.show({ data }, () =>
-        table(['WHEN', 'WHO', 'DID', 'TO', 'CHANGED'], data.map((e) => [when(e.at), e.actor, e.action, e.target, difference(e.before, e.after)]), 'nothing was changed'),
+        table(
+          ['WHEN', 'WHO', 'DID', 'TO', 'CHANGED'],
+          data.map((e) => [when(e.at), e.actor, e.action, e.target, difference(e.before, e.after)]),
+          'nothing was changed',
+        ),
       )
     })
 }
@@ -65,7 +81,9 @@ const NOISE = new Set(['updated_at', 'version'])
 export function difference(before: unknown, after: unknown): string {
   const [was, is] = [Object(before) as Record<string, unknown>, Object(after) as Record<string, unknown>]
   if (before === null || after === null) return ''
-  const names = [...new Set([...Object.keys(was), ...Object.keys(is)])].filter((name) => !NOISE.has(name) && JSON.stringify(was[name]) !== JSON.stringify(is[name]))
+  const names = [...new Set([...Object.keys(was), ...Object.keys(is)])].filter(
+    (name) => !NOISE.has(name) && JSON.stringify(was[name]) !== JSON.stringify(is[name]),
+  )
   return names.map((name) => `${name} ${brief(was[name])} → ${brief(is[name])}`).join(', ')
 }
 

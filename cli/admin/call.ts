@@ -37,15 +37,20 @@ const PAGE = 100
 export async function openAdmin(flags: AdminFlags): Promise<Admin> {
   const client = await openClient({ dataDir: flags.dataDir, url: flags.url, admin: true })
   const send: Admin['send'] = async (method, path, body, query = {}) => {
-    const response = await client.fetch(`/admin/v1/${path}${search(query)}`, { method, ...(body === undefined ? {} : { body: JSON.stringify(body) }) })
+    const response = await client.fetch(`/admin/v1/${path}${search(query)}`, {
+      method,
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+    })
     return response.status === 204 ? undefined : await response.json()
   }
   return {
     send,
     async list(item, path, query = {}, limit = Infinity) {
       const all: z.infer<typeof item>[] = []
-      for (let after: string | undefined; all.length < limit; ) {
-        const { data, next } = Page.parse(await send('GET', path, undefined, { ...query, after, limit: Math.min(PAGE, limit - all.length) }))
+      for (let after: string | undefined; all.length < limit;) {
+        const { data, next } = Page.parse(
+          await send('GET', path, undefined, { ...query, after, limit: Math.min(PAGE, limit - all.length) }),
+        )
         all.push(...data.map((row) => item.parse(row)))
         if (next === null) break
         after = next
@@ -57,7 +62,9 @@ export async function openAdmin(flags: AdminFlags): Promise<Admin> {
 }
 
 function search(query: Query): string {
-  const set = Object.entries(query).flatMap(([name, value]) => (value === undefined ? [] : [[name, String(value)] as [string, string]]))
+  const set = Object.entries(query).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name, String(value)] as [string, string]],
+  )
   return set.length === 0 ? '' : `?${new URLSearchParams(set).toString()}`
 }
 

@@ -9,5 +9,16 @@ import { tenantCommands } from './tenant.ts'
 import { tokenCommands } from './token.ts'
 
 export function adminCommands(program: Command): void {
-  for (const add of [providerCommands, routingCommands, bindingsCommands, limitsCommands, fleetCommands, tokenCommands, tenantCommands, auditCommand, configCommands]) add(program)
+  for (const add of [
+    providerCommands,
+    routingCommands,
+    bindingsCommands,
+    limitsCommands,
+    fleetCommands,
+    tokenCommands,
+    tenantCommands,
+    auditCommand,
+    configCommands,
+  ])
+    add(program)
 }

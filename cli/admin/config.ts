@@ -2,14 +2,17 @@
 import { resolve } from 'node:path'
 import { Option, type Command } from 'commander'
 import { z } from 'zod'
-import { ConfigError } from '../../router/admin/apply-config.ts'
-import { readConfig } from '../../router/node/config-file.ts'
 import { CliError, EXIT } from '../exit.ts'
 import * as o from '../options.ts'
 import { out } from '../output.ts'
 import { adminFlags, openAdmin, warn, type AdminFlags } from './call.ts'
 
-const Report = z.looseObject({ file: z.string(), changed: z.boolean(), changes: z.array(z.string()), warnings: z.array(z.string()) })
+const Report = z.looseObject({
+  file: z.string(),
+  changed: z.boolean(),
+  changes: z.array(z.string()),
+  warnings: z.array(z.string()),
+})
 
 export function configCommands(program: Command): void {
   const config = program.command('config').description('the file that seeds the settings of a router')
@@ -21,7 +24,8 @@ export function configCommands(program: Command): void {
       const report = Report.parse(await admin.send('POST', 'config/reload', { force }))
       admin.show(report, () => {
         for (const change of report.changes) out(change)
-        if (report.changes.length === 0) out(report.changed ? `${report.file} says what is set already` : `${report.file} is as it was applied before`)
+        if (report.changes.length === 0)
+          out(report.changed ? `${report.file} says what is set already` : `${report.file} is as it was applied before`)
         warn(report.warnings)
       })
     })
@@ -32,6 +36,11 @@ export function configCommands(program: Command): void {
     .argument('<file>', 'router.toml')
     .addOption(o.json())
     .action(async (file: string, { json }: { json: boolean }) => {
+      // The router's own check, which brings half the router with it.
+      const [{ ConfigError }, { readConfig }] = await Promise.all([
+        import('../../router/admin/apply-config.ts'),
+        import('../../router/node/config-file.ts'),
+      ])
       const { config: read } = await readConfig(resolve(file), process.env).catch((error: unknown) => {
         throw error instanceof ConfigError ? new CliError(EXIT.config, error.message) : error
       })

@@ -1,4 +1,7 @@
-/** `runyard runners …`, `pools` and `enrolment …`: the machines, as the router sees them. `runyard runner …` is about this machine. */
+/**
+ * `runyard runners …`, `pools` and `enrolment …`: the machines, as the router sees them. `runyard runner …` is about this
+ * one.
+ */
 import { Option, type Command } from 'commander'
 import { z } from 'zod'
 import * as o from '../options.ts'
@@ -18,7 +21,14 @@ const Runner = z.looseObject({
   provider: z.string().nullable(),
   cli_version: z.string().nullable(),
   agent_version: z.string().nullable(),
-  policy: z.looseObject({ bypass: z.boolean(), sandbox: z.string(), allow_private_base_urls: z.boolean(), permission_modes: z.array(z.string()) }).nullable(),
+  policy: z
+    .looseObject({
+      bypass: z.boolean(),
+      sandbox: z.string(),
+      allow_private_base_urls: z.boolean(),
+      permission_modes: z.array(z.string()),
+    })
+    .nullable(),
   created_at: z.string(),
   last_seen_at: z.string().nullable(),
   revoked_at: z.string().nullable(),
@@ -34,7 +44,13 @@ const Pool = z.looseObject({
   waiting: z.number(),
   enrolments: z.number(),
 })
-const Enrolment = z.looseObject({ id: z.string(), pool: z.string(), created_at: z.string(), expires_at: z.string(), used_at: z.string().nullable() })
+const Enrolment = z.looseObject({
+  id: z.string(),
+  pool: z.string(),
+  created_at: z.string(),
+  expires_at: z.string(),
+  used_at: z.string().nullable(),
+})
 const NewEnrolment = z.looseObject({ id: z.string(), token: z.string(), pool: z.string(), expires_at: z.string() })
 
 export function fleetCommands(program: Command): void {
@@ -48,7 +64,17 @@ export function fleetCommands(program: Command): void {
       admin.show({ data }, () =>
         table(
           ['ID', 'NAME', 'POOL', 'STATUS', 'BUSY', 'LOGIN', 'CLI', 'AGENT', 'LABELS'],
-          data.map((r) => [r.id, r.name, r.pool, r.status, r.status === 'offline' ? null : `${r.busy}/${r.slots}`, r.provider, r.cli_version, r.agent_version, labels(r)]),
+          data.map((r) => [
+            r.id,
+            r.name,
+            r.pool,
+            r.status,
+            r.status === 'offline' ? null : `${r.busy}/${r.slots}`,
+            r.provider,
+            r.cli_version,
+            r.agent_version,
+            labels(r),
+          ]),
           'no machine is enrolled: `runyard enrolment create` begins it',
         ),
       )
@@ -68,7 +94,9 @@ export function fleetCommands(program: Command): void {
 
   adminFlags(program.command('pools').description('pools, and what they can take')).action(async (flags: AdminFlags) => {
     const admin = await openAdmin(flags)
-    const { data } = z.object({ data: z.array(Pool) }).parse(await admin.send('GET', 'pools', undefined, { tenant: flags.tenant }))
+    const { data } = z
+      .object({ data: z.array(Pool) })
+      .parse(await admin.send('GET', 'pools', undefined, { tenant: flags.tenant }))
     admin.show({ data }, () =>
       table(
         ['POOL', 'RUNNERS', 'ONLINE', 'DRAINING', 'BUSY', 'WAITING', 'ENROLMENTS'],
@@ -92,21 +120,24 @@ function enrolmentCommands(program: Command): void {
       const made = NewEnrolment.parse(await admin.send('POST', 'enrolment-tokens', { pool, ttl_s: ttl, tenant: flags.tenant }))
       admin.show(made, () => {
         out(made.token)
-        say(`for one machine in pool ${made.pool}, until ${made.expires_at}; there: \`runyard runner enroll --url … --token -\``)
+        say(`for one machine in pool ${made.pool}, until ${made.expires_at}`)
+        say('there: `runyard runner enroll --url … --token -`')
       })
     })
 
-  adminFlags(enrolment.command('list').description('tokens that were made, without the tokens')).action(async (flags: AdminFlags) => {
-    const admin = await openAdmin(flags)
-    const data = await admin.list(Enrolment, 'enrolment-tokens', { tenant: flags.tenant })
-    admin.show({ data }, () =>
-      table(
-        ['ID', 'POOL', 'CREATED', 'EXPIRES', 'USED'],
-        data.map((e) => [e.id, e.pool, when(e.created_at), when(e.expires_at), when(e.used_at)]),
-        'there are no enrolment tokens that somebody could still use',
-      ),
-    )
-  })
+  adminFlags(enrolment.command('list').description('tokens that were made, without the tokens')).action(
+    async (flags: AdminFlags) => {
+      const admin = await openAdmin(flags)
+      const data = await admin.list(Enrolment, 'enrolment-tokens', { tenant: flags.tenant })
+      admin.show({ data }, () =>
+        table(
+          ['ID', 'POOL', 'CREATED', 'EXPIRES', 'USED'],
+          data.map((e) => [e.id, e.pool, when(e.created_at), when(e.expires_at), when(e.used_at)]),
+          'there are no enrolment tokens that somebody could still use',
+        ),
+      )
+    },
+  )
 
   adminFlags(enrolment.command('revoke').description('take a token back that nobody has used yet'))
     .argument('<id>', 'which one, as `enrolment list` shows it')
@@ -123,11 +154,15 @@ function act(parent: Command, name: string, description: string, method: 'POST' 
     .action(async (id: string, flags: AdminFlags) => {
       const admin = await openAdmin(flags)
       const runner = Runner.parse(await admin.send(method, `runners/${part(id)}/${verb}`))
-      admin.show(runner, () => out(`runner ${runner.id} (${runner.name}) is ${runner.status}${runner.drained && runner.status === 'offline' ? ', and drained when it comes back' : ''}`))
+      const later = runner.drained && runner.status === 'offline' ? ', and drained when it comes back' : ''
+      admin.show(runner, () => out(`runner ${runner.id} (${runner.name}) is ${runner.status}${later}`))
     })
 }
 
-const labels = (runner: Runner) => Object.entries(runner.labels).map(([key, value]) => `${key}=${value}`).join(' ')
+const labels = (runner: Runner) =>
+  Object.entries(runner.labels)
+    .map(([key, value]) => `${key}=${value}`)
+    .join(' ')
 
 function describe(r: Runner): void {
   facts([

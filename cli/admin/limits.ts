@@ -1,4 +1,7 @@
-/** `runyard limits …` and `runyard routing …`: what a tenant may use, and how its providers are chosen. Only what is named is changed. */
+/**
+ * `runyard limits …` and `runyard routing …`: what a tenant may use, and how its providers are chosen. Only what is named is
+ * changed.
+ */
 import { InvalidArgumentError, Option, type Command } from 'commander'
 import { z } from 'zod'
 import { Routing, TenantLimits } from '../../shared/tenant-settings.ts'
@@ -22,10 +25,17 @@ export function limitsCommands(program: Command): void {
     showLimits(admin, await readLimits(admin, flags))
   })
   const set = adminFlags(limits.command('set').description('set limits; what is not named stays, `none` takes one away'))
-  for (const [name, what] of Object.entries(BUDGETS)) set.addOption(new Option(`--${name} <usd|none>`, what).argParser(orNone(dollars)))
+  for (const [name, what] of Object.entries(BUDGETS))
+    set.addOption(new Option(`--${name} <usd|none>`, what).argParser(orNone(dollars)))
   set
-    .addOption(new Option('--concurrent <n|none>', 'runs that wait or run at the same time').argParser(orNone(o.integer(0, 1_000_000))))
-    .addOption(new Option('--rate <class=n/s:burst>', 'of all its tokens: write=5/s:20, read, admin; write=none (repeatable)').argParser(rates))
+    .addOption(
+      new Option('--concurrent <n|none>', 'runs that wait or run at the same time').argParser(orNone(o.integer(0, 1_000_000))),
+    )
+    .addOption(
+      new Option('--rate <class=n/s:burst>', 'of all its tokens: write=5/s:20, read, admin; write=none (repeatable)').argParser(
+        rates,
+      ),
+    )
     .addOption(new Option('--token-rate <class=n/s:burst>', 'the same for each token by itself (repeatable)').argParser(rates))
     .action(async (flags: LimitFlags) => {
       const admin = await openAdmin(flags)
@@ -51,25 +61,43 @@ type LimitFlags = AdminFlags & { readonly [B in keyof typeof BUDGETS]?: Setting<
 
 /** What holds now with what the flags say of it. */
 function changed(now: TenantLimits, flags: LimitFlags): Record<string, unknown> {
-  const budget = without({ ...now.budget, ...Object.fromEntries(Object.keys(BUDGETS).map((name) => [`${name}_usd`, flags[name as keyof typeof BUDGETS]])) }, now.budget)
+  const budget = without(
+    {
+      ...now.budget,
+      ...Object.fromEntries(Object.keys(BUDGETS).map((name) => [`${name}_usd`, flags[name as keyof typeof BUDGETS]])),
+    },
+    now.budget,
+  )
   const rate = without({ ...now.rates, ...flags.rate }, now.rates)
   const tokenRate = without({ ...now.token_rates, ...flags.tokenRate }, now.token_rates)
-  return without({ rates: rate, token_rates: tokenRate, concurrent_runs: flags.concurrent, budget }, { concurrent_runs: now.concurrent_runs })
+  return without(
+    { rates: rate, token_rates: tokenRate, concurrent_runs: flags.concurrent, budget },
+    { concurrent_runs: now.concurrent_runs },
+  )
 }
 
 /** Settings that are undefined fall back to `before`; those that are `none`, or hold nothing, are left out. */
 function without(settings: object, before: object | undefined): Record<string, unknown> {
-  const all = Object.entries(settings).map(([name, value]) => [name, value === undefined ? (before as Record<string, unknown> | undefined)?.[name] : value] as const)
-  return Object.fromEntries(all.filter(([, value]) => value !== undefined && value !== NONE && !(typeof value === 'object' && Object.keys(value as object).length === 0)))
+  const all = Object.entries(settings).map(
+    ([name, value]) => [name, value === undefined ? (before as Record<string, unknown> | undefined)?.[name] : value] as const,
+  )
+  return Object.fromEntries(
+    all.filter(
+      ([, value]) =>
+        value !== undefined && value !== NONE && !(typeof value === 'object' && Object.keys(value as object).length === 0),
+    ),
+  )
 }
 
-const readLimits = async (admin: Admin, flags: AdminFlags) => Limits.parse(await admin.send('GET', 'limits', undefined, { tenant: flags.tenant }))
+const readLimits = async (admin: Admin, flags: AdminFlags) =>
+  Limits.parse(await admin.send('GET', 'limits', undefined, { tenant: flags.tenant }))
 
 function showLimits(admin: Admin, answer: z.infer<typeof Limits>): void {
   const { limits, usage } = answer
   const { budget } = limits
   const money = (amount: number | undefined) => (amount === undefined ? 'no limit' : usd(amount))
-  const used = (of: z.infer<typeof Spent> | undefined) => (of === undefined ? null : `${usd(of.spent_usd)} spent, ${usd(of.reserved_usd)} reserved`)
+  const used = (of: z.infer<typeof Spent> | undefined) =>
+    of === undefined ? null : `${usd(of.spent_usd)} spent, ${usd(of.reserved_usd)} reserved`
   const rows: Cell[][] = [
     ['budget', money(budget?.total_usd), used(usage.total)],
     ['budget of a day', money(budget?.day_usd), used(usage.day)],
@@ -78,7 +106,10 @@ function showLimits(admin: Admin, answer: z.infer<typeof Limits>): void {
     ['reserved by a run', budget?.run_usd === undefined ? 'the default' : usd(budget.run_usd)],
     ['runs at once', limits.concurrent_runs ?? 'no limit', usage.runs === undefined ? null : `${usage.runs} now`],
   ]
-  for (const [name, set] of [['all tokens', limits.rates], ['each token', limits.token_rates]] as const) {
+  for (const [name, set] of [
+    ['all tokens', limits.rates],
+    ['each token', limits.token_rates],
+  ] as const) {
     for (const [of, { rate, burst }] of Object.entries(set ?? {})) rows.push([`${of} of ${name}`, `${rate}/s, ${burst} at once`])
   }
   admin.show(answer, () => table(['LIMIT', 'SET TO', 'USED'], rows, ''))
@@ -149,6 +180,9 @@ export function dollars(text: string): number {
 /** `write=5/s:20` or `write=5:20`: five a second in the long run, twenty at once. */
 export function rates(text: string, all: Rates = {}): Rates {
   const match = /^(write|read|admin)=(?:none|(\d{1,7}(?:\.\d{1,3})?)(?:\/s)?:(\d{1,7}))$/.exec(text)
-  if (!match) throw new InvalidArgumentError('must look like write=5/s:20 (five a second, twenty at once) or write=none; classes are write, read and admin')
+  if (!match)
+    throw new InvalidArgumentError(
+      'must look like write=5/s:20 (five a second, twenty at once) or write=none; classes are write, read and admin',
+    )
   return { ...all, [match[1] ?? '']: match[2] === undefined ? NONE : { rate: Number(match[2]), burst: Number(match[3]) } }
 }

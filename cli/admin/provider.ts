@@ -61,36 +61,57 @@ export function providerCommands(program: Command): void {
     .addOption(new Option('--disabled', 'add it without using it'))
     .action(async (id: string, flags: EditFlags) => {
       if (id !== 'local' && flags.keyFile === undefined && flags.keyEnv === undefined && flags.key === undefined)
-        throw new CliError(EXIT.usage, `provider ${id} needs a key`, 'give it by --key-file <file>, --key-file - for stdin, or --key-env <name>')
+        throw new CliError(
+          EXIT.usage,
+          `provider ${id} needs a key`,
+          'give it by --key-file <file>, --key-file - for stdin, or --key-env <name>',
+        )
       const body = { id, tenant: flags.tenant, ...(await wish(flags)), enabled: flags.disabled ? false : undefined }
       await change(flags, 'POST', 'providers', body, 'is added', {})
     })
 
   editFlags(provider.command('edit').description('change what is named of a provider'))
     .argument('<id>', 'which one')
-    .action(async (id: string, flags: EditFlags) => change(flags, 'PATCH', `providers/${part(id)}`, await wish(flags), 'is changed'))
+    .action(async (id: string, flags: EditFlags) =>
+      change(flags, 'PATCH', `providers/${part(id)}`, await wish(flags), 'is changed'),
+    )
 
-  adminFlags(provider.command('list').description('providers and how they do'))
-    .action(async (flags: AdminFlags) => {
-      const admin = await openAdmin(flags)
-      const data = await admin.list(Provider, 'providers', { tenant: flags.tenant })
-      admin.show({ data }, () =>
-        table(
-          ['ID', 'STATE', 'WEIGHT', 'REQUESTS', 'FAILED', 'LATENCY', 'SESSIONS', 'KEY', 'BASE URL'],
-          data.map((p) => [p.id, stateOf(p), p.weight, p.health.requests, p.health.failed, latency(p), p.health.bound_sessions, p.key && `…${p.key.last4}`, p.base_url]),
-          'there are no providers: runs use the login of the machine they run on',
-        ),
-      )
-    })
+  adminFlags(provider.command('list').description('providers and how they do')).action(async (flags: AdminFlags) => {
+    const admin = await openAdmin(flags)
+    const data = await admin.list(Provider, 'providers', { tenant: flags.tenant })
+    admin.show({ data }, () =>
+      table(
+        ['ID', 'STATE', 'WEIGHT', 'REQUESTS', 'FAILED', 'LATENCY', 'SESSIONS', 'KEY', 'BASE URL'],
+        data.map((p) => [
+          p.id,
+          stateOf(p),
+          p.weight,
+          p.health.requests,
+          p.health.failed,
+          latency(p),
+          p.health.bound_sessions,
+          p.key && `…${p.key.last4}`,
+          p.base_url,
+        ]),
+        'there are no providers: runs use the login of the machine they run on',
+      ),
+    )
+  })
 
   one(provider, 'show', 'one provider, in full').action(async (id: string, flags: AdminFlags) => {
     const admin = await openAdmin(flags)
     const answer = Provider.parse(await admin.send('GET', `providers/${part(id)}`, undefined, { tenant: flags.tenant }))
     admin.show(answer, () => describe(answer))
   })
-  one(provider, 'enable', 'use a provider again').action((id: string, flags: AdminFlags) => change(flags, 'POST', `providers/${part(id)}/enable`, {}, 'is enabled'))
-  one(provider, 'disable', 'never choose a provider').action((id: string, flags: AdminFlags) => change(flags, 'POST', `providers/${part(id)}/disable`, {}, 'is disabled'))
-  one(provider, 'reset', 'close the breakers of a provider').action((id: string, flags: AdminFlags) => change(flags, 'POST', `providers/${part(id)}/reset`, {}, 'is taken for healthy again'))
+  one(provider, 'enable', 'use a provider again').action((id: string, flags: AdminFlags) =>
+    change(flags, 'POST', `providers/${part(id)}/enable`, {}, 'is enabled'),
+  )
+  one(provider, 'disable', 'never choose a provider').action((id: string, flags: AdminFlags) =>
+    change(flags, 'POST', `providers/${part(id)}/disable`, {}, 'is disabled'),
+  )
+  one(provider, 'reset', 'close the breakers of a provider').action((id: string, flags: AdminFlags) =>
+    change(flags, 'POST', `providers/${part(id)}/reset`, {}, 'is taken for healthy again'),
+  )
   one(provider, 'remove', 'remove a provider').action(async (id: string, flags: AdminFlags) => {
     const admin = await openAdmin(flags)
     await admin.send('DELETE', `providers/${part(id)}`, undefined, { tenant: flags.tenant })
@@ -98,9 +119,17 @@ export function providerCommands(program: Command): void {
   })
 }
 
-const one = (parent: Command, name: string, description: string) => adminFlags(parent.command(name).description(description)).argument('<id>', 'which one')
+const one = (parent: Command, name: string, description: string) =>
+  adminFlags(parent.command(name).description(description)).argument('<id>', 'which one')
 
-async function change(flags: AdminFlags, method: 'POST' | 'PATCH', path: string, body: unknown, done: string, query: { tenant?: string } = flags): Promise<void> {
+async function change(
+  flags: AdminFlags,
+  method: 'POST' | 'PATCH',
+  path: string,
+  body: unknown,
+  done: string,
+  query: { tenant?: string } = flags,
+): Promise<void> {
   const admin = await openAdmin(flags)
   const answer = Provider.parse(await admin.send(method, path, body, { tenant: query.tenant }))
   admin.show(answer, () => {
@@ -108,7 +137,8 @@ async function change(flags: AdminFlags, method: 'POST' | 'PATCH', path: string,
     warn(answer.warnings)
   })
   if (flags.json) return
-  if (answer.id === 'local' && answer.enabled) say('a personal login is for its owner: to serve others, add providers with API keys')
+  if (answer.id === 'local' && answer.enabled)
+    say('a personal login is for its owner: to serve others, add providers with API keys')
 }
 
 function editFlags(command: Command): Command {
@@ -124,7 +154,12 @@ function editFlags(command: Command): Command {
     .addOption(new Option('--no-env', 'take its environment away'))
     .addOption(new Option('--map <model=model>', 'the model it is asked for instead (repeatable)').argParser(pairs))
     .addOption(new Option('--no-map', 'take its model names away'))
-    .addOption(new Option('--price <model=in,out>', 'USD for a million tokens, also in,out,cache write,cache read; * is any model (repeatable)').argParser(price))
+    .addOption(
+      new Option(
+        '--price <model=in,out>',
+        'USD for a million tokens, also in,out,cache write,cache read; * is any model (repeatable)',
+      ).argParser(price),
+    )
     .addOption(new Option('--no-price', 'count costs as the CLI does'))
 }
 
@@ -147,19 +182,29 @@ const pairs = (value: string, all: Record<string, string> = {}) => o.pair(value,
 
 function price(value: string, all: Record<string, Price> = {}): Record<string, Price> {
   const [model, numbers] = Object.entries(o.pair(value, {}))[0] ?? ['', '']
-  const [input, output, cacheWrite, cacheRead, ...rest] = numbers.split(',').map((n) => (/^\d+(\.\d+)?$/.test(n) ? Number(n) : NaN))
+  const [input, output, cacheWrite, cacheRead, ...rest] = numbers
+    .split(',')
+    .map((n) => (/^\d+(\.\d+)?$/.test(n) ? Number(n) : NaN))
   const known = [input, output, cacheWrite, cacheRead].filter((n) => n !== undefined)
-  if (input === undefined || output === undefined || rest.length > 0 || known.some(Number.isNaN)) throw new InvalidArgumentError('must look like opus=15,75 or opus=15,75,18.75,1.5')
+  if (input === undefined || output === undefined || rest.length > 0 || known.some(Number.isNaN))
+    throw new InvalidArgumentError('must look like opus=15,75 or opus=15,75,18.75,1.5')
   return {
     ...all,
-    [model]: { input, output, ...(cacheWrite === undefined ? {} : { cache_write: cacheWrite }), ...(cacheRead === undefined ? {} : { cache_read: cacheRead }) },
+    [model]: {
+      input,
+      output,
+      ...(cacheWrite === undefined ? {} : { cache_write: cacheWrite }),
+      ...(cacheRead === undefined ? {} : { cache_read: cacheRead }),
+    },
   }
 }
 
 function stateOf({ enabled, health }: Provider): string {
   if (!enabled) return 'disabled'
   if (health.state === 'open') return `open${health.reason ? ` (${health.reason})` : ''}`
-  return health.models.length > 0 ? `${health.state}, but ${health.models.length} model${health.models.length === 1 ? '' : 's'}` : health.state
+  return health.models.length > 0
+    ? `${health.state}, but ${health.models.length} model${health.models.length === 1 ? '' : 's'}`
+    : health.state
 }
 
 const latency = ({ health }: Provider) => (health.latency_ms === null ? null : `${health.latency_ms} ms`)
@@ -176,10 +221,15 @@ function describe(p: Provider): void {
     ['models', p.models?.join(', ') ?? 'any'],
     ['pools', p.pools?.join(', ') ?? 'every one'],
     ...Object.entries(p.model_map).map(([from, to]) => [`model ${from}`, to] as const),
-    ...Object.entries(p.prices ?? {}).map(([model, { input, output }]) => [`price ${model}`, `$${input} in, $${output} out, a million tokens`] as const),
+    ...Object.entries(p.prices ?? {}).map(
+      ([model, { input, output }]) => [`price ${model}`, `$${input} in, $${output} out, a million tokens`] as const,
+    ),
     ...Object.entries(p.env).map(([name, value]) => [`env ${name}`, value] as const),
     ['breaker', stateOf(p)],
-    ['open until', health.state === 'open' ? (when(health.open_until) ?? `somebody acts: \`runyard provider reset ${p.id}\``) : undefined],
+    [
+      'open until',
+      health.state === 'open' ? (when(health.open_until) ?? `somebody acts: \`runyard provider reset ${p.id}\``) : undefined,
+    ],
     ...health.models.map(({ model, state }) => [`breaker of ${model}`, state] as const),
     ['failures in a row', health.consecutive_failures],
     ['requests', `${health.requests}, ${health.failed} failed`],

@@ -29,7 +29,10 @@ export async function keyOf({ keyFile, keyEnv, key }: KeyFlags): Promise<string 
   if (keyFile === '-') return checked(await stdin(), 'stdin')
   if (keyFile === undefined) return undefined
   const text = await readFile(keyFile, 'utf8').catch((error: unknown) => {
-    throw new CliError(EXIT.usage, `${keyFile} cannot be read: ${error instanceof Error && 'code' in error ? String(error.code) : 'unknown'}`)
+    throw new CliError(
+      EXIT.usage,
+      `${keyFile} cannot be read: ${error instanceof Error && 'code' in error ? String(error.code) : 'unknown'}`,
+    )
   })
   return checked(text, keyFile)
 }

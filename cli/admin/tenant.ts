@@ -29,7 +29,13 @@ export function tenantCommands(program: Command): void {
     admin.show({ data }, () =>
       table(
         ['ID', 'NAME', 'STATE', 'SINCE', 'SETTINGS'],
-        data.map((t) => [t.id, t.name, t.disabled ? 'disabled' : 'enabled', when(t.created_at), Object.keys(t.settings).join(', ')]),
+        data.map((t) => [
+          t.id,
+          t.name,
+          t.disabled ? 'disabled' : 'enabled',
+          when(t.created_at),
+          Object.keys(t.settings).join(', '),
+        ]),
         'there are no tenants yet',
       ),
     )

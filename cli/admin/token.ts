@@ -61,7 +61,16 @@ export function tokenCommands(program: Command): void {
       admin.show({ data }, () =>
         table(
           ['JTI', 'KIND', 'SUBJECT', 'FAMILY', 'STATE', 'CREATED', 'EXPIRES', 'SCOPES'],
-          data.map((t) => [t.jti, t.kind, t.subject, t.family, stateOf(t), when(t.created_at), when(t.expires_at), t.kind === 'admin' ? 'all' : t.scopes.join(' ')]),
+          data.map((t) => [
+            t.jti,
+            t.kind,
+            t.subject,
+            t.family,
+            stateOf(t),
+            when(t.created_at),
+            when(t.expires_at),
+            t.kind === 'admin' ? 'all' : t.scopes.join(' '),
+          ]),
           'there are no tokens',
         ),
       )
@@ -79,7 +88,15 @@ async function create({ kind, scope, subject, family, ttl, ...flags }: CreateFla
   const { pool: pools, model: models, permissionMode: modes, budget, dayBudget, runBudget } = flags
   const limits = { pools, models, permission_modes: modes, budget_usd: budget, day_usd: dayBudget, run_usd: runBudget }
   const narrowed = Object.values(limits).some((value) => value !== undefined)
-  const body = { kind, scopes: scope.length > 0 ? scope : undefined, subject, family, tenant: flags.tenant, ttl_s: ttl, limits: narrowed ? limits : undefined }
+  const body = {
+    kind,
+    scopes: scope.length > 0 ? scope : undefined,
+    subject,
+    family,
+    tenant: flags.tenant,
+    ttl_s: ttl,
+    limits: narrowed ? limits : undefined,
+  }
   const created = Created.parse(await admin.send('POST', 'tokens', body))
   admin.show(created, () => {
     out(created.token)
@@ -87,7 +104,10 @@ async function create({ kind, scope, subject, family, ttl, ...flags }: CreateFla
   })
 }
 
-async function revoke(jti: string | undefined, { family, all, ...flags }: AdminFlags & { family?: string; all?: true }): Promise<void> {
+async function revoke(
+  jti: string | undefined,
+  { family, all, ...flags }: AdminFlags & { family?: string; all?: true },
+): Promise<void> {
   if ([jti, family, all].filter((way) => way !== undefined).length !== 1)
     throw new CliError(EXIT.usage, 'say which tokens to take back', 'give the jti of one, or --family <name>, or --all')
   const admin = await openAdmin(flags)
@@ -95,7 +115,9 @@ async function revoke(jti: string | undefined, { family, all, ...flags }: AdminF
     const revoked = Token.parse(await admin.send('DELETE', `tokens/${part(jti)}`))
     return admin.show(revoked, () => out(`token ${jti} of ${revoked.subject} is revoked; it is refused everywhere within 5 s`))
   }
-  const answer = z.looseObject({ revoked: z.number() }).parse(await admin.send('POST', 'tokens/revoke', { tenant: flags.tenant, family, all }))
+  const answer = z
+    .looseObject({ revoked: z.number() })
+    .parse(await admin.send('POST', 'tokens/revoke', { tenant: flags.tenant, family, all }))
   admin.show(answer, () => out(`${answer.revoked} tokens are revoked; they are refused everywhere within 5 s`))
 }
 

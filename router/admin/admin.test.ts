@@ -21,7 +21,10 @@ const newestAudit = async (tenant: string) => dataOf(await call(operator, `audit
 describe('tenants', () => {
   it('are made by an operator, once', async () => {
     const made = await call(operator, 'tenants', { id: 'blue', name: 'Blue', settings: { limits: { concurrent_runs: 3 } } })
-    expect([made.status, made.body]).toMatchObject([201, { id: 'blue', name: 'Blue', disabled: false, settings: { limits: { concurrent_runs: 3 } } }])
+    expect([made.status, made.body]).toMatchObject([
+      201,
+      { id: 'blue', name: 'Blue', disabled: false, settings: { limits: { concurrent_runs: 3 } } },
+    ])
     expect(verdict(await call(operator, 'tenants', { id: 'blue' }))).toEqual([409, 'conflict'])
     expect(verdict(await call(acme, 'tenants', { id: 'green' }))).toEqual([403, 'forbidden'])
   })
@@ -37,16 +40,28 @@ describe('tenants', () => {
 
   it('are changed in the parts that are named, and the change is written down', async () => {
     const { body } = await call(operator, 'tenants/blue', { settings: { routing: { strategy: 'round-robin' } } }, 'PATCH')
-    expect(body).toMatchObject({ name: 'Blue', settings: { limits: { concurrent_runs: 3 }, routing: { strategy: 'round-robin' } } })
+    expect(body).toMatchObject({
+      name: 'Blue',
+      settings: { limits: { concurrent_runs: 3 }, routing: { strategy: 'round-robin' } },
+    })
     const { body: less } = await call(operator, 'tenants/blue', { name: null, settings: { limits: null } }, 'PATCH')
     expect(less).toMatchObject({ name: null, settings: { routing: { strategy: 'round-robin' } } })
     expect((await call(operator, 'tenants/blue')).body).toEqual(less)
-    expect(await newestAudit('blue')).toMatchObject({ action: 'tenant.update', target: 'tenant/blue', actor: 'test', before: { name: 'Blue' }, after: { name: null } })
+    expect(await newestAudit('blue')).toMatchObject({
+      action: 'tenant.update',
+      target: 'tenant/blue',
+      actor: 'test',
+      before: { name: 'Blue' },
+      after: { name: null },
+    })
   })
 
   it('can be disabled, but not the one that could enable it again', async () => {
     expect((await call(operator, 'tenants/blue', { disabled: true }, 'PATCH')).body).toMatchObject({ disabled: true })
-    expect((await call(operator, 'tenants/blue', { disabled: false }, 'PATCH')).body).toMatchObject({ disabled: false, disabled_at: null })
+    expect((await call(operator, 'tenants/blue', { disabled: false }, 'PATCH')).body).toMatchObject({
+      disabled: false,
+      disabled_at: null,
+    })
     expect(verdict(await call(operator, 'tenants/default', { disabled: true }, 'PATCH'))).toEqual([400, 'invalid_request'])
   })
 
@@ -72,7 +87,10 @@ describe('limits and routing', () => {
     const limits = { concurrent_runs: 2, budget: { day_usd: 5 } }
     expect((await call(operator, 'limits?tenant=acme', limits, 'PUT')).body).toMatchObject({ tenant: 'acme', limits })
     expect((await router.deps.catalog.tenant('acme'))?.settings.limits).toEqual(limits)
-    expect((await call(acme, 'routing', { failover: false }, 'PUT')).body).toMatchObject({ routing: { failover: false, strategy: 'weighted' }, set: { failover: false } })
+    expect((await call(acme, 'routing', { failover: false }, 'PUT')).body).toMatchObject({
+      routing: { failover: false, strategy: 'weighted' },
+      set: { failover: false },
+    })
     expect((await call(acme, 'limits')).body).toMatchObject({ limits })
     await call(operator, 'limits?tenant=acme', {}, 'PUT')
     expect((await call(acme, 'limits')).body).toMatchObject({ limits: {} })
@@ -101,7 +119,10 @@ describe('enrolment tokens', () => {
     expect(JSON.stringify(listed.body)).not.toContain(made['token'])
     expect(dataOf(await call(acme, 'pools'))).toMatchObject([{ name: 'gpu', runners: 0, online: 0, enrolments: 1 }])
     const foreign = (await router.mint({ kind: 'admin', tenant: 'blue' })).token
-    expect(verdict(await call(foreign, `enrolment-tokens/${String(made['id'])}`, undefined, 'DELETE'))).toEqual([404, 'not_found'])
+    expect(verdict(await call(foreign, `enrolment-tokens/${String(made['id'])}`, undefined, 'DELETE'))).toEqual([
+      404,
+      'not_found',
+    ])
     expect((await call(acme, `enrolment-tokens/${String(made['id'])}`, undefined, 'DELETE')).status).toBe(204)
     expect(dataOf(await call(acme, 'enrolment-tokens'))).toEqual([])
     expect(verdict(await call(acme, `enrolment-tokens/${String(made['id'])}`, undefined, 'DELETE'))).toEqual([404, 'not_found'])
@@ -125,18 +146,35 @@ describe('runners', () => {
   )
 
   it('are drained, given work again, and revoked for good', async () => {
-    expect((await call(acme, `runners/${id}`)).body).toMatchObject({ name: 'build-7', status: 'offline', drained: false, labels: { os: 'linux' } })
+    expect((await call(acme, `runners/${id}`)).body).toMatchObject({
+      name: 'build-7',
+      status: 'offline',
+      drained: false,
+      labels: { os: 'linux' },
+    })
     expect((await call(acme, `runners/${id}/drain`, {})).body).toMatchObject({ drained: true })
-    expect((await call(acme, `runners/${id}/drain`, undefined, 'DELETE')).body).toMatchObject({ drained: false, drained_at: null })
+    expect((await call(acme, `runners/${id}/drain`, undefined, 'DELETE')).body).toMatchObject({
+      drained: false,
+      drained_at: null,
+    })
     expect((await call(operator, `runners/${id}/revoke`, {})).body).toMatchObject({ status: 'revoked' })
     expect(verdict(await call(acme, `runners/${id}/drain`, {}))).toEqual([409, 'conflict'])
     expect(dataOf(await call(operator, 'runners?tenant=acme&pool=gpu'))).toMatchObject([{ id, status: 'revoked' }])
-    expect(dataOf(await call(operator, 'audit?tenant=acme&target=runner/' + id)).map(({ action }) => action)).toEqual(['runner.revoke', 'runner.undrain', 'runner.drain'])
+    expect(dataOf(await call(operator, 'audit?tenant=acme&target=runner/' + id)).map(({ action }) => action)).toEqual([
+      'runner.revoke',
+      'runner.undrain',
+      'runner.drain',
+    ])
   })
 
   it('of somebody else are not there', async () => {
     const foreign = (await router.mint({ kind: 'admin', tenant: 'blue' })).token
-    for (const [path, method] of [['', 'GET'], ['/drain', 'POST'], ['/drain', 'DELETE'], ['/revoke', 'POST']] as const) {
+    for (const [path, method] of [
+      ['', 'GET'],
+      ['/drain', 'POST'],
+      ['/drain', 'DELETE'],
+      ['/revoke', 'POST'],
+    ] as const) {
       expect(verdict(await call(foreign, `runners/${id}${path}`, undefined, method))).toEqual([404, 'not_found'])
     }
     expect(dataOf(await call(foreign, 'runners'))).toEqual([])
@@ -147,7 +185,7 @@ describe('the audit', () => {
   it('is paged from the newest, by action and by time', async () => {
     const all = dataOf(await call(operator, 'audit?tenant=acme&limit=100'))
     const paged: unknown[] = []
-    for (let after = ''; ; ) {
+    for (let after = ''; ;) {
       const { body } = await call(operator, `audit?tenant=acme&limit=2${after}`)
       paged.push(...(body['data'] as unknown[]))
       if (body['next'] === null) break

@@ -34,7 +34,8 @@ const FileProvider = ProviderParts.extend({
 }).superRefine((provider, ctx) => {
   const ways = ['api_key', 'api_key_file', 'api_key_env'] as const
   const [way, second] = ways.filter((name) => provider[name] !== undefined)
-  if (second !== undefined) ctx.addIssue({ code: 'custom', path: [second], message: `is one way too many to give the key; there is ${way} already` })
+  if (second !== undefined)
+    ctx.addIssue({ code: 'custom', path: [second], message: `is one way too many to give the key; there is ${way} already` })
   checkParts({ ...provider, api_key: way && provider[way] }, ctx)
 })
 
@@ -67,8 +68,15 @@ export class ConfigError extends Error {
   override readonly name = 'ConfigError'
 }
 
-/** `keyOf` has every key that a provider names another place for. Throws a `ConfigError` at the first thing that is refused; what came before it is done. */
-export async function applyConfig(deps: ChangeDeps, config: ConfigFile, keyOf: ReadonlyMap<FileProvider, string>): Promise<ConfigReport> {
+/**
+ * `keyOf` has every key that a provider names another place for. Throws a `ConfigError` at the first thing that is refused;
+ * what came before it is done.
+ */
+export async function applyConfig(
+  deps: ChangeDeps,
+  config: ConfigFile,
+  keyOf: ReadonlyMap<FileProvider, string>,
+): Promise<ConfigReport> {
   const changes: string[] = []
   const warnings: string[] = []
   for (const [tenant, settings] of Object.entries(config.tenants)) {
@@ -92,14 +100,24 @@ async function applyTenant(deps: ChangeDeps, tenant: string, { name, ...parts }:
   const before = await readTenant(store.db, tenant)
   const did: string[] = []
   if (!before || (name !== undefined && name !== before.name)) {
-    const statements = [haveTenant(store.db, tenant, platform.now()), ...(name === undefined ? [] : [changeTenant(store.db, tenant, { name })])]
+    const statements = [
+      haveTenant(store.db, tenant, platform.now()),
+      ...(name === undefined ? [] : [changeTenant(store.db, tenant, { name })]),
+    ]
     const action = before ? 'tenant.update' : 'tenant.create'
-    await commit(deps, FILE_ACTOR, statements, { tenant, action, target: `tenant/${tenant}`, ...(before ? { before: { name: before.name } } : {}), after: { name: name ?? null } })
+    await commit(deps, FILE_ACTOR, statements, {
+      tenant,
+      action,
+      target: `tenant/${tenant}`,
+      ...(before ? { before: { name: before.name } } : {}),
+      after: { name: name ?? null },
+    })
     did.push(`tenant/${tenant}: ${before ? 'renamed' : 'created'}`)
   }
   for (const part of ['limits', 'routing'] as const) {
     const value: TenantSettings[typeof part] = parts[part]
-    if (value !== undefined && (await changeSettings(deps, FILE_ACTOR, tenant, part, value))) did.push(`tenant/${tenant}: ${part} set`)
+    if (value !== undefined && (await changeSettings(deps, FILE_ACTOR, tenant, part, value)))
+      did.push(`tenant/${tenant}: ${part} set`)
   }
   return did
 }
@@ -112,10 +130,16 @@ async function applyProvider(
   const apiKey = key ?? wish.api_key
   const was = await findProvider(deps.store.db, tenant, wish.id)
   if (!was) {
-    const { warnings } = await createProvider(deps, FILE_ACTOR, tenant, { ...wish, ...(apiKey === undefined ? {} : { api_key: apiKey }) })
+    const { warnings } = await createProvider(deps, FILE_ACTOR, tenant, {
+      ...wish,
+      ...(apiKey === undefined ? {} : { api_key: apiKey }),
+    })
     return { did: 'created', warned: warnings }
   }
   const { id: _id, ...patch } = wish
-  const { changed, warnings } = await changeProvider(deps, FILE_ACTOR, was, { ...patch, ...(apiKey === undefined ? {} : { api_key: apiKey }) })
+  const { changed, warnings } = await changeProvider(deps, FILE_ACTOR, was, {
+    ...patch,
+    ...(apiKey === undefined ? {} : { api_key: apiKey }),
+  })
   return { did: changed ? 'changed' : undefined, warned: warnings }
 }

@@ -29,7 +29,21 @@ export async function createProvider(deps: ChangeDeps, author: Author, tenant: s
   const place = { tenant, id, version: 1 }
   const key = apiKey === undefined ? NO_KEY : await sealKey(vault, place, apiKey)
   const { name = id, env, models, model_map: modelMap, prices, weight, enabled, pools } = wish
-  const row: ProviderRow = { ...place, name, baseUrl: baseUrl ?? null, ...key, env, models, modelMap, prices, weight, enabled, pools, createdAt: now, updatedAt: now }
+  const row: ProviderRow = {
+    ...place,
+    name,
+    baseUrl: baseUrl ?? null,
+    ...key,
+    env,
+    models,
+    modelMap,
+    prices,
+    weight,
+    enabled,
+    pools,
+    createdAt: now,
+    updatedAt: now,
+  }
   await ensureTenant(store.db, tenant, now)
   const audit = auditOf(deps, author, { tenant, action: 'provider.create', target: `provider/${id}`, after: providerView(row) })
   if (!(await insertProvider(store, row, audit))) throw new Fault('conflict', `there is a provider ${id} already`)
@@ -38,19 +52,36 @@ export async function createProvider(deps: ChangeDeps, author: Author, tenant: s
 }
 
 /** Throws `conflict` when it was changed since `was` was read. */
-export async function changeProvider(deps: ChangeDeps, author: Author, was: ProviderRow, patch: ProviderPatch, action = 'provider.update'): Promise<Applied> {
+export async function changeProvider(
+  deps: ChangeDeps,
+  author: Author,
+  was: ProviderRow,
+  patch: ProviderPatch,
+  action = 'provider.update',
+): Promise<Applied> {
   if (was.id === LOCAL_PROVIDER) {
     for (const field of ['base_url', 'api_key'] as const)
-      if (patch[field] !== undefined) throw new Fault('invalid_request', `${field}: does not belong to \`local\`, which is the login of the machine`, { extra: { field } })
+      if (patch[field] !== undefined)
+        throw new Fault('invalid_request', `${field}: does not belong to \`local\`, which is the login of the machine`, {
+          extra: { field },
+        })
   }
   const { store, platform, catalog } = deps
   const warnings = await reach(deps, was.tenant, patch.base_url, patch.pools === undefined ? was.pools : patch.pools)
   const { base_url: baseUrl, api_key: apiKey, model_map: modelMap, ...rest } = patch
-  const plain = Object.entries({ ...rest, modelMap }).filter(([name, value]) => value !== undefined && !same(value, was[name as keyof ProviderRow]))
+  const plain = Object.entries({ ...rest, modelMap }).filter(
+    ([name, value]) => value !== undefined && !same(value, was[name as keyof ProviderRow]),
+  )
   const change: ProviderChange = { ...Object.fromEntries(plain), ...(await rekeyed(deps, was, baseUrl, apiKey)) }
   if (Object.keys(change).length === 0) return { row: was, changed: false, warnings }
   const after = { ...was, ...change }
-  const audit = auditOf(deps, author, { tenant: was.tenant, action, target: `provider/${was.id}`, before: providerView(was), after: providerView(after) })
+  const audit = auditOf(deps, author, {
+    tenant: was.tenant,
+    action,
+    target: `provider/${was.id}`,
+    before: providerView(was),
+    after: providerView(after),
+  })
   const row = await updateProvider(store, was, change, platform.now(), audit)
   catalog.changed(was.tenant)
   if (!row) throw changedMeanwhile(was)
@@ -58,13 +89,23 @@ export async function changeProvider(deps: ChangeDeps, author: Author, was: Prov
 }
 
 export async function removeProvider(deps: ChangeDeps, author: Author, was: ProviderRow): Promise<void> {
-  const audit = auditOf(deps, author, { tenant: was.tenant, action: 'provider.delete', target: `provider/${was.id}`, before: providerView(was) })
+  const audit = auditOf(deps, author, {
+    tenant: was.tenant,
+    action: 'provider.delete',
+    target: `provider/${was.id}`,
+    before: providerView(was),
+  })
   const gone = await deleteProvider(deps.store, was, audit)
   deps.catalog.changed(was.tenant)
   if (!gone) throw changedMeanwhile(was)
 }
 
-export async function resetProvider(deps: ChangeDeps, author: Author, { tenant, id }: ProviderRow, before: unknown): Promise<void> {
+export async function resetProvider(
+  deps: ChangeDeps,
+  author: Author,
+  { tenant, id }: ProviderRow,
+  before: unknown,
+): Promise<void> {
   const audit = auditOf(deps, author, { tenant, action: 'provider.reset', target: `provider/${id}`, before })
   await resetHealth(deps.store, tenant, id, deps.platform.now(), audit)
   deps.catalog.changed(tenant)
@@ -73,11 +114,18 @@ export async function resetProvider(deps: ChangeDeps, author: Author, { tenant, 
 const NO_KEY = { sealedKey: null, sealedBy: null, keyTail: null, keyPrint: null }
 
 /** A key is sealed for one version, and every key and base URL makes one. */
-async function rekeyed({ vault }: ChangeDeps, was: ProviderRow, baseUrl: string | undefined, apiKey: string | undefined): Promise<ProviderChange> {
+async function rekeyed(
+  { vault }: ChangeDeps,
+  was: ProviderRow,
+  baseUrl: string | undefined,
+  apiKey: string | undefined,
+): Promise<ProviderChange> {
   const moved = baseUrl !== undefined && baseUrl !== was.baseUrl
   // Otherwise whoever may change a provider could have its key sent to him, and so read it.
   if (moved && apiKey === undefined && !staysHome(was.baseUrl, baseUrl))
-    throw new Fault('invalid_request', 'api_key: has to be given with a base_url of another host', { extra: { field: 'api_key' } })
+    throw new Fault('invalid_request', 'api_key: has to be given with a base_url of another host', {
+      extra: { field: 'api_key' },
+    })
   const place = { ...was, version: was.version + 1 }
   const given = apiKey === undefined ? undefined : await sealKey(vault, place, apiKey)
   const renewed = given && (given.keyPrint !== was.keyPrint || moved)
@@ -96,17 +144,29 @@ async function opened(vault: ChangeDeps['vault'], was: ProviderRow): Promise<str
   try {
     return await openKey(vault, was)
   } catch (error) {
-    throw Object.assign(new Fault('conflict', `the stored key of ${was.id} cannot be opened; send api_key too`, { extra: { field: 'api_key' } }), { cause: error })
+    throw Object.assign(
+      new Fault('conflict', `the stored key of ${was.id} cannot be opened; send api_key too`, { extra: { field: 'api_key' } }),
+      { cause: error },
+    )
   }
 }
 
-async function reach({ hub }: ChangeDeps, tenant: string, baseUrl: string | undefined, pools: readonly string[] | null): Promise<string[]> {
+async function reach(
+  { hub }: ChangeDeps,
+  tenant: string,
+  baseUrl: string | undefined,
+  pools: readonly string[] | null,
+): Promise<string[]> {
   if (baseUrl === undefined) return []
   const online = await hub.online(tenant)
-  return checkReach(baseUrl, online.filter(({ pool }) => pools === null || pools.includes(pool)))
+  return checkReach(
+    baseUrl,
+    online.filter(({ pool }) => pools === null || pools.includes(pool)),
+  )
 }
 
-const changedMeanwhile = ({ id }: ProviderRow) => new Fault('conflict', `the provider ${id} was changed meanwhile; look at it again`)
+const changedMeanwhile = ({ id }: ProviderRow) =>
+  new Fault('conflict', `the provider ${id} was changed meanwhile; look at it again`)
 
 /** As the API and the audit show it. */
 export function providerView(row: ProviderRow): z.infer<typeof ProviderView> {

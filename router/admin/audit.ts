@@ -46,5 +46,8 @@ auditLog.openapi(route, async (c) => {
   const wanted = { action, target, since: since === undefined ? undefined : Date.parse(since), after, limit: limit + 1 }
   const rows = await readAudit(c.get('deps').store.db, tenantOf(c, tenant), wanted)
   const view = ({ requestId, at, ...row }: (typeof rows)[number]) => ({ ...row, at: iso(at), request_id: requestId })
-  return c.json(page(rows, limit, (row) => row.id, view), 200)
+  return c.json(
+    page(rows, limit, (row) => row.id, view),
+    200,
+  )
 })

@@ -62,7 +62,9 @@ describe('a base URL', () => {
   })
 
   it('of every address in a private block is private, IPv4-mapped too', () => {
-    const inside = fc.tuple(fc.constantFrom([10, 8], [127, 8], [192, 16]), fc.nat(255), fc.nat(255), fc.nat(255)).map(([[first], b, c, d]) => `${first}.${first === 192 ? 168 : b}.${c}.${d}`)
+    const inside = fc
+      .tuple(fc.constantFrom([10, 8], [127, 8], [192, 16]), fc.nat(255), fc.nat(255), fc.nat(255))
+      .map(([[first], b, c, d]) => `${first}.${first === 192 ? 168 : b}.${c}.${d}`)
     fc.assert(
       fc.property(inside, (address) => {
         expect(isPrivate(`http://${address}`)).toBe(true)
@@ -74,7 +76,18 @@ describe('a base URL', () => {
 
 describe('whether a base URL can be reached', () => {
   const runner = (allow: boolean | undefined) => ({
-    policy: allow === undefined ? undefined : { permission_modes: [], bypass: false, mcp_config: false, agents: true, system_prompts: true, allow_private_base_urls: allow, sandbox: 'none' },
+    policy:
+      allow === undefined
+        ? undefined
+        : {
+            permission_modes: [],
+            bypass: false,
+            mcp_config: false,
+            agents: true,
+            system_prompts: true,
+            allow_private_base_urls: allow,
+            sandbox: 'none',
+          },
   })
 
   it('is no question for a public one, but plain http is worth a word', () => {
@@ -88,7 +101,7 @@ describe('whether a base URL can be reached', () => {
     expect(checkReach(url, [])).toEqual([expect.stringContaining('none is connected')])
     expect(checkReach(url, [runner(true), runner(false)])).toEqual([expect.stringContaining('1 of 2 connected runners refuse')])
     for (const refusing of [[runner(false)], [runner(undefined)], [runner(false), runner(undefined)]]) {
-      expect(() => checkReach(url, refusing)).toThrow(/no runner that is connected allows those/)
+      expect(() => checkReach(url, refusing)).toThrow(/no connected runner allows those/)
     }
   })
 })

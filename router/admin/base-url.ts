@@ -35,18 +35,25 @@ export function isPrivate(url: string): boolean {
 }
 
 /**
- * Throws `policy` when every runner that is connected now would refuse to dial `url`. What is doubtful is returned as sentences: a
- * runner that is not connected may allow it.
+ * Throws `policy` when every runner that is connected now would refuse to dial `url`. What is doubtful is returned as
+ * sentences: a runner that is not connected may allow it.
  */
 export function checkReach(url: string, online: readonly Pick<OnlineRunner, 'policy'>[]): string[] {
   const plain = url.startsWith('http:')
   if (!isPrivate(url)) return plain ? ['base_url: over plain http the key can be read on the way'] : []
   const allowing = online.filter(({ policy }) => policy?.allow_private_base_urls === true).length
-  if (allowing === online.length) return allowing > 0 ? [] : ['base_url: is a private address; it is of use to runners only whose owner allows those, and none is connected']
+  if (allowing === online.length)
+    return allowing > 0
+      ? []
+      : ['base_url: is a private address; it is of use to runners only whose owner allows those, and none is connected']
   if (allowing === 0) {
-    throw new Fault('policy', 'base_url: is a private address, and no runner that is connected allows those; its owner can, by `allow_private_base_urls = true` in runner.toml', {
-      extra: { field: 'base_url' },
-    })
+    throw new Fault(
+      'policy',
+      'base_url: is a private address, and no connected runner allows those (`allow_private_base_urls` of its owner)',
+      {
+        extra: { field: 'base_url' },
+      },
+    )
   }
   return [`base_url: is a private address, which ${online.length - allowing} of ${online.length} connected runners refuse`]
 }

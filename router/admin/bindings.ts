@@ -43,14 +43,19 @@ bindings.openapi(list, async (c) => {
   const { store, platform } = c.get('deps')
   const { tenant, after, limit, provider } = c.req.valid('query')
   const rows = await readBindings(store.db, tenantOf(c, tenant), { after, limit: limit + 1, provider, now: platform.now() })
-  return c.json(page(rows, limit, (row) => row.session, view), 200)
+  return c.json(
+    page(rows, limit, (row) => row.session, view),
+    200,
+  )
 })
 
 bindings.openapi(remove, async (c) => {
   const deps = c.get('deps')
   const { session } = c.req.valid('param')
   const tenant = tenantOf(c, c.req.valid('query').tenant)
-  const row = SessionId.safeParse(session).success ? await findBinding(deps.store.db, tenant, session, deps.platform.now()) : undefined
+  const row = SessionId.safeParse(session).success
+    ? await findBinding(deps.store.db, tenant, session, deps.platform.now())
+    : undefined
   if (!row) throw new Fault('not_found', `session ${session} is bound to no provider`)
   const audit = auditOf(deps, authorOf(c), { tenant, action: 'binding.delete', target: `session/${session}`, before: view(row) })
   await deleteBinding(deps.store, tenant, session, audit)

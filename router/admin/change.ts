@@ -29,7 +29,12 @@ export function auditOf(deps: ChangeDeps, { requestId, ...who }: Author, change:
 }
 
 /** Throws `conflict` when a constraint of the database says no: something with that name is there already. */
-export async function commit(deps: ChangeDeps, author: Author, statements: readonly Statement[], change: Omit<Change, 'requestId'>): Promise<void> {
+export async function commit(
+  deps: ChangeDeps,
+  author: Author,
+  statements: readonly Statement[],
+  change: Omit<Change, 'requestId'>,
+): Promise<void> {
   try {
     await deps.store.batch([...statements, auditOf(deps, author, change)])
   } catch (error) {

@@ -21,7 +21,8 @@ const route = createRoute({
   path: '/admin/v1/config/reload',
   tags: ['config'],
   summary: 'Read the config file again',
-  description: 'It is read by itself within a second or two of a change. With `force` it is applied although it is the same, over what the API has set since.',
+  description:
+    'It is read by itself within two seconds of a change. `force` applies it although it is the same, over what was set since.',
   middleware: [requireAdmin()] as const,
   request: { body: { content: { 'application/json': { schema: z.strictObject({ force: z.boolean().default(false) }) } } } },
   responses: {

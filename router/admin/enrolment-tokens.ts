@@ -7,7 +7,14 @@ import { requireAdmin } from '../guard/authenticate.ts'
 import { ENROLMENT_TTL_S, newEnrolment } from '../guard/enrolment.ts'
 import { mayReach, tenantOf } from '../guard/operator.ts'
 import { newRouter } from '../guard/router.ts'
-import { deleteEnrolment, enrolmentId, findEnrolment, insertEnrolmentStatement, listEnrolments, type EnrolmentRow } from '../store/enrolment-pages.ts'
+import {
+  deleteEnrolment,
+  enrolmentId,
+  findEnrolment,
+  insertEnrolmentStatement,
+  listEnrolments,
+  type EnrolmentRow,
+} from '../store/enrolment-pages.ts'
 import { haveTenant } from '../store/tenant-pages.ts'
 import { authorOf, commit, iso, isoOrNull } from './change.ts'
 import { page, pageOf, TenantPageQuery } from './pages.ts'
@@ -40,7 +47,10 @@ const create = createRoute({
   description: 'Good for one machine and for an hour at most. It is in this answer and nowhere else.',
   request: { body: { required: true, content: json(Body) } },
   responses: {
-    201: { description: 'The token.', content: json(z.object({ id: z.string(), token: z.string(), pool: z.string(), expires_at: z.iso.datetime() })) },
+    201: {
+      description: 'The token.',
+      content: json(z.object({ id: z.string(), token: z.string(), pool: z.string(), expires_at: z.iso.datetime() })),
+    },
     ...problems,
   },
 })
@@ -81,7 +91,10 @@ enrolmentTokens.openapi(create, async (c) => {
 enrolmentTokens.openapi(list, async (c) => {
   const { tenant, after, limit } = c.req.valid('query')
   const rows = await listEnrolments(c.get('deps').store.db, tenantOf(c, tenant), after, limit + 1)
-  return c.json(page(rows, limit, (row) => enrolmentId(row.hash), view), 200)
+  return c.json(
+    page(rows, limit, (row) => enrolmentId(row.hash), view),
+    200,
+  )
 })
 
 enrolmentTokens.openapi(remove, async (c) => {
@@ -97,5 +110,12 @@ enrolmentTokens.openapi(remove, async (c) => {
 const targetOf = ({ hash }: EnrolmentRow) => `enrolment/${enrolmentId(hash)}`
 
 function view({ hash, tenant, pool, createdAt, expiresAt, usedAt }: EnrolmentRow): z.infer<typeof Enrolment> {
-  return { id: enrolmentId(hash), tenant, pool, created_at: iso(createdAt), expires_at: iso(expiresAt), used_at: isoOrNull(usedAt) }
+  return {
+    id: enrolmentId(hash),
+    tenant,
+    pool,
+    created_at: iso(createdAt),
+    expires_at: iso(expiresAt),
+    used_at: isoOrNull(usedAt),
+  }
 }

@@ -30,7 +30,9 @@ const Limits = z
     limits: TenantLimits,
     usage: z
       .object({ total: Spent.optional(), day: Spent.optional(), runs: z.int().optional() })
-      .openapi({ description: 'Of the whole tenant, once it was limited: for ever, on this day of UTC, and runs that wait or run.' }),
+      .openapi({
+        description: 'Of the whole tenant, once it was limited: for ever, on this day of UTC, and runs that wait or run.',
+      }),
   })
   .openapi('TenantLimits')
 const TenantRouting = z

@@ -29,7 +29,10 @@ const route = createRoute({
   middleware: [requireAdmin()] as const,
   request: { query: z.strictObject({ tenant: TenantId.optional().openapi({ description: 'Your own unless given.' }) }) },
   responses: {
-    200: { description: 'All of them.', content: { 'application/json': { schema: z.object({ data: z.array(Pool), next: z.null() }) } } },
+    200: {
+      description: 'All of them.',
+      content: { 'application/json': { schema: z.object({ data: z.array(Pool), next: z.null() }) } },
+    },
     ...problems,
   },
 })
@@ -56,7 +59,8 @@ pools.openapi(route, async (c) => {
   return c.json({ data, next: null }, 200)
 })
 
-const countIn = (counts: readonly { pool: string; n: number }[], name: string): number => counts.find(({ pool }) => pool === name)?.n ?? 0
+const countIn = (counts: readonly { pool: string; n: number }[], name: string): number =>
+  counts.find(({ pool }) => pool === name)?.n ?? 0
 
 function capacity(online: readonly OnlineRunner[]): Pick<z.infer<typeof Pool>, 'online' | 'draining' | 'slots' | 'busy'> {
   const draining = online.filter((runner) => runner.draining)

@@ -29,7 +29,16 @@ describe('a provider', () => {
     const { status, body } = await call('providers', main)
     expect([status, body]).toMatchObject([
       201,
-      { id: 'main', name: 'main', base_url: 'https://api.example.com', weight: 1, enabled: true, models: null, version: 1, warnings: [] },
+      {
+        id: 'main',
+        name: 'main',
+        base_url: 'https://api.example.com',
+        weight: 1,
+        enabled: true,
+        models: null,
+        version: 1,
+        warnings: [],
+      },
     ])
     expect(body['key']).toEqual({ last4: '6789', fingerprint: expect.stringMatching(/^[0-9a-f]{16}$/) })
     expect(body['health']).toMatchObject({ state: 'closed', consecutive_failures: 0, requests: 0, bound_sessions: 0 })
@@ -41,15 +50,30 @@ describe('a provider', () => {
   })
 
   it('is changed in what is named; a change of weight leaves the key alone', async () => {
-    const { body } = await call('providers/main', { weight: 3, models: ['opus'], model_map: { opus: 'big' }, prices: { '*': { input: 1, output: 2 } } }, 'PATCH')
+    const { body } = await call(
+      'providers/main',
+      { weight: 3, models: ['opus'], model_map: { opus: 'big' }, prices: { '*': { input: 1, output: 2 } } },
+      'PATCH',
+    )
     expect(body).toMatchObject({ weight: 3, models: ['opus'], model_map: { opus: 'big' }, version: 1 })
-    expect(await audited()).toMatchObject({ action: 'provider.update', target: 'provider/main', before: { weight: 1 }, after: { weight: 3 } })
+    expect(await audited()).toMatchObject({
+      action: 'provider.update',
+      target: 'provider/main',
+      before: { weight: 1 },
+      after: { weight: 3 },
+    })
     expect((await call('providers/main', { weight: 3 }, 'PATCH')).body).toEqual({ ...body, warnings: [] })
   })
 
   it('gets a new version with another key or base URL, under which the key opens', async () => {
-    expect((await call('providers/main', { api_key: 'sk-another-key-7777' }, 'PATCH')).body).toMatchObject({ version: 2, key: { last4: '7777' } })
-    expect((await call('providers/main', { base_url: 'https://api.example.com/v2' }, 'PATCH')).body).toMatchObject({ version: 3, key: { last4: '7777' } })
+    expect((await call('providers/main', { api_key: 'sk-another-key-7777' }, 'PATCH')).body).toMatchObject({
+      version: 2,
+      key: { last4: '7777' },
+    })
+    expect((await call('providers/main', { base_url: 'https://api.example.com/v2' }, 'PATCH')).body).toMatchObject({
+      version: 3,
+      key: { last4: '7777' },
+    })
     expect(await openKey(router.deps.vault, await stored('main'))).toBe('sk-another-key-7777')
     expect((await call('providers/main', { api_key: 'sk-another-key-7777' }, 'PATCH')).body).toMatchObject({ version: 3 })
   })
@@ -58,7 +82,9 @@ describe('a provider', () => {
     for (const base_url of ['https://evil.example', 'http://api.example.com/v2']) {
       expect(verdict(await call('providers/main', { base_url }, 'PATCH'))).toEqual([400, 'invalid_request', 'api_key'])
     }
-    expect((await call('providers/main', { base_url: 'https://other.example', api_key: KEY }, 'PATCH')).body).toMatchObject({ version: 4 })
+    expect((await call('providers/main', { base_url: 'https://other.example', api_key: KEY }, 'PATCH')).body).toMatchObject({
+      version: 4,
+    })
   })
 
   it('is disabled, enabled, and listed in either case', async () => {
@@ -81,10 +107,21 @@ describe('a provider', () => {
     await db.insert(providerHealth).values({ ...count, state: 'open', reason: 'auth' })
     const session = crypto.randomUUID()
     await db.insert(bindings).values({ session, tenant: 'acme', provider: 'main', createdAt: now, expiresAt: now + 1_000 })
-    const health = { state: 'open', reason: 'auth', open_until: null, consecutive_failures: 3, requests: 9, failed: 4, latency_ms: 12, bound_sessions: 1 }
+    const health = {
+      state: 'open',
+      reason: 'auth',
+      open_until: null,
+      consecutive_failures: 3,
+      requests: 9,
+      failed: 4,
+      latency_ms: 12,
+      bound_sessions: 1,
+    }
     expect((await call('providers/main/health')).body).toMatchObject(health)
     expect(dataOf(await call('providers'))).toMatchObject([{ health }])
-    expect((await call('providers/main/reset', {})).body).toMatchObject({ health: { state: 'closed', consecutive_failures: 0, requests: 9, bound_sessions: 1 } })
+    expect((await call('providers/main/reset', {})).body).toMatchObject({
+      health: { state: 'closed', consecutive_failures: 0, requests: 9, bound_sessions: 1 },
+    })
     expect(await audited()).toMatchObject({ action: 'provider.reset', before: { state: 'open' } })
     expect(dataOf(await call('bindings?provider=main'))).toMatchObject([{ session_id: session, provider: 'main' }])
     expect((await call(`bindings/${session}`, undefined, 'DELETE')).status).toBe(204)

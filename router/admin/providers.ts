@@ -40,17 +40,26 @@ const create = createRoute({
   method: 'post',
   path: PATH,
   summary: 'Add a provider',
-  description: 'The key is kept encrypted, sent to a runner sealed for one run, and shown by its last four characters and a fingerprint.',
+  description:
+    'The key is kept encrypted, sent to a runner sealed for one run, and shown by its last four characters and a fingerprint.',
   request: { body: { required: true, content: json(NewProvider) } },
   responses: { 201: { description: 'The provider.', content: json(ChangedProvider) }, ...problems, ...conflict },
 })
-const get = createRoute({ ...shared, method: 'get', path: `${PATH}/{id}`, summary: 'One provider', request: { params, query }, responses: one })
+const get = createRoute({
+  ...shared,
+  method: 'get',
+  path: `${PATH}/{id}`,
+  summary: 'One provider',
+  request: { params, query },
+  responses: one,
+})
 const patch = createRoute({
   ...shared,
   method: 'patch',
   path: `${PATH}/{id}`,
   summary: 'Change a provider',
-  description: 'What is named replaces what was there. A new key or base URL closes its breaker. Runs that have started go on with what they were given.',
+  description:
+    'What is named replaces what was there. A new key or base URL closes its breaker. Runs under way keep what they have.',
   request: { params, query, body: { required: true, content: json(ProviderPatch) } },
   responses: changed,
 })
@@ -62,7 +71,14 @@ const remove = createRoute({
   request: { params, query },
   responses: { 204: { description: 'It is gone.' }, ...problems, ...notFound, ...conflict },
 })
-const enable = createRoute({ ...shared, method: 'post', path: `${PATH}/{id}/enable`, summary: 'Use a provider again', request: { params, query }, responses: changed })
+const enable = createRoute({
+  ...shared,
+  method: 'post',
+  path: `${PATH}/{id}/enable`,
+  summary: 'Use a provider again',
+  request: { params, query },
+  responses: changed,
+})
 const disable = createRoute({
   ...shared,
   method: 'post',
@@ -71,7 +87,14 @@ const disable = createRoute({
   request: { params, query },
   responses: changed,
 })
-const reset = createRoute({ ...shared, method: 'post', path: `${PATH}/{id}/reset`, summary: 'Close the breakers of a provider', request: { params, query }, responses: one })
+const reset = createRoute({
+  ...shared,
+  method: 'post',
+  path: `${PATH}/{id}/reset`,
+  summary: 'Close the breakers of a provider',
+  request: { params, query },
+  responses: one,
+})
 const health = createRoute({
   ...shared,
   method: 'get',
@@ -88,7 +111,15 @@ providers.openapi(list, async (c) => {
   const tenant = tenantOf(c, wished)
   const rows = (await readProviders(c.get('deps').store.db, tenant)).filter(({ id }) => id > after)
   const healthOf = await healths(c, tenant)
-  return c.json(page(rows, limit, (row) => row.id, (row) => ({ ...providerView(row), health: healthOf(row.id) })), 200)
+  return c.json(
+    page(
+      rows,
+      limit,
+      (row) => row.id,
+      (row) => ({ ...providerView(row), health: healthOf(row.id) }),
+    ),
+    200,
+  )
 })
 
 providers.openapi(create, async (c) => {
@@ -118,7 +149,10 @@ providers.openapi(enable, async (c) => {
 
 providers.openapi(disable, async (c) => {
   const row = await mustFind(c, c.req.valid('param').id, c.req.valid('query').tenant)
-  return c.json(await shown(c, await changeProvider(c.get('deps'), authorOf(c), row, { enabled: false }, 'provider.disable')), 200)
+  return c.json(
+    await shown(c, await changeProvider(c.get('deps'), authorOf(c), row, { enabled: false }, 'provider.disable')),
+    200,
+  )
 })
 
 providers.openapi(reset, async (c) => {

@@ -25,7 +25,10 @@ const Runner = z
     drained: z.boolean().openapi({ description: 'An admin wants it to take nothing new.' }),
     slots: z.int(),
     busy: z.int(),
-    provider: z.string().nullable().openapi({ description: 'The login of the machine: `local`, `demo` for the scripted model, or none.' }),
+    provider: z
+      .string()
+      .nullable()
+      .openapi({ description: 'The login of the machine: `local`, `demo` for the scripted model, or none.' }),
     cli_version: z.string().nullable(),
     agent_version: z.string().nullable(),
     policy: PolicyView.nullable().openapi({ description: 'What the owner of the machine allows, as it said when it connected.' }),
@@ -49,7 +52,14 @@ const list = createRoute({
   request: { query: TenantPageQuery.extend({ pool: Name.optional() }) },
   responses: { 200: { description: 'A page.', content: json(pageOf(Runner)) }, ...problems },
 })
-const get = createRoute({ ...shared, method: 'get', path: '/admin/v1/runners/{id}', summary: 'One runner', request: { params }, responses: one })
+const get = createRoute({
+  ...shared,
+  method: 'get',
+  path: '/admin/v1/runners/{id}',
+  summary: 'One runner',
+  request: { params },
+  responses: one,
+})
 const drain = createRoute({
   ...shared,
   method: 'post',
@@ -72,7 +82,8 @@ const revoke = createRoute({
   method: 'post',
   path: '/admin/v1/runners/{id}/revoke',
   summary: 'Shut a runner out for good',
-  description: 'Its connection is closed, and its keys open nothing any more. What it was running is lost after the grace of five minutes.',
+  description:
+    'Its connection is closed, and its keys open nothing any more. What it was running is lost after the grace of five minutes.',
   request: { params },
   responses: one,
 })
@@ -85,7 +96,15 @@ adminRunners.openapi(list, async (c) => {
   const tenant = tenantOf(c, wished)
   const rows = await pageOfRunners(store.db, tenant, { pool, after, limit: limit + 1 })
   const live = liveById(await hub.online(tenant))
-  return c.json(page(rows, limit, (row) => row.id, (row) => view(row, live.get(row.id))), 200)
+  return c.json(
+    page(
+      rows,
+      limit,
+      (row) => row.id,
+      (row) => view(row, live.get(row.id)),
+    ),
+    200,
+  )
 })
 
 adminRunners.openapi(get, async (c) => c.json(await answer(c, await mustFind(c, c.req.valid('param').id)), 200))
@@ -99,7 +118,13 @@ adminRunners.openapi(revoke, async (c) => {
   const row = await mustFind(c, c.req.valid('param').id)
   if (row.revokedAt === null) {
     const marks = { revokedAt: deps.platform.now(), online: null }
-    const change = { tenant: row.tenant, action: 'runner.revoke', target: `runner/${row.id}`, before: stand(row), after: stand({ ...row, ...marks }) }
+    const change = {
+      tenant: row.tenant,
+      action: 'runner.revoke',
+      target: `runner/${row.id}`,
+      before: stand(row),
+      after: stand({ ...row, ...marks }),
+    }
     await commit(deps, authorOf(c), [markRunner(deps.store.db, row.id, marks)], change)
   }
   // Said again even when the row said so before: the first time its holder may not have been reached.

@@ -58,9 +58,20 @@ const create = createRoute({
   path: '/admin/v1/tenants',
   summary: 'Make a tenant',
   request: { body: { required: true, content: json(NewTenant) } },
-  responses: { 201: { description: 'The tenant.', content: json(Tenant) }, ...problems, 409: { description: 'There is one of this id.' } },
+  responses: {
+    201: { description: 'The tenant.', content: json(Tenant) },
+    ...problems,
+    409: { description: 'There is one of this id.' },
+  },
 })
-const get = createRoute({ ...shared, method: 'get', path: '/admin/v1/tenants/{id}', summary: 'One tenant', request: { params }, responses: one })
+const get = createRoute({
+  ...shared,
+  method: 'get',
+  path: '/admin/v1/tenants/{id}',
+  summary: 'One tenant',
+  request: { params },
+  responses: one,
+})
 const patch = createRoute({
   ...shared,
   method: 'patch',
@@ -76,7 +87,11 @@ tenants.openapi(list, async (c) => {
   const { after, limit } = c.req.valid('query')
   const who = c.get('principal')
   const { db } = c.get('deps').store
-  if (isOperator(who)) return c.json(page(await listTenants(db, after, limit + 1), limit, (row) => row.id, view), 200)
+  if (isOperator(who))
+    return c.json(
+      page(await listTenants(db, after, limit + 1), limit, (row) => row.id, view),
+      200,
+    )
   const own = await readTenant(db, who.tenant)
   return c.json({ data: own ? [view(own)] : [], next: null }, 200)
 })
@@ -105,10 +120,13 @@ tenants.openapi(patch, async (c) => {
   mustOperate(c)
   const { name, settings = {}, disabled } = c.req.valid('json')
   if (disabled && id === OPERATOR_TENANT)
-    throw new Fault('invalid_request', `disabled: the tenant ${id} runs the router, and nobody could enable it again`, { extra: { field: 'disabled' } })
+    throw new Fault('invalid_request', `disabled: the tenant ${id} runs the router, and nobody could enable it again`, {
+      extra: { field: 'disabled' },
+    })
   const before = await readTenant(deps.store.db, id)
   if (!before) throw missing(id)
-  const disabledAt = disabled === undefined || disabled === (before.disabledAt !== null) ? undefined : disabled ? deps.platform.now() : null
+  const disabledAt =
+    disabled === undefined || disabled === (before.disabledAt !== null) ? undefined : disabled ? deps.platform.now() : null
   const after: TenantRow = {
     ...before,
     ...(name === undefined ? {} : { name }),
@@ -116,13 +134,21 @@ tenants.openapi(patch, async (c) => {
     settings: merged(before.settings, settings),
   }
   const statement = changeTenant(deps.store.db, id, { name, disabledAt, ...settings })
-  await commit(deps, authorOf(c), [statement], { tenant: id, action: 'tenant.update', target: `tenant/${id}`, before: view(before), after: view(after) })
+  await commit(deps, authorOf(c), [statement], {
+    tenant: id,
+    action: 'tenant.update',
+    target: `tenant/${id}`,
+    before: view(before),
+    after: view(after),
+  })
   return c.json(view(after), 200)
 })
 
 /** What `changeTenant` makes of them. */
 function merged(settings: TenantSettings, parts: { [K in keyof TenantSettings]?: TenantSettings[K] | null }): TenantSettings {
-  return Object.fromEntries(Object.entries({ ...settings, ...parts }).filter(([, value]) => value !== null && value !== undefined))
+  return Object.fromEntries(
+    Object.entries({ ...settings, ...parts }).filter(([, value]) => value !== null && value !== undefined),
+  )
 }
 
 function view(row: TenantRow): z.infer<typeof Tenant> {

@@ -22,15 +22,26 @@ const refusal = (text: string, file = 'router.toml'): string => {
 describe('a config file', () => {
   it('may be empty, TOML or JSON', () => {
     expect(toml('')).toEqual({ providers: [], tenants: {} })
-    const config = toml(`${PROVIDER}api_key = "${KEY}"\nweight = 3\n[tenants.acme]\nname = "Acme"\nlimits.budget.day_usd = 5\nrouting.failover = false\n`)
-    expect(config).toMatchObject({ providers: [{ id: 'main', tenant: 'default', weight: 3, enabled: true }], tenants: { acme: { limits: { budget: { day_usd: 5 } } } } })
+    const config = toml(
+      `${PROVIDER}api_key = "${KEY}"\nweight = 3\n[tenants.acme]\nlimits.budget.day_usd = 5\nrouting.failover = false\n`,
+    )
+    expect(config).toMatchObject({
+      providers: [{ id: 'main', tenant: 'default', weight: 3, enabled: true }],
+      tenants: { acme: { limits: { budget: { day_usd: 5 } } } },
+    })
     expect(parseConfig(JSON.stringify({ providers: config.providers, tenants: config.tenants }), 'router.json')).toEqual(config)
   })
 
   it.each<[string, RegExp]>([
     ['colour = "red"', /^router\.toml: there is no setting colour; there are providers, tenants$/],
-    [`${PROVIDER}api_key = "${KEY}"\ncolour = 1`, /^router\.toml: providers\.main: there is no setting colour; there are id, name, .*api_key_file/],
-    ['[tenants.acme.limits.budget]\nhour_usd = 1', /^router\.toml: tenants\.acme\.limits\.budget: there is no setting hour_usd; there are total_usd, /],
+    [
+      `${PROVIDER}api_key = "${KEY}"\ncolour = 1`,
+      /^router\.toml: providers\.main: there is no setting colour; there are id, name, .*api_key_file/,
+    ],
+    [
+      '[tenants.acme.limits.budget]\nhour_usd = 1',
+      /^router\.toml: tenants\.acme\.limits\.budget: there is no setting hour_usd; there are total_usd, /,
+    ],
     ['[tenants.acme.routing]\nstrategy = "fastest"', /^router\.toml: tenants\.acme\.routing\.strategy: /],
     ['[tenants."../x"]', /^router\.toml: tenants\.\.\.\/x: /],
     [PROVIDER, /^router\.toml: providers\.main\.api_key: is missing$/],
@@ -45,7 +56,19 @@ describe('a config file', () => {
   })
 
   it('is taken or refused in words, whatever it holds', () => {
-    const line = fc.oneof(fc.string(), fc.constantFrom(...PROVIDER.split('\n'), '[tenants.a]', 'limits = {}', '[tenants.a.routing]', `api_key = "${KEY}"`, 'weight = 3', 'weight = nan', 'env = { A = "b" }'))
+    const line = fc.oneof(
+      fc.string(),
+      fc.constantFrom(
+        ...PROVIDER.split('\n'),
+        '[tenants.a]',
+        'limits = {}',
+        '[tenants.a.routing]',
+        `api_key = "${KEY}"`,
+        'weight = 3',
+        'weight = nan',
+        'env = { A = "b" }',
+      ),
+    )
     fc.assert(
       fc.property(fc.array(line, { maxLength: 8 }), (lines) => {
         expect(refusal(lines.join('\n'))).not.toContain(KEY)

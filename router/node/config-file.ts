@@ -45,7 +45,9 @@ export function parseConfig(text: string, file: string): ConfigFile {
   const path = named(table, issue?.path ?? [])
   if (issue?.code === 'unrecognized_keys') {
     const where = path === '' ? file : `${file}: ${path}`
-    throw new ConfigError(`${where}: there is no setting ${issue.keys.join(', ')}; there are ${keysAt(ConfigFile, issue.path).join(', ')}`)
+    throw new ConfigError(
+      `${where}: there is no setting ${issue.keys.join(', ')}; there are ${keysAt(ConfigFile, issue.path).join(', ')}`,
+    )
   }
   throw new ConfigError(`${file}: ${path || 'the file'}: ${issue?.message ?? 'is not valid'}`)
 }
@@ -118,5 +120,7 @@ async function read(path: string, what: string): Promise<string> {
 async function mustBePrivate(path: string): Promise<void> {
   const { mode } = await stat(path)
   if ((mode & 0o077) === 0) return
-  throw new ConfigError(`${path} holds a key and can be read by others (mode ${(mode & 0o777).toString(8)}): \`chmod 600\` it, or use api_key_file or api_key_env`)
+  throw new ConfigError(
+    `${path} holds a key and can be read by others (mode ${(mode & 0o777).toString(8)}): \`chmod 600\` it, or use api_key_env`,
+  )
 }

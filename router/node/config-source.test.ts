@@ -26,7 +26,16 @@ afterEach(async () => {
 const start = async (required = false) => {
   const hear = (_fields: object, message: string) => void said.push(message)
   const log = { info: hear, warn: hear, error: hear }
-  router = await startRouter({ dataDir: join(dir, 'data'), host: '127.0.0.1', port: 0, allowedHosts: [], corsOrigins: [], timeoutS: 60, configFile: { path: file, required }, log })
+  router = await startRouter({
+    dataDir: join(dir, 'data'),
+    host: '127.0.0.1',
+    port: 0,
+    allowedHosts: [],
+    corsOrigins: [],
+    timeoutS: 60,
+    configFile: { path: file, required },
+    log,
+  })
   return router
 }
 /** As editors do it: whole or not at all. */
@@ -37,7 +46,14 @@ const put = async (text: string) => {
 const provider = (more = '') => `[[providers]]\nid = "main"\nbase_url = "https://api.example.com"\napi_key = "${KEY}"\n${more}`
 const weights = async () => (await readProviders(router!.deps.store.db, 'default')).map(({ id, weight }) => [id, weight])
 const weightIs = (weight: number) => until(`the weight to be ${weight}`, async () => (await weights())[0]?.[1] === weight)
-const audited = () => readAudit(router!.deps.store.db, 'default', { action: undefined, target: 'provider/main', since: undefined, after: undefined, limit: 10 })
+const audited = () =>
+  readAudit(router!.deps.store.db, 'default', {
+    action: undefined,
+    target: 'provider/main',
+    since: undefined,
+    after: undefined,
+    limit: 10,
+  })
 
 describe('the config file of a router', () => {
   it('seeds the settings at the start, and says in the audit that it did', async () => {
@@ -74,7 +90,9 @@ describe('the config file of a router', () => {
     await put(provider('weight = 3\n'))
     await start()
     await put(provider('weight = 5\n[tenants.acme]\ncolour = "red"\n'))
-    await until('the log to speak of it', async () => said.some((line) => /router\.toml: tenants\.acme: there is no setting colour;.*what was set before stays/.test(line)))
+    await until('the log to speak of it', async () =>
+      said.some((line) => /router\.toml: tenants\.acme: there is no setting colour;.*what was set before stays/.test(line)),
+    )
     expect(await weights()).toEqual([['main', 3]])
     await put(provider('weight = 5\n'))
     await weightIs(5)

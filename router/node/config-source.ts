@@ -64,7 +64,10 @@ export function watchConfig({ file, required, deps, env }: ConfigOptions): Watch
     seen = now
     await reload().catch((error: unknown) => {
       const known = error instanceof ConfigError
-      deps().log.error(known ? { file } : { file, err: error }, known ? `${error.message}; what was set before stays` : 'the config file could not be applied')
+      deps().log.error(
+        known ? { file } : { file, err: error },
+        known ? `${error.message}; what was set before stays` : 'the config file could not be applied',
+      )
     })
   }
 

@@ -15,7 +15,13 @@ export function pageOfRunners(db: Db, tenant: string, { pool, after, limit }: Ru
   return db
     .select()
     .from(runners)
-    .where(and(eq(runners.tenant, tenant), pool === undefined ? undefined : eq(runners.pool, pool), after === undefined ? undefined : gt(runners.id, after)))
+    .where(
+      and(
+        eq(runners.tenant, tenant),
+        pool === undefined ? undefined : eq(runners.pool, pool),
+        after === undefined ? undefined : gt(runners.id, after),
+      ),
+    )
     .orderBy(asc(runners.id))
     .limit(limit)
 }

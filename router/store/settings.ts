@@ -10,5 +10,8 @@ export async function readSetting(db: Db, name: string): Promise<unknown> {
 }
 
 export async function writeSetting(db: Db, name: string, value: unknown, now: number): Promise<void> {
-  await db.insert(settings).values({ name, value, updatedAt: now }).onConflictDoUpdate({ target: settings.name, set: { value, updatedAt: now } })
+  await db
+    .insert(settings)
+    .values({ name, value, updatedAt: now })
+    .onConflictDoUpdate({ target: settings.name, set: { value, updatedAt: now } })
 }

@@ -1,4 +1,7 @@
-/** Tenants as their operator sees and changes them. A part of the settings is written by itself, so that two changes do not undo each other. */
+/**
+ * Tenants as their operator sees and changes them. A part of the settings is written by itself, so that two changes do not
+ * undo each other.
+ */
 import { asc, eq, gt, sql } from 'drizzle-orm'
 import { tenants } from '../../drizzle/schema.ts'
 import type { TenantSettings } from '../../shared/tenant-settings.ts'

@@ -23,7 +23,11 @@ export function admin(host: Host): void {
     const newTenant = () => operator.as(`admins-${++count}`)
 
     const ask = async (fleet: Fleet, method: string, path: string, body?: object): Promise<{ status: number; body: Json }> => {
-      const response = await fleet.call(`/admin/v1/${path}`, { method, token: fleet.adminToken, ...(body ? { body: JSON.stringify(body) } : {}) })
+      const response = await fleet.call(`/admin/v1/${path}`, {
+        method,
+        token: fleet.adminToken,
+        ...(body ? { body: JSON.stringify(body) } : {}),
+      })
       const text = await response.text()
       return { status: response.status, body: text === '' ? {} : (JSON.parse(text) as Json) }
     }
@@ -68,7 +72,11 @@ export function admin(host: Host): void {
       expect(performance.now() - since).toBeLessThan(REVOKED_MS)
       const [raw] = (await dataOf(fleet, 'runners')).filter((row) => row['id'] !== id)
       await ask(fleet, 'POST', `runners/${String(raw!['id'])}/revoke`, {})
-      await until('its token to be refused', async () => (await fleet.call('/v1/runners/connect', { token })).status === 401, REVOKED_MS)
+      await until(
+        'its token to be refused',
+        async () => (await fleet.call('/v1/runners/connect', { token })).status === 401,
+        REVOKED_MS,
+      )
       expect(await dataOf(fleet, 'audit?action=runner.revoke')).toHaveLength(2)
     })
 
@@ -77,7 +85,9 @@ export function admin(host: Host): void {
       const made = await admins<{ id: string; token: string }>(fleet, 'enrolment-tokens', { pool: 'gpu' })
       expect((await ask(fleet, 'DELETE', `enrolment-tokens/${made.id}`)).status).toBe(204)
       const stateDir = await mkdtemp(join(tmpdir(), 'runyard-enrol-'))
-      await expect(enroll({ url: fleet.url, token: made.token, name: 'late', labels: {}, stateDir })).rejects.toMatchObject({ problem: 'refused' })
+      await expect(enroll({ url: fleet.url, token: made.token, name: 'late', labels: {}, stateDir })).rejects.toMatchObject({
+        problem: 'refused',
+      })
       await rm(stateDir, { recursive: true })
     })
 
@@ -86,23 +96,46 @@ export function admin(host: Host): void {
       const main = { id: 'main', base_url: 'https://api.example.com', api_key: KEY }
       expect(await admins(fleet, 'providers', main)).toMatchObject({ id: 'main', version: 1, key: { last4: '6789' } })
       expect(await ask(fleet, 'POST', 'providers', main)).toMatchObject({ status: 409, body: { code: 'conflict' } })
-      expect((await ask(fleet, 'PATCH', 'providers/main', { weight: 3, pools: ['gpu'] })).body).toMatchObject({ weight: 3, pools: ['gpu'], version: 1 })
-      expect((await ask(fleet, 'PATCH', 'providers/main', { api_key: 'sk-another-key-7777' })).body).toMatchObject({ version: 2, key: { last4: '7777' } })
+      expect((await ask(fleet, 'PATCH', 'providers/main', { weight: 3, pools: ['gpu'] })).body).toMatchObject({
+        weight: 3,
+        pools: ['gpu'],
+        version: 1,
+      })
+      expect((await ask(fleet, 'PATCH', 'providers/main', { api_key: 'sk-another-key-7777' })).body).toMatchObject({
+        version: 2,
+        key: { last4: '7777' },
+      })
       await Promise.all(['disable', 'reset'].map((verb) => ask(fleet, 'POST', `providers/main/${verb}`, {})))
       await fleet.restart()
-      expect(await dataOf(fleet, 'providers')).toMatchObject([{ id: 'main', weight: 3, enabled: false, version: 2, health: { state: 'closed' } }])
+      expect(await dataOf(fleet, 'providers')).toMatchObject([
+        { id: 'main', weight: 3, enabled: false, version: 2, health: { state: 'closed' } },
+      ])
       expect((await ask(fleet, 'DELETE', 'providers/main')).status).toBe(204)
       expect((await ask(fleet, 'GET', 'providers/main')).status).toBe(404)
-      const actions = (await dataOf(fleet, 'audit')).map(({ action }) => action)
-      expect(actions.toSorted()).toEqual(['provider.create', 'provider.delete', 'provider.disable', 'provider.reset', 'provider.update', 'provider.update', 'token.create'])
+      const actions = (await dataOf(fleet, 'audit')).map(({ action }) => String(action))
+      expect(actions.toSorted()).toEqual([
+        'provider.create',
+        'provider.delete',
+        'provider.disable',
+        'provider.reset',
+        'provider.update',
+        'provider.update',
+        'token.create',
+      ])
       expect(JSON.stringify(await get(fleet, 'audit'))).not.toContain(KEY)
     })
 
     it('is told of two changes at once that one of them did not happen', async () => {
       const fleet = await newTenant()
-      const made = await Promise.all([1, 2, 3, 4].map((weight) => ask(fleet, 'POST', 'providers', { id: 'main', base_url: 'https://api.example.com', api_key: KEY, weight })))
+      const made = await Promise.all(
+        [1, 2, 3, 4].map((weight) =>
+          ask(fleet, 'POST', 'providers', { id: 'main', base_url: 'https://api.example.com', api_key: KEY, weight }),
+        ),
+      )
       expect(made.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([201, 409, 409, 409])
-      const keys = await Promise.all([1, 2, 3, 4].map((n) => ask(fleet, 'PATCH', 'providers/main', { api_key: `sk-rotated-key-000${n}` })))
+      const keys = await Promise.all(
+        [1, 2, 3, 4].map((n) => ask(fleet, 'PATCH', 'providers/main', { api_key: `sk-rotated-key-000${n}` })),
+      )
       const won = keys.filter(({ status }) => status === 200)
       expect([won.length >= 1, keys.every(({ status }) => status === 200 || status === 409)]).toEqual([true, true])
       expect(await get(fleet, 'providers/main')).toMatchObject({ version: 1 + won.length })
@@ -113,8 +146,14 @@ export function admin(host: Host): void {
       const fleet = await newTenant()
       const wish = { id: 'near', base_url: 'http://127.0.0.1:9', api_key: KEY }
       await fleet.runner({ turn: echo })
-      expect(await ask(fleet, 'POST', 'providers', wish)).toMatchObject({ status: 403, body: { code: 'policy', field: 'base_url' } })
-      expect(await ask(fleet, 'POST', 'providers', { ...wish, pools: ['elsewhere'] })).toMatchObject({ status: 201, body: { warnings: [expect.stringContaining('none is connected')] } })
+      expect(await ask(fleet, 'POST', 'providers', wish)).toMatchObject({
+        status: 403,
+        body: { code: 'policy', field: 'base_url' },
+      })
+      expect(await ask(fleet, 'POST', 'providers', { ...wish, pools: ['elsewhere'] })).toMatchObject({
+        status: 201,
+        body: { warnings: [expect.stringContaining('none is connected')] },
+      })
     })
 
     it('sets the parts of a tenant by themselves, and shuts it out as a whole', async () => {
@@ -122,10 +161,15 @@ export function admin(host: Host): void {
       expect((await fleet.call('/v1/runs')).status).toBe(200)
       await ask(operator, 'PUT', `limits?tenant=${fleet.tenant}`, { concurrent_runs: 2 })
       await ask(fleet, 'PUT', 'routing', { failover: false })
-      expect(await get(operator, `tenants/${fleet.tenant}`)).toMatchObject({ settings: { limits: { concurrent_runs: 2 }, routing: { failover: false } } })
+      expect(await get(operator, `tenants/${fleet.tenant}`)).toMatchObject({
+        settings: { limits: { concurrent_runs: 2 }, routing: { failover: false } },
+      })
       await ask(operator, 'PATCH', `tenants/${fleet.tenant}`, { settings: { limits: null } })
       expect((await get(operator, `tenants/${fleet.tenant}`))['settings']).toEqual({ routing: { failover: false } })
-      expect(await ask(operator, 'POST', 'tenants', { id: fleet.tenant })).toMatchObject({ status: 409, body: { code: 'conflict' } })
+      expect(await ask(operator, 'POST', 'tenants', { id: fleet.tenant })).toMatchObject({
+        status: 409,
+        body: { code: 'conflict' },
+      })
       expect(await ask(fleet, 'PUT', 'limits', {})).toMatchObject({ status: 403 })
       await ask(operator, 'PATCH', `tenants/${fleet.tenant}`, { disabled: true })
       await until('its tokens to be refused', async () => [401, 403].includes((await fleet.call('/v1/runs')).status), REVOKED_MS)
@@ -135,11 +179,13 @@ export function admin(host: Host): void {
 
     it('reads long lists page by page', async () => {
       const fleet = await newTenant()
-      const made = await Promise.all(['a', 'b', 'c', 'd', 'e'].map((pool) => admins<{ id: string }>(fleet, 'enrolment-tokens', { pool })))
-      const seen: unknown[] = []
-      for (let after = ''; ; ) {
+      const made = await Promise.all(
+        ['a', 'b', 'c', 'd', 'e'].map((pool) => admins<{ id: string }>(fleet, 'enrolment-tokens', { pool })),
+      )
+      const seen: string[] = []
+      for (let after = ''; ;) {
         const { data, next } = (await get(fleet, `enrolment-tokens?limit=2${after}`)) as { data: Json[]; next: string | null }
-        seen.push(...data.map(({ id }) => id))
+        seen.push(...data.map(({ id }) => String(id)))
         if (next === null) break
         after = `&after=${next}`
       }
@@ -148,7 +194,10 @@ export function admin(host: Host): void {
     })
 
     it('is told where there is no config file', async () => {
-      expect(await ask(operator, 'POST', 'config/reload', {})).toMatchObject({ status: 404, body: { code: 'not_found', detail: expect.stringContaining('no config file') } })
+      expect(await ask(operator, 'POST', 'config/reload', {})).toMatchObject({
+        status: 404,
+        body: { code: 'not_found', detail: expect.stringContaining('no config file') },
+      })
       expect(await ask(await newTenant(), 'POST', 'config/reload', {})).toMatchObject({ status: 403 })
     })
   })
