@@ -72,10 +72,12 @@ function string(body: Uint8Array, start: number): Field | undefined {
   }
 }
 
+/** A prompt of megabytes is one string, so its end is looked for natively: a quote that no odd number of backslashes escapes. */
 function endOfString(body: Uint8Array, start: number): number {
-  for (let at = start + 1; at < body.length; at++) {
-    if (body[at] === BACKSLASH) at++
-    else if (body[at] === QUOTE) return at + 1
+  for (let at = body.indexOf(QUOTE, start + 1); at >= 0; at = body.indexOf(QUOTE, at + 1)) {
+    let first = at
+    while (first > start + 1 && body[first - 1] === BACKSLASH) first--
+    if ((at - first) % 2 === 0) return at + 1
   }
   return -1
 }

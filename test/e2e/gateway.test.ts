@@ -184,7 +184,7 @@ describe('the real CLI behind the gateway', () => {
     const prices = { '*': { input: 3, output: 15 } }
     const prepared = await stage.prepare([{ ...both[0]!, grant: { prices } }], { include_partial_messages: true })
     let said = ''
-    const line = (bytes: Uint8Array) => (said += Buffer.from(bytes).toString()).length
+    const line = (printed: Uint8Array) => (said += Buffer.from(printed).toString()).length
     const turn = prepared.process.turn({ line, mark: () => undefined })
     await until('the beginning', () => said.includes('the beginning'))
     await prepared.process.cancel('kill')

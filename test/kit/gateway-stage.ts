@@ -43,10 +43,10 @@ export interface StageOptions {
   readonly env?: Readonly<Record<string, string>>
 }
 
-export async function gatewayStage({ allowPrivate = true, login = { kind: 'none' }, env: more = {} }: StageOptions = {}): Promise<Stage> {
+export async function gatewayStage({ allowPrivate = true, login = { kind: 'none' }, env: extra = {} }: StageOptions = {}): Promise<Stage> {
   const dir = await realpath(await mkdtemp(join(tmpdir(), 'runyard-gateway-')))
   const { publicKey, privateKey } = await generateKeyPair('ECDH-ES', { crv: 'P-256' })
-  const env = { PATH: process.env['PATH'], HOME: dir, ...more }
+  const env = { PATH: process.env['PATH'], HOME: dir, ...extra }
   const reports: ProviderReport[] = []
   const logged: string[] = []
   const log = (message: string, fields: object) => logged.push(`${message} ${JSON.stringify(fields)}`)
