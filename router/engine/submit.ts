@@ -77,6 +77,8 @@ async function begin(
   try {
     await admit(deps, run, plan)
   } catch (error) {
+    // An answer that was lost may have been a yes.
+    if (error instanceof Fault && error.code === 'storage') deps.platform.background(giveUp(deps, run, plan))
     // Its twin may have been faster, and have taken the room that it found none of.
     if (claim && (await findClaim(deps.store.db, who.tenant, claim.key, deps.platform.now()))) return false
     throw error

@@ -1,4 +1,5 @@
 import { eq, sql } from 'drizzle-orm'
+import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allowances, reservations, runs } from '../../drizzle/schema.ts'
 import { appendOf, mark, openLog, type LogRig } from '../../test/kit/log.ts'
@@ -43,10 +44,12 @@ function tenant(limits: TenantLimits, token = 'jti') {
       const { wants } = wantsOf(by(run), usd, set, {})
       return reserve(database, run, by(run), wants, NOW)
     },
-    async row(): Promise<string> {
+    async row(id?: string): Promise<string> {
       const run = await log.run()
-      await database.db.update(runs).set({ tenant: name, session: run, token, createdAt: NOW }).where(eq(runs.id, run))
-      return run
+      const state: 'offered' | 'leased' = id === undefined ? 'leased' : 'offered'
+      const set = { id: id ?? run, state, tenant: name, session: id ?? run, token, createdAt: NOW }
+      await database.db.update(runs).set(set).where(eq(runs.id, run))
+      return set.id
     },
     async end(run: string, exit: ExitMark, fence = 1): Promise<boolean> {
       const append = { ...appendOf(run, [mark(1, exit)], { ending: endingOf(exit, false) }), fence }
@@ -169,6 +172,40 @@ describe('the ledger', () => {
     expect(await own.allowance('tenant')).toEqual({ spent: 3_000_000, held: 0 })
     expect(await own.reserve('late', 2)).toBe(true)
     expect(await own.allowance('day')).toEqual({ spent: 3_000_000, held: 2_000_000 })
+  })
+
+  it('is the sum of its reservations and charges after anything that can happen to runs, in any order', { timeout: 60_000 }, async () => {
+    type Step = { do: 'reserve' | 'row' | 'end' | 'kill' | 'drop' | 'release'; run: number; cents: number }
+    const kinds = ['reserve', 'row', 'row', 'end', 'kill', 'drop', 'release'] as const
+    const step: fc.Arbitrary<Step> = fc.record({ do: fc.constantFrom(...kinds), run: fc.nat(5), cents: fc.integer({ min: 1, max: 150 }) })
+    await fc.assert(
+      fc.asyncProperty(fc.array(step, { maxLength: 40 }), async (steps) => {
+        const own = tenant({ budget: { total_usd: 3 }, concurrent_runs: 4 })
+        const { database } = log
+        /** The ids of its runs, `row` once they have one. */
+        const ids = Array.from({ length: 6 }, (_, i) => ({ id: `${own.name}-${i}`, row: false, reserved: false }))
+        let charged = 0
+        for (const { do: what, run, cents } of steps) {
+          const mine = ids[run]!
+          if (what === 'reserve' && !mine.reserved && !mine.row) mine.reserved = await own.reserve(mine.id, cents / 100)
+          if (what === 'row' && mine.reserved && !mine.row) {
+            await own.row(mine.id)
+            mine.row = true
+          }
+          const [held] = (await own.open()).filter((r) => r.run === mine.id && r.unit === 'usd')
+          if (what === 'end' && (await own.end(mine.id, done(cents / 100)))) charged += cents * 10_000
+          if (what === 'kill' && (await own.end(mine.id, killed))) charged += held?.amount ?? 0
+          if (what === 'drop') await dropRefused(database, mine.id, 1)
+          if (what === 'release') await database.batch(releaseStatements(database.db, mine.id))
+          const open = await own.open()
+          const sum = (unit: string) => open.filter((r) => r.unit === unit).reduce((all, { amount }) => all + amount, 0)
+          expect((await own.allowance('tenant')) ?? { spent: 0, held: 0 }).toEqual({ spent: charged, held: sum('usd') })
+          expect((await own.allowance('runs')) ?? { spent: 0, held: 0 }).toEqual({ spent: 0, held: sum('run') })
+          expect(sum('run')).toBeLessThanOrEqual(4)
+        }
+      }),
+      { numRuns: 40 },
+    )
   })
 
   it('agrees with the runs to the millionth, whatever they cost', async () => {
