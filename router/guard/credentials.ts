@@ -44,7 +44,7 @@ export function readPresented(headers: Headers): Presented {
 
 /** Three parts of base64url, the first of which could be the header of a JWT. Whether it is a good one is another question. */
 export function looksLikeJwt(token: string): boolean {
-  return /^ey[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/.test(token)
+  return /^e[yw][A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*$/.test(token)
 }
 
 function fromScheme(header: string): Presented {

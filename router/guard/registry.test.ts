@@ -1,13 +1,17 @@
 import { eq } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { credentials, tokens } from '../../drizzle/schema.ts'
+import { rotation } from '../store/signing-keys.ts'
 import { identityRouter, type IdentityRouter } from '../../test/support/identity-router.ts'
 import { scriptedIssuer } from '../../test/support/issuers.ts'
 import { admit } from './authenticate.ts'
 import type { Presented } from './credentials.ts'
 import { identityMemory, identityOf } from './identity.ts'
-import { importKeys } from './keys.ts'
-import { newKeyRing, openVault } from './vault.ts'
+import { generateSigningJwk, importKeys } from './keys.ts'
+import { newToken } from './mint.ts'
+import { resealSigningKeys } from './reseal.ts'
+import { signingKeyContext } from './ring.ts'
+import { newKeyRing, openVault, withNewKey } from './vault.ts'
 
 let router: IdentityRouter
 let reads: number
@@ -120,6 +124,31 @@ describe('a signing key that cannot be opened any more', () => {
     const identity = identityOf({ db: store.db, vault, root, platform, log, memory: identityMemory(), now: () => platform.now() })
     await expect(admit({ ...identity, vault, platform }, token(newer))).rejects.toThrow(/not signed by this router/)
     expect((await admit({ ...identity, vault, platform }, token(older))).who.tenant).toBe('acme')
+  })
+})
+
+describe('a new master key', () => {
+  it('takes the signing keys over, so that the old one can go', async () => {
+    const ring = newKeyRing('old')
+    const { platform, log, store } = router.deps
+    const root = await importKeys(router.jwk, router.deps.keys.issuer)
+    const withVault = async (keys: typeof ring) => {
+      const vault = await openVault(keys)
+      return { vault, platform, ...identityOf({ db: store.db, vault, root, platform, log, memory: identityMemory(), now: () => platform.now() }) }
+    }
+    const old = await withVault(ring)
+    const jwk = await generateSigningJwk()
+    const { kid } = await importKeys(jwk, root.issuer)
+    const sealed = await old.vault.seal(signingKeyContext(kid), JSON.stringify(jwk))
+    await store.batch(rotation(store.db, { kid, sealed }, root.kid, platform.now()))
+    const { token: mine } = await newToken({ platform, keys: old.keys }, { kind: 'app', tenant: 'acme', subject: 'test' })
+
+    const both = withNewKey(ring, 'new')
+    await resealSigningKeys({ store, vault: await openVault(both), log })
+    const renewed = await withVault({ ...both, keys: both.keys.slice(0, 1) })
+    expect((await admit(renewed, token(mine))).who.tenant).toBe('acme')
+    await resealSigningKeys({ store, vault: renewed.vault, log })
+    expect((await renewed.keys.live())[0]?.kid).toBe(kid)
   })
 })
 

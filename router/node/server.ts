@@ -10,6 +10,7 @@ import { CLOSE } from '../../shared/frames.ts'
 import { createApp } from '../app.ts'
 import { cancelRun } from '../engine/cancel.ts'
 import { identityMemory, identityOf } from '../guard/identity.ts'
+import { resealSigningKeys } from '../guard/reseal.ts'
 import { Attendance } from '../hub/attendance.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
 import { Retention, type Keep } from '../hub/retention.ts'
@@ -80,6 +81,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const database = await openDatabase(options.database ?? join(dataDir, 'runyard.db'))
     const platform = nodePlatform(log)
     await resealAll({ store: database, vault, log })
+    await resealSigningKeys({ store: database, vault, log })
     const catalog = catalogOf(database.db, catalogMemory(), () => performance.now())
     const { keys, identity } = identityOf({ db: database.db, vault, root, platform, log, memory: identityMemory(), now: () => performance.now() })
     const treasury = treasuryOf({ store: () => database, catalog: () => catalog, vault: () => vault, platform, log })

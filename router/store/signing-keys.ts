@@ -64,6 +64,14 @@ export function retirement(db: Db, kid: string, rootKid: string, now: number): S
   ]
 }
 
+/** Changes nothing when it is no longer sealed as it `was`. */
+export async function swapSealedKey(db: Db, kid: string, was: string, sealed: string): Promise<void> {
+  await db
+    .update(signingKeys)
+    .set({ sealed })
+    .where(and(eq(signingKeys.kid, kid), eq(signingKeys.sealed, was)))
+}
+
 /** 0: nobody knows when the host made it, and it was before all others. */
 function rowOfRoot(db: Db, kid: string): Statement {
   return db.insert(signingKeys).values({ kid, sealed: null, createdAt: 0 }).onConflictDoNothing()

@@ -1,6 +1,7 @@
 /** The router as a Worker: a fetch handler that makes its `Deps` anew for every request, and the objects behind it. */
 import { createApp } from '../app.ts'
 import type { Deps, Store } from '../ports.ts'
+import { resealSigningKeys } from '../guard/reseal.ts'
 import { resealAll } from '../providers/keys.ts'
 import { sweepLedger } from '../store/allowances.ts'
 import { pruneBindings } from '../store/bindings.ts'
@@ -49,6 +50,7 @@ export default {
     await pruneUnstarted(db, now - settingsOf(env).keep.ageMs, now)
     await remind(env, db, now)
     await resealAll({ store, vault: await vaultOf(env), log })
+    await resealSigningKeys({ store, vault: await vaultOf(env), log })
   },
 } satisfies ExportedHandler<Env>
 
