@@ -31,6 +31,8 @@ export interface Enlisted {
   /** Until the router has it; fails when the process ends before. */
   online(runner: Command): Promise<void>
   call(path: string, init?: RequestInit): Promise<Response>
+  /** The same as an admin. */
+  admin(path: string, init?: RequestInit): Promise<Response>
   /** Starts a run and leaves its stream to the caller. */
   start(body: Json): Promise<Response>
   /** Runs to the end; resolves to its `done` event. */
@@ -75,6 +77,7 @@ export async function enlist(machine: Machine, model: Model, { host = 'node', ro
       await until('the runner to be ready', async () => (await fetch(`${url}/readyz`)).ok)
     },
     call: (path, init = {}) => fetch(url + path, { ...init, headers: { ...headers, ...(init.headers as Record<string, string>) } }),
+    admin: (path, init = {}) => fetch(url + path, { ...init, headers: { ...headers, authorization: `Bearer ${adminToken}` } }),
     start: (body) => enlisted.call('/v1/runs', { method: 'POST', body: JSON.stringify(body), headers: { accept: 'text/event-stream' } }),
     async run(body) {
       const { events } = await readSse(await enlisted.start(body))
