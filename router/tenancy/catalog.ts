@@ -31,9 +31,11 @@ export interface CatalogMemory {
   readonly tenants: Map<string, Entry<TenantRow | undefined>>
   readonly providers: Map<string, Entry<readonly ProviderRow[]>>
   readonly health: Map<string, Entry<readonly HealthRow[]>>
+  /** Raised with each change: what was being read meanwhile may be from before it. */
+  changes: number
 }
 
-export const catalogMemory = (): CatalogMemory => ({ tenants: new Map(), providers: new Map(), health: new Map() })
+export const catalogMemory = (): CatalogMemory => ({ tenants: new Map(), providers: new Map(), health: new Map(), changes: 0 })
 
 /** `now`: milliseconds of any clock that only goes forward, the same for all that share `memory`. */
 export function catalogOf(db: Db, memory: CatalogMemory, now: () => number): Catalog {
@@ -41,7 +43,9 @@ export function catalogOf(db: Db, memory: CatalogMemory, now: () => number): Cat
     const known = of.get(tenant)
     const at = now()
     if (known && at - known.at < FRESH_MS) return known.value
+    const { changes } = memory
     const value = await read()
+    if (changes !== memory.changes) return value
     if (of.size >= MAX_TENANTS) of.clear()
     of.set(tenant, { at, value })
     return value
@@ -51,7 +55,8 @@ export function catalogOf(db: Db, memory: CatalogMemory, now: () => number): Cat
     providers: (tenant) => fresh(memory.providers, tenant, () => readProviders(db, tenant)),
     health: (tenant) => fresh(memory.health, tenant, () => readHealth(db, tenant)),
     changed(tenant) {
-      for (const of of Object.values(memory) as Map<string, unknown>[]) of.delete(tenant)
+      memory.changes++
+      for (const of of [memory.tenants, memory.providers, memory.health] as Map<string, unknown>[]) of.delete(tenant)
     },
   }
 }

@@ -85,7 +85,8 @@ export function providers(host: Host): void {
         expect(Math.abs(small - 25)).toBeLessThanOrEqual(1)
       }
       expect(turns.filter((id) => id === 'small')).toHaveLength(100)
-    })
+      // Ten seconds on a quiet machine.
+    }, 120_000)
 
     it('come with their key sealed to this runner and this run, and with the one that may stand in', async () => {
       const offer = await run()
