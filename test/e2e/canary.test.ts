@@ -40,7 +40,7 @@ async function filesWith(dir: string, needles: readonly string[]): Promise<strin
   return found.flat()
 }
 
-describe('the key of a provider', () => {
+describe.each(['node', 'workers'] as const)('the key of a provider, on the %s host,', (host) => {
   let machine: Machine
   let model: Model
   let fleet: Enlisted
@@ -54,7 +54,7 @@ describe('the key of a provider', () => {
       return command
     }
     machine = { ...plain, start, runyard: (...how) => start(...how).ended }
-    fleet = await enlist(machine, model)
+    fleet = await enlist(machine, model, { host })
     const made = await fleet.admin('/admin/v1/providers', { method: 'POST', body: JSON.stringify({ id: 'canary', base_url: model.url, api_key: CANARY }) })
     if (made.status !== 201) throw new Error(await made.text())
     const noLogin = { ANTHROPIC_BASE_URL: '', ANTHROPIC_API_KEY: '' }
