@@ -257,9 +257,8 @@ export class RunnerCore {
   /** Whatever is due by `now`. Cheap enough to be called every second. */
   tick(now: number): Effect[] {
     const effects: Effect[] = []
-    const link = this.#link
-    const silent = link && whySilent(link, now)
-    if (link && silent) effects.push({ do: 'close', conn: link.conn, ...silent }, ...this.#dropLink(now))
+    const silent = this.#link && whySilent(this.#link, now)
+    if (this.#link && silent) effects.push({ do: 'close', conn: this.#link.conn, ...silent }, ...this.#dropLink(now))
     const offlineSince = this.#link?.hello ? undefined : this.#offlineSince
     for (const run of this.#live.values()) {
       const due = whatIsDue(run, offlineSince, now)
