@@ -136,7 +136,8 @@ describe('blocks of a limit', () => {
 
   it('are not made of limits that are slow or small', () => {
     expect(blocksOf({ rate: 10, burst: 1_000 })).toEqual({ shared: { rate: 10, burst: 1_000 }, holdMs: 0, size: 1 })
-    expect(blocksOf({ rate: 1_000, burst: 19 })).toMatchObject({ holdMs: 0, size: 1 })
+    expect(blocksOf({ rate: 1_000, burst: 490 })).toMatchObject({ holdMs: 0, size: 1 })
+    expect(blocksOf({ rate: 1_000, burst: 500 })).toMatchObject({ holdMs: 50, size: 50 })
     expect(blocksOf({ rate: 5_000, burst: 10_000 })).toMatchObject({ shared: { burst: 9_000 }, size: 1_000 })
   })
 })

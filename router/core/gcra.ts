@@ -50,7 +50,7 @@ export function room(tat: number, now: number, rate: Rate): number {
 /**
  * A limit whose tokens are handed out in blocks, to be used up to `holdMs` after they were taken. In a window of length t
  * those used were taken in one of length t + holdMs, so what is shared is smaller by what a `holdMs` brings: a tenth of the
- * burst at most. No hold, and the burst as it is, where a block would hardly be more than one request.
+ * burst at most. No hold, and the burst as it is, for limits that are slow, and for those whose burst is used up in no time.
  */
 export interface Blocks {
   readonly shared: Rate
@@ -60,11 +60,14 @@ export interface Blocks {
 }
 
 const MAX_HOLD_MS = 1_000
+/** A commit may take that long, and what it brought would be void. */
+const MIN_HOLD_MS = 50
 /** Slower limits are exact: so many commits a second are affordable. */
 const MIN_BLOCK_RATE = 50
 
 export function blocksOf(rate: Rate): Blocks {
   const lent = Math.floor(Math.min(rate.burst / 10, MAX_HOLD_MS / intervalMs(rate)))
-  if (rate.rate < MIN_BLOCK_RATE || lent < 2) return { shared: rate, holdMs: 0, size: 1 }
-  return { shared: { rate: rate.rate, burst: rate.burst - lent }, holdMs: lent * intervalMs(rate), size: lent }
+  const holdMs = lent * intervalMs(rate)
+  if (rate.rate < MIN_BLOCK_RATE || holdMs < MIN_HOLD_MS) return { shared: rate, holdMs: 0, size: 1 }
+  return { shared: { rate: rate.rate, burst: rate.burst - lent }, holdMs, size: lent }
 }

@@ -33,6 +33,14 @@ function replica(of: Pick<Database, 'db'> = database) {
   return { limiter, settled: () => Promise.all(work) }
 }
 
+/** Statements that take longer than what they take may be held. */
+const later =
+  (db: Database['db']) =>
+  async (...args: Parameters<Database['db']['all']>) => {
+    await new Promise((resolve) => setTimeout(resolve, 80))
+    return db.all(...args)
+  }
+
 const draw = (rate: number, burst: number): Draw => ({ key: `k${++count}`, rate: { rate, burst } })
 
 describe('a limit in the database', () => {
@@ -116,6 +124,14 @@ describe('a limiter that takes blocks', () => {
     }
     // And it is not a limit that keeps everybody out.
     expect(admitted.length).toBeGreaterThan(rate.burst + rate.rate * 0.5)
+  })
+
+  it('lets in whom it may, however slow the database is', async () => {
+    const slow = { db: new Proxy(database.db, { get: (db, name) => (name === 'all' ? later(db) : Reflect.get(db, name)) as unknown }) }
+    const limit = draw(1_000, 500)
+    const { limiter } = replica(slow)
+    const all = await Promise.all(Array.from({ length: 40 }, () => limiter.take('t', [limit])))
+    expect(all.every(({ ok }) => ok)).toBe(true)
   })
 
   it('asks the database seldom', async () => {

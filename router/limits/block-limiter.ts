@@ -15,6 +15,8 @@ import { takeLocal, type LocalLimits } from './local-limiter.ts'
 /** How long each process counts by itself before the database is asked again. */
 const ALONE_MS = 1_000
 const MAX_TRIES = 3
+/** Everybody who waits for an answer has heard it by then. */
+const ANSWERED_MS = 1
 /** Limits that were not used for a while are forgotten when there are more than this. */
 const MAX_KEYS = 10_000
 
@@ -108,8 +110,9 @@ export class BlockLimiter implements Limiter {
       bucket.wholeAt = now() + Math.max(0, tat - at)
       if (got) {
         bucket.tokens = wanted
-        // Without a hold there are as many as wait now, and nothing is left for later.
-        bucket.goodUntil = holdMs === 0 ? Infinity : asked + holdMs
+        // Without a hold there are as many as wait now, and nothing is left for later. With one, those who waited get theirs
+        // however long the answer took: otherwise a slow database would let nobody in.
+        bucket.goodUntil = holdMs === 0 ? Infinity : Math.max(asked + holdMs, now() + ANSWERED_MS)
         return
       }
       wanted = Math.min(wanted, room(tat, at, shared))
