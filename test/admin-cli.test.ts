@@ -223,7 +223,7 @@ describe('runyard audit and config', () => {
     await writeFile(file, 'colour = "red"\n')
     expect(await runyardCheck(file)).toMatchObject({
       code: 78,
-      stderr: expect.stringMatching(/there is no setting colour; there are providers, tenants/),
+      stderr: expect.stringMatching(/there is no setting colour; there are providers, tenants, issuers/),
     })
     expect((await runyard('config reload')).stderr).toMatch(/this router has no config file/)
   })

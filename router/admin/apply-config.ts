@@ -13,9 +13,11 @@ import { FILE_ACTOR } from '../store/audit.ts'
 import { findProvider } from '../store/providers.ts'
 import { changeTenant, haveTenant } from '../store/tenant-pages.ts'
 import { readTenant } from '../store/tenants.ts'
+import { applyIssuer } from './apply-issuer.ts'
 import { changeProvider, createProvider } from './apply-provider.ts'
 import { changeSettings } from './apply-settings.ts'
 import { commit, type ChangeDeps } from './change.ts'
+import { NewIssuer } from './issuers.ts'
 import { ApiKey, checkParts, ProviderParts } from './provider-schemas.ts'
 
 const FileTenant = z.strictObject({
@@ -50,6 +52,10 @@ export const ConfigFile = z.strictObject({
     })
     .default([]),
   tenants: z.record(TenantId, FileTenant).default({}),
+  issuers: z
+    .array(NewIssuer.extend({ tenant: TenantId.default(OPERATOR_TENANT) }))
+    .max(64)
+    .default([]),
 })
 export type ConfigFile = z.infer<typeof ConfigFile>
 export type FileProvider = ConfigFile['providers'][number]
@@ -82,17 +88,26 @@ export async function applyConfig(
   for (const [tenant, settings] of Object.entries(config.tenants)) {
     changes.push(...(await applyTenant(deps, tenant, settings)))
   }
+  for (const issuer of config.issuers) {
+    const name = `issuer/${issuer.id}`
+    const did = await named(name, applyIssuer(deps, FILE_ACTOR, issuer))
+    if (did !== undefined) changes.push(`${name}: ${did}`)
+  }
   for (const provider of config.providers) {
     const name = `provider/${provider.id}${provider.tenant === OPERATOR_TENANT ? '' : ` of ${provider.tenant}`}`
-    try {
-      const { did, warned } = await applyProvider(deps, provider, keyOf.get(provider))
-      if (did !== undefined) changes.push(`${name}: ${did}`)
-      warnings.push(...warned.map((warning) => `${name}: ${warning}`))
-    } catch (error) {
-      throw error instanceof Fault ? new ConfigError(`${name}: ${error.message}`, { cause: error }) : error
-    }
+    const { did, warned } = await named(name, applyProvider(deps, provider, keyOf.get(provider)))
+    if (did !== undefined) changes.push(`${name}: ${did}`)
+    warnings.push(...warned.map((warning) => `${name}: ${warning}`))
   }
   return { changes, warnings }
+}
+
+async function named<T>(name: string, work: Promise<T>): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    throw error instanceof Fault ? new ConfigError(`${name}: ${error.message}`, { cause: error }) : error
+  }
 }
 
 async function applyTenant(deps: ChangeDeps, tenant: string, { name, ...parts }: z.infer<typeof FileTenant>): Promise<string[]> {

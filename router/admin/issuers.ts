@@ -23,7 +23,7 @@ const Mapping = IssuerMapping.openapi('IssuerMapping', {
     '`require`: claims that have to have one of these values, to the letter. `subject`: the claim that says who it is. `scopes` for everybody, `scopes_from` by the values of a claim. `limits`: what nobody of it goes beyond. A claim is a name, or a list of names that leads to it.',
 })
 
-const NewIssuer = z.strictObject({
+export const NewIssuer = z.strictObject({
   id: z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'must be 1 to 63 lower-case letters, digits, - or _'),
   url: z
     .string()
@@ -61,7 +61,11 @@ const create = createRoute({
   summary: 'Trust an issuer',
   description: 'Its keys are found by OpenID Connect discovery, when its first token comes.',
   request: { body: { required: true, content: json(NewIssuer) } },
-  responses: { 201: { description: 'The issuer.', content: json(Issuer) }, ...problems, 409: { description: 'There is one of this id, or of this URL and audience.' } },
+  responses: {
+    201: { description: 'The issuer.', content: json(Issuer) },
+    ...problems,
+    409: { description: 'There is one of this id, or of this URL and audience.' },
+  },
 })
 const list = createRoute({
   ...shared,
@@ -71,7 +75,14 @@ const list = createRoute({
   request: { query: TenantPageQuery },
   responses: { 200: { description: 'A page.', content: json(pageOf(Issuer)) }, ...problems },
 })
-const get = createRoute({ ...shared, method: 'get', path: '/admin/v1/issuers/{id}', summary: 'One issuer', request: { params }, responses: one })
+const get = createRoute({
+  ...shared,
+  method: 'get',
+  path: '/admin/v1/issuers/{id}',
+  summary: 'One issuer',
+  request: { params },
+  responses: one,
+})
 const patch = createRoute({
   ...shared,
   method: 'patch',
@@ -99,17 +110,25 @@ adminIssuers.openapi(create, async (c) => {
   if (body.url === deps.keys.issuer) throw new Fault('invalid_request', 'url: that is this router', { extra: { field: 'url' } })
   const row: IssuerRow = { ...body, tenant, createdAt: deps.platform.now() }
   const statements = [haveTenant(deps.store.db, tenant, row.createdAt), issuerInsertion(deps.store.db, row)]
-  await commit(deps, authorOf(c), statements, { tenant, action: 'issuer.create', target: `issuer/${row.id}`, after: view(row) })
-  return c.json(view(row), 201)
+  await commit(deps, authorOf(c), statements, {
+    tenant,
+    action: 'issuer.create',
+    target: `issuer/${row.id}`,
+    after: issuerView(row),
+  })
+  return c.json(issuerView(row), 201)
 })
 
 adminIssuers.openapi(list, async (c) => {
   const { tenant, after, limit } = c.req.valid('query')
   const rows = await listIssuers(c.get('deps').store.db, tenantOf(c, tenant), after, limit + 1)
-  return c.json(page(rows, limit, (row) => row.id, view), 200)
+  return c.json(
+    page(rows, limit, (row) => row.id, issuerView),
+    200,
+  )
 })
 
-adminIssuers.openapi(get, async (c) => c.json(view(await mustFind(c, c.req.valid('param').id)), 200))
+adminIssuers.openapi(get, async (c) => c.json(issuerView(await mustFind(c, c.req.valid('param').id)), 200))
 
 adminIssuers.openapi(patch, async (c) => {
   const deps = c.get('deps')
@@ -117,16 +136,22 @@ adminIssuers.openapi(patch, async (c) => {
   mustOperate(c)
   const { mapping = row.mapping, enabled = row.enabled } = c.req.valid('json')
   const after: IssuerRow = { ...row, mapping, enabled }
-  if (same(after, row)) return c.json(view(row), 200)
-  const change = { tenant: row.tenant, action: 'issuer.update', target: `issuer/${row.id}`, before: view(row), after: view(after) }
+  if (same(after, row)) return c.json(issuerView(row), 200)
+  const change = {
+    tenant: row.tenant,
+    action: 'issuer.update',
+    target: `issuer/${row.id}`,
+    before: issuerView(row),
+    after: issuerView(after),
+  }
   await commit(deps, authorOf(c), [issuerChange(deps.store.db, row.id, { mapping, enabled })], change)
-  return c.json(view(after), 200)
+  return c.json(issuerView(after), 200)
 })
 
 adminIssuers.openapi(remove, async (c) => {
   const deps = c.get('deps')
   const row = await mustFind(c, c.req.valid('param').id)
-  const change = { tenant: row.tenant, action: 'issuer.delete', target: `issuer/${row.id}`, before: view(row) }
+  const change = { tenant: row.tenant, action: 'issuer.delete', target: `issuer/${row.id}`, before: issuerView(row) }
   await commit(deps, authorOf(c), [issuerDeletion(deps.store.db, row.id)], change)
   return c.body(null, 204)
 })
@@ -137,6 +162,6 @@ async function mustFind(c: Context<AppEnv>, id: string): Promise<IssuerRow> {
   return row
 }
 
-function view({ id, tenant, url, audience, mapping, enabled, createdAt }: IssuerRow): z.infer<typeof Issuer> {
+export function issuerView({ id, tenant, url, audience, mapping, enabled, createdAt }: IssuerRow): z.infer<typeof Issuer> {
   return { id, tenant, url, audience, mapping: IssuerMapping.parse(mapping), enabled, created_at: iso(createdAt) }
 }

@@ -21,7 +21,7 @@ const refusal = (text: string, file = 'router.toml'): string => {
 
 describe('a config file', () => {
   it('may be empty, TOML or JSON', () => {
-    expect(toml('')).toEqual({ providers: [], tenants: {} })
+    expect(toml('')).toEqual({ providers: [], tenants: {}, issuers: [] })
     const config = toml(
       `${PROVIDER}api_key = "${KEY}"\nweight = 3\n[tenants.acme]\nlimits.budget.day_usd = 5\nrouting.failover = false\n`,
     )
@@ -29,11 +29,11 @@ describe('a config file', () => {
       providers: [{ id: 'main', tenant: 'default', weight: 3, enabled: true }],
       tenants: { acme: { limits: { budget: { day_usd: 5 } } } },
     })
-    expect(parseConfig(JSON.stringify({ providers: config.providers, tenants: config.tenants }), 'router.json')).toEqual(config)
+    expect(parseConfig(JSON.stringify(config), 'router.json')).toEqual(config)
   })
 
   it.each<[string, RegExp]>([
-    ['colour = "red"', /^router\.toml: there is no setting colour; there are providers, tenants$/],
+    ['colour = "red"', /^router\.toml: there is no setting colour; there are providers, tenants, issuers$/],
     [
       `${PROVIDER}api_key = "${KEY}"\ncolour = 1`,
       /^router\.toml: providers\.main: there is no setting colour; there are id, name, .*api_key_file/,

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { until } from '../../test/kit/wait.ts'
+import { findIssuer } from '../store/issuers.ts'
 import { readAudit } from '../store/audit-pages.ts'
 import { readProviders } from '../store/providers.ts'
 import { startRouter, type RunningRouter } from './server.ts'
@@ -62,6 +63,31 @@ describe('the config file of a router', () => {
     expect(await deps.catalog.providers('default')).toMatchObject([{ id: 'main', weight: 3 }])
     expect((await deps.catalog.tenant('acme'))?.settings).toEqual({ limits: { concurrent_runs: 2 } })
     expect(await audited()).toMatchObject([{ action: 'provider.create', actor: 'file' }])
+  })
+
+  it('trusts the issuers that it names, and does not let one speak for somebody else', async () => {
+    const issuer = (tenant: string, value = 'acme/app') =>
+      [
+        '[[issuers]]',
+        'id = "ci"',
+        'url = "https://idp.example"',
+        'audience = "us"',
+        `tenant = "${tenant}"`,
+        'mapping.scopes = ["runs:read"]',
+        `mapping.require = [{ claim = "repository", is = "${value}" }]`,
+      ].join('\n')
+    await put(issuer('acme'))
+    const { deps } = await start(true)
+    expect(await findIssuer(deps.store.db, 'ci')).toMatchObject({
+      tenant: 'acme',
+      enabled: true,
+      mapping: { subject: 'sub', scopes: ['runs:read'] },
+    })
+    await put(issuer('acme', 'acme/other'))
+    expect(await deps.config!.reload()).toMatchObject({ changes: ['issuer/ci: changed'] })
+    expect(await deps.config!.reload(true)).toMatchObject({ changes: [] })
+    await put(issuer('blue'))
+    await expect(deps.config!.reload()).rejects.toThrow(/issuer\/ci: tenant: is acme already/)
   })
 
   it('is followed when it changes, also where it was not there before', async () => {
