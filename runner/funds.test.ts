@@ -76,6 +76,10 @@ describe('who pays for a run', () => {
     await expect(funds(offer(await remote('a', 'https://api.example.com/?key=1')), { allowPrivateBaseUrls: true })).rejects.toMatchObject({ code: 'unknown_provider' })
   })
 
+  it.each([['600000', '600000'], ['5', '90000'], ['soon', '90000'], ['Infinity', '90000']])('with a timeout of %s waits %s ms', async (wanted, waits) => {
+    expect(await funds(offer(await remote('a', undefined, { env: { API_TIMEOUT_MS: wanted } })))).toMatchObject({ env: { API_TIMEOUT_MS: waits } })
+  })
+
   it('leaves out one behind the first that the owner forbids', async () => {
     expect(await funds(offer(await remote('a'), await remote('b', 'https://10.0.0.1'), await remote('c')))).toMatchObject({
       purse: { payers: [{ provider: 'a' }, { provider: 'c' }] },

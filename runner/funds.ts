@@ -114,7 +114,7 @@ async function granted(offer: Offer, grants: Grants, treasury: Treasury): Promis
     env: {
       ...env,
       // The CLI must not give up while the gateway still has somebody to ask.
-      API_TIMEOUT_MS: String(asked > timeoutMs ? asked : timeoutMs),
+      API_TIMEOUT_MS: String(Number.isSafeInteger(asked) && asked > timeoutMs ? asked : timeoutMs),
     },
     // By then the gateway has asked everybody already.
     retries: 1,
