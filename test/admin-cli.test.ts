@@ -190,6 +190,23 @@ describe('runyard token and tenant', () => {
     expect((await runyard('token revoke')).code).toBe(2)
   })
 
+  it('trust issuers, register what clients have already, and rotate the key', async () => {
+    const added =
+      'issuer add ci --issuer https://idp.example --audience us --require repository=acme/app --require repository=acme/lib --scope runs:read'
+    expect(await json(added)).toMatchObject({
+      mapping: { require: [{ claim: 'repository', is: ['acme/app', 'acme/lib'] }], scopes: ['runs:read'] },
+    })
+    expect(await words('issuer disable ci')).toBe('issuer ci is disabled')
+    expect(await words('issuer list')).toMatch(/^ci +disabled +https:\/\/idp\.example +us +runs:read$/m)
+    await words('issuer remove ci')
+    const { id } = await json<{ id: string }>('credential add --subject old-client --key-env OLD', { OLD: 'ccs_ak_0123456789' })
+    expect((await fleet.call('/v1/runs', { token: 'ccs_ak_0123456789' })).status).toBe(200)
+    expect(await words('credential list')).toMatch(new RegExp(`^${id} +key +old-client `, 'm'))
+    expect(await words(`credential remove ${id}`)).toBe(`${id} opens nothing any more`)
+    const { kid } = await json<{ kid: string }>('key rotate')
+    expect(await words('key list')).toMatch(new RegExp(`^${kid} +signing `, 'm'))
+  })
+
   it('make tenants, whose things an operator sees by name', async () => {
     expect(await json('tenant add blue --name Blue')).toMatchObject({ id: 'blue', name: 'Blue' })
     expect((await runyard('tenant add blue')).stderr).toMatch(/tenant\/blue is there already/)

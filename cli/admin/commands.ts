@@ -3,6 +3,7 @@ import type { Command } from 'commander'
 import { auditCommand, bindingsCommands } from './bindings.ts'
 import { configCommands } from './config.ts'
 import { fleetCommands } from './fleet.ts'
+import { identityCommands } from './identity.ts'
 import { limitsCommands, routingCommands } from './limits.ts'
 import { providerCommands } from './provider.ts'
 import { tenantCommands } from './tenant.ts'
@@ -16,6 +17,7 @@ export function adminCommands(program: Command): void {
     limitsCommands,
     fleetCommands,
     tokenCommands,
+    identityCommands,
     tenantCommands,
     auditCommand,
     configCommands,
