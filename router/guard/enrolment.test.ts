@@ -90,26 +90,6 @@ describe('an enrolment token', () => {
     }
   })
 
-  it('lets nobody into a tenant that is disabled, and neither does the key of a runner there', async () => {
-    const m = await machine()
-    const { token: operator } = await router.mint({ kind: 'admin', tenant: 'default' })
-    const wish = { tenant: 'shut', pool: 'gpu' }
-    const enrolled = await enrol((await mintEnrolmentToken(router.deps, wish)).token, {}, m)
-    const late = (await mintEnrolmentToken(router.deps, wish)).token
-    const set = (disabled: boolean) => router.call('/admin/v1/tenants/shut', { method: 'PATCH', token: operator, body: { disabled } })
-    const runner = String(enrolled.body['runner_id'])
-    const proof = () =>
-      new SignJWT({ iss: runner, sub: runner, aud: HERE, iat: nowS, exp: nowS + 30, jti: crypto.randomUUID() })
-        .setProtectedHeader({ alg: 'EdDSA', typ: 'runyard-assertion+jwt' })
-        .sign(m.signing.privateKey)
-    expect((await trade(await proof())).status).toBe(200)
-    await set(true)
-    expect(await enrol(late)).toMatchObject({ status: 403, body: { code: 'forbidden' } })
-    expect(await trade(await proof())).toMatchObject({ status: 403, body: { code: 'forbidden' } })
-    await set(false)
-    expect((await trade(await proof())).status).toBe(200)
-  })
-
   it('tried by twenty machines at once lets exactly one in', async () => {
     const token = await ticket()
     const before = (await router.deps.store.db.select().from(runners)).length
