@@ -136,8 +136,8 @@ describe('a Worker in workerd', () => {
     const status = async (worker: RunningWorkerd, to: string) =>
       (await fetch(`${worker.url}/reach?url=${encodeURIComponent(to)}`)).status
     try {
-      expect(await status(await start('alone'), url(server))).toBe(502)
-      const worker = await start('with-database', { vars: { LIBSQL_URL: url(server) } })
+      expect(await status(await start('alone', { unsafe: false }), url(server))).toBe(502)
+      const worker = await start('with-database', { unsafe: false, vars: { LIBSQL_URL: url(server) } })
       expect(await status(worker, url(server))).toBe(200)
       expect(await status(worker, url(other))).toBe(502)
       expect(await get(worker, '/entries?what=x')).toEqual({})
