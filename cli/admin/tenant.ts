@@ -9,6 +9,7 @@ const Tenant = z.looseObject({
   id: z.string(),
   name: z.string().nullable(),
   settings: z.looseObject({}),
+  usage: z.looseObject({}).optional(),
   disabled: z.boolean(),
   disabled_at: z.string().nullable(),
   created_at: z.string(),
@@ -74,5 +75,6 @@ function describe(t: Tenant): void {
     ['disabled', t.disabled ? when(t.disabled_at) : false],
     ['since', when(t.created_at)],
     ...Object.entries(t.settings).map(([name, value]) => [name, JSON.stringify(value)] as const),
+    ...Object.entries(t.usage ?? {}).map(([name, value]) => [`used of ${name}`, JSON.stringify(value)] as const),
   ])
 }

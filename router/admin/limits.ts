@@ -24,17 +24,10 @@ const Spent = z.object({
   spent_usd: z.number(),
   reserved_usd: z.number().openapi({ description: 'Held by runs that have not ended.' }),
 })
-const Limits = z
-  .object({
-    tenant: TenantId,
-    limits: TenantLimits,
-    usage: z
-      .object({ total: Spent.optional(), day: Spent.optional(), runs: z.int().optional() })
-      .openapi({
-        description: 'Of the whole tenant, once it was limited: for ever, on this day of UTC, and runs that wait or run.',
-      }),
-  })
-  .openapi('TenantLimits')
+export const TenantUsage = z
+  .object({ total: Spent.optional(), day: Spent.optional(), runs: z.int().optional() })
+  .openapi({ description: 'Of the whole tenant, once it was limited: for ever, on this day of UTC, and runs that wait or run.' })
+const Limits = z.object({ tenant: TenantId, limits: TenantLimits, usage: TenantUsage }).openapi('TenantLimits')
 const TenantRouting = z
   .object({
     tenant: TenantId,

@@ -10,9 +10,11 @@ import { notFound, problems } from '../api/run-schemas.ts'
 import { requireAdmin } from '../guard/authenticate.ts'
 import { isOperator, mayReach, mustOperate, OPERATOR_TENANT } from '../guard/operator.ts'
 import { newRouter } from '../guard/router.ts'
+import { currentUsage } from '../limits/usage.ts'
 import { changeTenant, insertTenant, listTenants } from '../store/tenant-pages.ts'
 import { readTenant, type TenantRow } from '../store/tenants.ts'
 import { authorOf, commit, iso, isoOrNull } from './change.ts'
+import { TenantUsage } from './limits.ts'
 import { page, PageQuery, pageOf } from './pages.ts'
 
 const TenantName = z.string().min(1).max(128)
@@ -27,6 +29,8 @@ export const Tenant = z
     created_at: z.iso.datetime(),
   })
   .openapi('Tenant')
+
+const TenantInUse = Tenant.extend({ usage: TenantUsage }).openapi('TenantInUse')
 
 const NewTenant = z.strictObject({ id: TenantId, name: TenantName.optional(), settings: TenantSettings.default({}) })
 
@@ -68,9 +72,9 @@ const get = createRoute({
   ...shared,
   method: 'get',
   path: '/admin/v1/tenants/{id}',
-  summary: 'One tenant',
+  summary: 'One tenant, and what it has used of its limits',
   request: { params },
-  responses: one,
+  responses: { 200: { description: 'The tenant.', content: json(TenantInUse) }, ...problems, ...notFound },
 })
 const patch = createRoute({
   ...shared,
@@ -108,9 +112,10 @@ tenants.openapi(create, async (c) => {
 
 tenants.openapi(get, async (c) => {
   const { id } = c.req.valid('param')
-  const row = mayReach(c.get('principal'), { tenant: id }) ? await readTenant(c.get('deps').store.db, id) : undefined
+  const { store, platform } = c.get('deps')
+  const row = mayReach(c.get('principal'), { tenant: id }) ? await readTenant(store.db, id) : undefined
   if (!row) throw missing(id)
-  return c.json(view(row), 200)
+  return c.json({ ...view(row), usage: await currentUsage(store.db, id, platform.now()) }, 200)
 })
 
 tenants.openapi(patch, async (c) => {
