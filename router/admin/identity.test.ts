@@ -120,6 +120,16 @@ describe('signing keys', () => {
     expect(dataOf(await call(admin, `keys?limit=2&after=${String(page.body['next'])}`)).map(({ kid }) => kid)).toEqual([one, rootKid])
   })
 
+  it('are two at most when several admins rotate at once, and one of them stays when both are retired at once', async () => {
+    await Promise.all([rotate(), rotate(), rotate()])
+    const admin = (await router.mint({ kind: 'admin', tenant: 'default' })).token
+    const live = await jwks()
+    expect(live).toHaveLength(2)
+    const answers = await Promise.all(live.map((kid) => remove(admin, `keys/${kid}`)))
+    expect(answers.map(({ status }) => status).toSorted((a, b) => a - b)).toEqual([200, 409])
+    expect(await jwks()).toHaveLength(1)
+  })
+
   it('are found by a replica that has not heard of them, and the private halves are sealed', async () => {
     await rotate()
     const { token } = await router.mint()

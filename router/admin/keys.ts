@@ -94,6 +94,8 @@ adminKeys.openapi(retire, async (c) => {
   const change = { tenant: OPERATOR_TENANT, action: 'key.retire', target: `key/${kid}`, before: view(row, live), after: view(after, live) }
   await commit(deps, authorOf(c), retirement(db, kid, deps.keys.rootKid, now), change)
   deps.keys.changed()
+  // Two admins who retire the two that are left: one of them is too late.
+  if (((await findSigningKey(db, kid))?.retiredAt ?? null) === null) throw new Fault('conflict', `key ${kid} is the last one that is live; rotate first`)
   return c.json(view(after, live), 200)
 })
 
