@@ -1,4 +1,4 @@
-import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
@@ -30,6 +30,12 @@ describe('a config file', () => {
       tenants: { acme: { limits: { budget: { day_usd: 5 } } } },
     })
     expect(parseConfig(JSON.stringify(config), 'router.json')).toEqual(config)
+  })
+
+  it('is what the handbook shows', async () => {
+    const handbook = await readFile(join(import.meta.dirname, '../../docs/operations.md'), 'utf8')
+    const [, example = ''] = /```toml\n(.*?)```/s.exec(handbook) ?? []
+    expect(toml(example)).toMatchObject({ providers: [{ id: 'main' }, { id: 'local' }], issuers: [{ id: 'ci', tenant: 'acme' }] })
   })
 
   it.each<[string, RegExp]>([
