@@ -27,18 +27,26 @@ const SPY = [
   'cat ~/.claude/settings.json $CLAUDE_CONFIG_DIR/*.json 2>/dev/null',
 ].join('; ')
 
-/** Files below `dir` with any of `needles` in them. */
+/** Files below `dir` with any of `needles` in them. What goes away meanwhile, as the folder of a run does, is not one. */
 async function filesWith(dir: string, needles: readonly string[]): Promise<string[]> {
-  const entries = await readdir(dir, { recursive: true, withFileTypes: true })
-  const files = entries.filter((entry) => entry.isFile()).map((entry) => join(entry.parentPath, entry.name))
+  const entries = await readdir(dir, { withFileTypes: true }).catch(unlessGone([]))
   const found = await Promise.all(
-    files.map(async (file) => {
-      const bytes = await readFile(file).catch(() => Buffer.alloc(0))
-      return needles.some((needle) => bytes.includes(needle)) ? [file] : []
+    entries.map(async (entry) => {
+      const path = join(dir, entry.name)
+      if (entry.isDirectory()) return filesWith(path, needles)
+      const bytes = entry.isFile() ? await readFile(path).catch(unlessGone(Buffer.alloc(0))) : Buffer.alloc(0)
+      return needles.some((needle) => bytes.includes(needle)) ? [path] : []
     }),
   )
   return found.flat()
 }
+
+const unlessGone =
+  <T>(instead: T) =>
+  (error: unknown): T => {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return instead
+    throw error
+  }
 
 describe.each(['node', 'workers'] as const)('the key of a provider, on the %s host,', (host) => {
   let machine: Machine
