@@ -9,6 +9,7 @@ import { eviction } from './contract/eviction.ts'
 import { idempotency } from './contract/idempotency.ts'
 import { identity } from './contract/identity.ts'
 import { limits } from './contract/limits.ts'
+import { isolation } from './contract/isolation.ts'
 import { links } from './contract/links.ts'
 import { oddRequests } from './contract/odd-requests.ts'
 import { offers } from './contract/offers.ts'
@@ -24,7 +25,7 @@ import { tokens } from './contract/tokens.ts'
 import type { Host } from './kit/host.ts'
 
 const RUNNERS = [links, protocol, offers, policies, providers, sessions]
-const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, oddRequests]
+const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests]
 const HOSTS = [restarts, eviction, retention]
 
 export function contract(host: Host): void {

@@ -4,10 +4,9 @@
  * An operation with a parameter or body that this file does not know fails the test, so that nobody adds one and forgets.
  */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
-import { bindings } from '../drizzle/schema.ts'
-import { admins, type Fleet, type Json } from './kit/fleet.ts'
-import { startNodeFleet, type OpenNodeHost } from './kit/host-node.ts'
-import { gate } from './kit/turns.ts'
+import { admins, startFleet, type Fleet, type Json } from '../kit/fleet.ts'
+import type { Host } from '../kit/host.ts'
+import { gate } from '../kit/turns.ts'
 
 const PRIVATE = {
   prompt: 'private-prompt',
@@ -20,9 +19,9 @@ const PRIVATE = {
 /** Its end is nothing that an id could hold. */
 const KEY = 'sk-private-zyxwvuts'
 
-let fleet: Fleet<OpenNodeHost>
-let theirs: Fleet<OpenNodeHost>
-let ours: Fleet<OpenNodeHost>
+let fleet: Fleet
+let theirs: Fleet
+let ours: Fleet
 /** What they have, by the collection that it is in. */
 let ids: Record<string, string>
 let operations: Operation[]
@@ -37,34 +36,24 @@ interface Operation {
   readonly inBody: string[] | undefined
 }
 
-beforeAll(async () => {
-  fleet = await startNodeFleet()
+async function setUp(host: Host): Promise<void> {
+  fleet = await startFleet(host, {})
   theirs = await fleet.as('theirs')
   ours = await fleet.as('ours')
+  const made = async (path: string, body: object, by = theirs) => admins<Json>(by, path, body)
+  const wish = { id: 'private-provider', base_url: PRIVATE.url, api_key: KEY, pools: [PRIVATE.pool] }
+  const provider = await made('providers', wish)
   const cli = gate()
   const runner = await theirs.runner({ turn: cli.turn, name: PRIVATE.machine, pool: PRIVATE.pool })
   const run = await theirs.start({ prompt: PRIVATE.prompt, pool: PRIVATE.pool, metadata: { note: PRIVATE.metadata } })
   await cli.running(PRIVATE.prompt)
-  const made = async (path: string, body: object, by = theirs) => admins<Json>(by, path, body)
+  await theirs.until(run.id, 'running')
   const { jti } = await made('tokens', { kind: 'app', subject: PRIVATE.subject, family: 'private-family' })
   const enrolment = await made('enrolment-tokens', { pool: PRIVATE.pool })
-  const provider = await made('providers', { id: 'private-provider', base_url: PRIVATE.url, api_key: KEY })
   const credential = await made('credentials', { kind: 'key', secret: KEY, subject: PRIVATE.subject })
   const mapping = { require: [{ claim: 'org', is: 'private-org' }], scopes: ['runs:read'] }
-  const issuer = await made(
-    'issuers',
-    { id: 'private-issuer', url: PRIVATE.url, audience: 'private', tenant: 'theirs', mapping },
-    fleet,
-  )
-  await fleet.host.router.deps.store.db
-    .insert(bindings)
-    .values({
-      session: run.session_id,
-      tenant: 'theirs',
-      provider: 'private-provider',
-      createdAt: Date.now(),
-      expiresAt: Date.now() + 3_600_000,
-    })
+  const idp = { id: 'private-issuer', url: PRIVATE.url, audience: 'private', tenant: 'theirs', mapping }
+  const issuer = await made('issuers', idp, fleet)
   const [key] = fleet.host.keys.jwks.keys
   ids = {
     runs: run.id,
@@ -80,8 +69,7 @@ beforeAll(async () => {
     keys: key!.kid,
   }
   operations = await described()
-})
-afterAll(() => fleet.close())
+}
 
 /** What an operation takes besides ids, so that it gets as far as looking for them. */
 const BODIES: Record<string, object> = {
@@ -219,100 +207,106 @@ async function snapshot(): Promise<string> {
   return texts.join('\n')
 }
 
-describe('what belongs to another tenant', () => {
-  it('is what this test believes it is: the document names no parameter and no body that it does not know', () => {
-    const unknown = operations.flatMap(({ name, path, open, inPath, inQuery, inBody }) => [
-      ...(inPath.length > 1 || (inPath.length === 1 && !(collection(path) in ids))
-        ? [`${name}: an id of ${collection(path)}`]
-        : []),
-      ...inQuery.filter((query) => !(query in QUERIES)).map((query) => `${name}: ?${query}`),
-      ...(inBody && !open && !(name in BODIES) ? [`${name}: its body`] : []),
-      ...(inBody ?? [])
-        .filter((field) => NAMES_SOMETHING.test(field) && !(field in FIELDS) && !OWN_FIELDS.has(field) && !open)
-        .map((field) => `${name}: ${field}`),
-    ])
-    expect(unknown).toEqual([])
-    expect(operations.length).toBeGreaterThan(40)
-    expect(Object.keys(BODIES).filter((name) => !operations.some((o) => o.name === name))).toEqual([])
-  })
+export function isolation(host: Host): void {
+  describe('what belongs to another tenant', () => {
+    beforeAll(() => setUp(host))
+    afterAll(() => fleet.close())
 
-  it('has an id that is a 404 on every operation that takes one', async () => {
-    const seen = await snapshot()
-    for (const thing of [
-      PRIVATE.metadata,
-      PRIVATE.machine,
-      PRIVATE.url,
-      PRIVATE.subject,
-      ids['runs']!,
-      ids['tokens']!,
-      ids['enrolment-tokens']!,
-    ])
-      expect(seen).toContain(thing)
-    for (const operation of operations.filter(({ inPath }) => inPath.length > 0)) {
-      const id = ids[collection(operation.path)]!
-      const path = operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))
-      for (const { who, token } of callers()) {
-        const { status, text } = await ask(operation, { token, path })
-        expect([operation.name, who, status, leaks(text, id)]).toEqual([operation.name, who, missing(operation, who), []])
-      }
-    }
-    for (const operation of operations.filter(({ inPath, inQuery }) => inPath.length > 0 && inQuery.includes('tenant'))) {
-      const id = ids[collection(operation.path)]!
-      const path = `${operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))}?tenant=theirs`
-      const { status, text } = await ask(operation, { token: ours.adminToken, path })
-      expect([operation.name, status, leaks(text, `${id} theirs`)]).toEqual([operation.name, 403, []])
-    }
-    expect(await snapshot()).toBe(seen)
-  })
+    it('is what this test believes it is: the document names no parameter and no body that it does not know', () => {
+      const unknown = operations.flatMap(({ name, path, open, inPath, inQuery, inBody }) => [
+        ...(inPath.length > 1 || (inPath.length === 1 && !(collection(path) in ids))
+          ? [`${name}: an id of ${collection(path)}`]
+          : []),
+        ...inQuery.filter((query) => !(query in QUERIES)).map((query) => `${name}: ?${query}`),
+        ...(inBody && !open && !(name in BODIES) ? [`${name}: its body`] : []),
+        ...(inBody ?? [])
+          .filter((field) => NAMES_SOMETHING.test(field) && !(field in FIELDS) && !OWN_FIELDS.has(field) && !open)
+          .map((field) => `${name}: ${field}`),
+      ])
+      expect(unknown).toEqual([])
+      expect(operations.length).toBeGreaterThan(40)
+      expect(Object.keys(BODIES).filter((name) => !operations.some((o) => o.name === name))).toEqual([])
+    })
 
-  it('cannot be told by its answer from what is not there', async () => {
-    for (const operation of operations.filter(({ inPath, path }) => inPath.length > 0 && !OF_THE_ROUTER.has(path))) {
-      const theirId = ids[collection(operation.path)]!
-      const noId = theirId.replace(/.(?=.$)/, (c) => (c === '0' ? '1' : '0'))
-      const [foreign, unknown] = await Promise.all(
-        [theirId, noId].map(async (id) => {
-          const path = operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))
-          const { text } = await ask(operation, { token: ours.adminToken, path })
-          return { ...(JSON.parse(text.replaceAll(id, 'ID')) as Json), request_id: '' }
-        }),
-      )
-      expect(foreign, operation.name).toEqual(unknown)
-    }
-  })
-
-  it('is in no list, whatever is asked of it', async () => {
-    for (const operation of operations.filter(({ method, inPath, open }) => method === 'get' && inPath.length === 0 && !open)) {
-      for (const query of [undefined, ...operation.inQuery]) {
-        const value = query === undefined ? '' : QUERIES[query]!(operation)
-        const path = query === undefined ? operation.path : `${operation.path}?${query}=${encodeURIComponent(value)}`
+    it('has an id that is a 404 on every operation that takes one', async () => {
+      const seen = await snapshot()
+      for (const thing of [
+        PRIVATE.metadata,
+        PRIVATE.machine,
+        PRIVATE.url,
+        PRIVATE.subject,
+        ids['runs']!,
+        ids['tokens']!,
+        ids['enrolment-tokens']!,
+        `"session_id":"${ids['bindings']!}","provider":"private-provider"`,
+      ])
+        expect(seen).toContain(thing)
+      for (const operation of operations.filter(({ inPath }) => inPath.length > 0)) {
+        const id = ids[collection(operation.path)]!
+        const path = operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))
         for (const { who, token } of callers()) {
           const { status, text } = await ask(operation, { token, path })
-          const refused = (isAdmin(operation) && who === 'app') || query === 'tenant' || OF_THE_ROUTER.has(operation.path)
-          expect([path, who, status, leaks(text, value)]).toEqual([path, who, refused ? 403 : 200, []])
+          expect([operation.name, who, status, leaks(text, id)]).toEqual([operation.name, who, missing(operation, who), []])
         }
       }
-    }
-  })
-
-  it('is not reached by naming it in a body', async () => {
-    const seen = await snapshot()
-    for (const operation of operations.filter(({ inBody, open }) => inBody !== undefined && !open)) {
-      for (const field of (operation.inBody ?? []).filter((name) => name in FIELDS)) {
-        const body = { ...BODIES[operation.name], [field]: FIELDS[field]!() }
-        const { status, text } = await ask(operation, { token: ours.adminToken, path: operation.path, body })
-        expect([operation.name, field, status, leaks(text, JSON.stringify(body))]).toEqual([
-          operation.name,
-          field,
-          field === 'tenant' ? 403 : 404,
-          [],
-        ])
+      for (const operation of operations.filter(({ inPath, inQuery }) => inPath.length > 0 && inQuery.includes('tenant'))) {
+        const id = ids[collection(operation.path)]!
+        const path = `${operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))}?tenant=theirs`
+        const { status, text } = await ask(operation, { token: ours.adminToken, path })
+        expect([operation.name, status, leaks(text, `${id} theirs`)]).toEqual([operation.name, 403, []])
       }
-    }
-    expect(await snapshot()).toBe(seen)
-  })
+      expect(await snapshot()).toBe(seen)
+    })
 
-  it('goes on as if nobody had asked', async () => {
-    expect(await theirs.get(ids['runs']!)).toMatchObject({ status: 'running', metadata: { note: PRIVATE.metadata } })
-    expect(await theirs.runners()).toMatchObject([{ status: 'online' }])
+    it('cannot be told by its answer from what is not there', async () => {
+      for (const operation of operations.filter(({ inPath, path }) => inPath.length > 0 && !OF_THE_ROUTER.has(path))) {
+        const theirId = ids[collection(operation.path)]!
+        const noId = theirId.replace(/.(?=.$)/, (c) => (c === '0' ? '1' : '0'))
+        const [foreign, unknown] = await Promise.all(
+          [theirId, noId].map(async (id) => {
+            const path = operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))
+            const { text } = await ask(operation, { token: ours.adminToken, path })
+            return { ...(JSON.parse(text.replaceAll(id, 'ID')) as Json), request_id: '' }
+          }),
+        )
+        expect(foreign, operation.name).toEqual(unknown)
+      }
+    })
+
+    it('is in no list, whatever is asked of it', async () => {
+      for (const operation of operations.filter(({ method, inPath, open }) => method === 'get' && inPath.length === 0 && !open)) {
+        for (const query of [undefined, ...operation.inQuery]) {
+          const value = query === undefined ? '' : QUERIES[query]!(operation)
+          const path = query === undefined ? operation.path : `${operation.path}?${query}=${encodeURIComponent(value)}`
+          for (const { who, token } of callers()) {
+            const { status, text } = await ask(operation, { token, path })
+            const refused = (isAdmin(operation) && who === 'app') || query === 'tenant' || OF_THE_ROUTER.has(operation.path)
+            expect([path, who, status, leaks(text, value)]).toEqual([path, who, refused ? 403 : 200, []])
+          }
+        }
+      }
+    })
+
+    it('is not reached by naming it in a body', async () => {
+      const seen = await snapshot()
+      for (const operation of operations.filter(({ inBody, open }) => inBody !== undefined && !open)) {
+        for (const field of (operation.inBody ?? []).filter((name) => name in FIELDS)) {
+          const body = { ...BODIES[operation.name], [field]: FIELDS[field]!() }
+          const { status, text } = await ask(operation, { token: ours.adminToken, path: operation.path, body })
+          expect([operation.name, field, status, leaks(text, JSON.stringify(body))]).toEqual([
+            operation.name,
+            field,
+            field === 'tenant' ? 403 : 404,
+            [],
+          ])
+        }
+      }
+      expect(await snapshot()).toBe(seen)
+    })
+
+    it('goes on as if nobody had asked', async () => {
+      expect(await theirs.get(ids['runs']!)).toMatchObject({ status: 'running', metadata: { note: PRIVATE.metadata } })
+      expect(await theirs.runners()).toMatchObject([{ status: 'online' }])
+    })
   })
-})
+}
