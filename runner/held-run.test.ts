@@ -246,4 +246,26 @@ describe('a run that is let go', () => {
     await taken.release(true)
     expect(existsSync(spool.path)).toBe(false)
   })
+
+  it('that is let go of while its exit waits for room writes nothing into the files of others', async () => {
+    const goOn = spool.sync.bind(spool)
+    run.leased(0, LEASE_MS)
+    await cli.started
+    let tries = 0
+    spool.sync = () => (tries++ === 0 ? Promise.reject(new Error('no space left on device')) : goOn())
+    spool.mark = () => {
+      throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+    }
+    cli.exit({ result: resultAt(1) })
+    await new Promise((resolve) => setImmediate(resolve))
+    await run.release(true)
+    // The number of the file is given to the next one that is opened.
+    const next = Spool.create(join(dir, `${++count}.spool`), { run: `run_${'b'.repeat(32)}`, fence: 1, tenant: 'other', session, marker: session })
+    delete (spool as Partial<Spool>).mark
+    clock.advance(5_000)
+    await ended
+    expect([next.last, next.hasExit]).toEqual([0, false])
+    expect(() => spool.line(line('{}'))).toThrow('the spool is closed')
+    next.remove()
+  })
 })

@@ -274,7 +274,8 @@ export class HeldRun {
         await this.#spool.sync()
         return
       } catch (error) {
-        if (this.#spool.hasExit) return
+        // Let go of meanwhile: the router has an end of it, or the next process writes one.
+        if (this.#spool.isClosed || this.#spool.hasExit) return
         this.#events.log('the exit of a run cannot be written yet', { run: this.run, err: error })
         await new Promise<void>((resolve) => this.#clock.after(1_000, resolve))
       }

@@ -164,6 +164,10 @@ export class Spool {
     return from === undefined ? 0 : this.#end - from
   }
 
+  get isClosed(): boolean {
+    return this.#closed
+  }
+
   close(): void {
     if (this.#closed) return
     this.#closed = true
@@ -185,22 +189,29 @@ export class Spool {
 
   #payload(seq: number): Uint8Array {
     const bytes = new Uint8Array(this.#lengths[seq - 1]!)
-    readFully(this.#fd, bytes, this.#offsets[seq - 1]!)
+    readFully(this.#file, bytes, this.#offsets[seq - 1]!)
     return bytes
   }
 
+  /** Its number belongs to another file as soon as this one is closed: the spool of another run, as likely as not. */
+  get #file(): number {
+    if (this.#closed) throw new Error('the spool is closed')
+    return this.#fd
+  }
+
   #write(kind: number, payload: Uint8Array): void {
+    const file = this.#file
     const header = Buffer.allocUnsafe(HEADER)
     header.writeUInt8(kind, 0)
     header.writeUInt32LE(payload.length, 1)
     header.writeUInt32LE(crc32(payload, crc32(header.subarray(0, CHECKED_HEADER))), CHECKED_HEADER)
     try {
       const wanted = HEADER + payload.length
-      const written = writevSync(this.#fd, [header, payload])
+      const written = writevSync(file, [header, payload])
       if (written !== wanted) throw Object.assign(new Error(`only ${written} of ${wanted} bytes were written to the spool`), { code: 'ENOSPC' })
     } catch (error) {
       // A half record would swallow the next one.
-      ftruncateSync(this.#fd, this.#end)
+      ftruncateSync(file, this.#end)
       throw error
     }
     if (kind === KIND.line || kind === KIND.mark) this.#index(kind, this.#end + HEADER, payload.length)

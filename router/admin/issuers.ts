@@ -18,7 +18,8 @@ import { haveTenant } from '../store/tenant-pages.ts'
 import { authorOf, commit, iso, same } from './change.ts'
 import { page, pageOf, TenantPageQuery } from './pages.ts'
 
-const Mapping = IssuerMapping.openapi('IssuerMapping', {
+// Made anew: what was made before the OpenAPI library was loaded cannot be named.
+const Mapping = IssuerMapping.extend({}).openapi('IssuerMapping', {
   description:
     '`require`: claims that have to have one of these values, to the letter. `subject`: the claim that says who it is. `scopes` for everybody, `scopes_from` by the values of a claim. `limits`: what nobody of it goes beyond. A claim is a name, or a list of names that leads to it.',
 })

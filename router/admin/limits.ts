@@ -32,7 +32,7 @@ const TenantRouting = z
   .object({
     tenant: TenantId,
     routing: Routing.describe('What holds, with the defaults.'),
-    set: Routing.partial().openapi({ description: 'What of it was set.' }),
+    set: Routing.partial().describe('What of it was set.'),
   })
   .openapi('Routing')
 

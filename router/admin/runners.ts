@@ -31,7 +31,7 @@ const Runner = z
       .openapi({ description: 'The login of the machine: `local`, `demo` for the scripted model, or none.' }),
     cli_version: z.string().nullable(),
     agent_version: z.string().nullable(),
-    policy: PolicyView.nullable().openapi({ description: 'What the owner of the machine allows, as it said when it connected.' }),
+    policy: PolicyView.nullable().describe('What the owner of the machine allows, as it said when it connected.'),
     created_at: z.iso.datetime(),
     last_seen_at: z.iso.datetime().nullable(),
     drained_at: z.iso.datetime().nullable(),

@@ -11,6 +11,7 @@ import { requireAdmin } from '../guard/authenticate.ts'
 import { isOperator, mayReach, mustOperate, OPERATOR_TENANT } from '../guard/operator.ts'
 import { newRouter } from '../guard/router.ts'
 import { currentUsage } from '../limits/usage.ts'
+import { listRunners } from '../store/runners.ts'
 import { changeTenant, insertTenant, listTenants } from '../store/tenant-pages.ts'
 import { readTenant, type TenantRow } from '../store/tenants.ts'
 import { authorOf, commit, iso, isoOrNull } from './change.ts'
@@ -146,6 +147,8 @@ tenants.openapi(patch, async (c) => {
     before: view(before),
     after: view(after),
   })
+  // Their next token would be refused; until then they would hold their sockets.
+  if (typeof disabledAt === 'number') await Promise.all((await listRunners(deps.store.db, id)).map((runner) => deps.hub.revoke(runner.id)))
   return c.json(view(after), 200)
 })
 

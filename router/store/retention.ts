@@ -6,7 +6,7 @@
  * decision.
  */
 import { and, asc, eq, gt, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
-import { enrolments, runEvents, runs } from '../../drizzle/schema.ts'
+import { enrolments, runEvents, runs, tokens } from '../../drizzle/schema.ts'
 import type { Db } from '../ports.ts'
 import { pruneAssertions } from './enrolments.ts'
 import { pruneClaims } from './idempotency.ts'
@@ -88,9 +88,13 @@ export async function pruneUnstarted(db: Db, endedBefore: number, now: number): 
   await db.update(runs).set({ prunedAt: now, eventBytes: 0 }).where(old)
 }
 
-/** Idempotency keys, enrolment tokens and assertions that can no longer be used. */
+/** An admin may still want to know for a while who had one. */
+const EXPIRED_TOKENS_MS = 30 * 86_400_000
+
+/** Idempotency keys, tokens and assertions that can no longer be used. */
 export async function pruneSecrets(db: Db, now: number): Promise<void> {
   await pruneClaims(db, now)
   await pruneAssertions(db, now)
   await db.delete(enrolments).where(or(lt(enrolments.expiresAt, now), isNotNull(enrolments.usedAt)))
+  await db.delete(tokens).where(lt(tokens.expiresAt, now - EXPIRED_TOKENS_MS))
 }

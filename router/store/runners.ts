@@ -1,6 +1,6 @@
 /** Enrolled machines. What is online now is the hub's knowledge; a column has a hint of it. */
-import { eq, inArray } from 'drizzle-orm'
-import { runners } from '../../drizzle/schema.ts'
+import { eq, inArray, sql } from 'drizzle-orm'
+import { runners, tenants } from '../../drizzle/schema.ts'
 import type { Db } from '../ports.ts'
 
 export type RunnerRow = typeof runners.$inferSelect
@@ -20,9 +20,14 @@ export function listRunners(db: Db, tenant: string): Promise<RunnerRow[]> {
   return db.select().from(runners).where(eq(runners.tenant, tenant)).orderBy(runners.id)
 }
 
-/** What admins want of these runners, perhaps by way of another replica. */
+/** What admins want of these runners, perhaps by way of another replica. Those of a disabled tenant are out as if revoked. */
 export function standingOf(db: Db, ids: readonly string[]): Promise<Pick<RunnerRow, 'id' | 'drainedAt' | 'revokedAt'>[]> {
-  return db.select({ id: runners.id, drainedAt: runners.drainedAt, revokedAt: runners.revokedAt }).from(runners).where(inArray(runners.id, [...ids]))
+  const revokedAt = sql<number | null>`coalesce(${runners.revokedAt}, ${tenants.disabledAt})`
+  return db
+    .select({ id: runners.id, drainedAt: runners.drainedAt, revokedAt })
+    .from(runners)
+    .leftJoin(tenants, eq(tenants.id, runners.tenant))
+    .where(inArray(runners.id, [...ids]))
 }
 
 /** It came, with this to offer, or left. */

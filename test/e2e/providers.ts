@@ -2,6 +2,7 @@
  * Two providers behind one router, on either host, and the real CLI: how runs are shared out between them, and what
  * becomes of runs when one of them fails. Router, runner and CLI are processes; the providers are scripted models.
  */
+import { setTimeout as sleep } from 'node:timers/promises'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { enlist, type Enlisted, type EnlistOptions } from '../kit/enlist.ts'
 import { newMachine, type Machine } from '../kit/processes.ts'
@@ -87,6 +88,23 @@ export function providers(options: Wanted): void {
     }
   }, PATIENCE_MS)
 
+  /** Its key is wrong: no time makes it right. */
+  async function staysShutUntilReset(): Promise<void> {
+    await sleep(1_200 * RECOVERY_S)
+    models.big.script(() => text('I am big.'))
+    for (let n = 0; n < 4; n++) expect(await run()).toMatchObject({ provider: 'small' })
+    expect(await stateOf('big')).toBe('open')
+    await admin('POST', '/providers/big/reset')
+  }
+  /** Past its time one run tries, finds it as bad as before, and is answered by the other one all the same. */
+  async function letsOneTry(): Promise<void> {
+    await sleep(1_200 * RECOVERY_S)
+    const asking = asked('big')
+    for (const done of await runMany(4)) expect(done).toMatchObject({ status: 'succeeded', provider: 'small' })
+    expect(asked('big') - asking).toBe(1)
+    models.big.script(() => text('I am big.'))
+  }
+
   const TROUBLE: readonly (readonly [string, () => Reply, 'threshold' | 'at once'])[] = [
     ['is overloaded (529)', () => error(529, 'overloaded_error', 'not now'), 'threshold'],
     ['breaks (500)', () => error(500, 'api_error', 'broken'), 'threshold'],
@@ -107,20 +125,8 @@ export function providers(options: Wanted): void {
       expect(await stateOf('big')).toBe('open')
       expect(asked('big') - before).toBe(failures)
 
-      if (opens === 'at once') {
-        await new Promise((resolve) => setTimeout(resolve, 1_200 * RECOVERY_S))
-        models.big.script(() => text('I am big.'))
-        for (let n = 0; n < 4; n++) expect(await run()).toMatchObject({ provider: 'small' })
-        expect(await stateOf('big')).toBe('open')
-        await admin('POST', '/providers/big/reset')
-      } else {
-        // Past its time one run tries, finds it as bad as before, and is answered by the other one all the same.
-        await new Promise((resolve) => setTimeout(resolve, 1_200 * RECOVERY_S))
-        const asking = asked('big')
-        for (const done of await runMany(4)) expect(done).toMatchObject({ status: 'succeeded', provider: 'small' })
-        expect(asked('big') - asking).toBe(1)
-        models.big.script(() => text('I am big.'))
-      }
+      if (opens === 'at once') await staysShutUntilReset()
+      else await letsOneTry()
       await until('the provider to be trusted again', async () => {
         await run()
         return (await stateOf('big')) === 'closed'

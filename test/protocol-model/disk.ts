@@ -11,6 +11,8 @@ let fs: Fs
 const paths = new Map<number, string>()
 const synced = new Map<string, number>()
 let waiting: Waiting[] = []
+/** Of processes that are gone. What still runs of one here must not get at the files of its successor by their numbers. */
+const dead = new Set<number>()
 
 export const disk = {
   held: false,
@@ -38,7 +40,7 @@ export const disk = {
         const safe = synced.get(path) ?? 0
         if (size > safe) fs.truncateSync(path, safe + Math.floor((size - safe) * kept))
       }
-      fs.closeSync(fd)
+      dead.add(fd)
       paths.delete(fd)
     }
   },
@@ -46,8 +48,9 @@ export const disk = {
     disk.held = false
     disk.full.clear()
     waiting = []
-    for (const fd of paths.keys()) fs.closeSync(fd)
+    for (const fd of [...paths.keys(), ...dead]) fs.closeSync(fd)
     paths.clear()
+    dead.clear()
     synced.clear()
   },
 }
@@ -63,23 +66,31 @@ export function overlay(real: Fs): Fs {
       return fd
     },
     closeSync(fd: number) {
+      if (dead.has(fd)) return
       paths.delete(fd)
       real.closeSync(fd)
     },
+    readSync: (fd: number, ...rest: unknown[]) => (real.readSync as (...all: unknown[]) => number)(alive(fd), ...rest),
+    ftruncateSync: (fd: number, size?: number) => real.ftruncateSync(alive(fd), size),
     fsyncSync(fd: number) {
       const path = paths.get(fd)
       if (path !== undefined) synced.set(path, real.fstatSync(fd).size)
     },
     fdatasync(fd: number, done: (error: null) => void) {
-      waiting.push({ fd, size: real.fstatSync(fd).size, done })
+      waiting.push({ fd, size: real.fstatSync(alive(fd)).size, done })
     },
     writevSync(fd: number, buffers: NodeJS.ArrayBufferView[]) {
       const path = paths.get(fd) ?? ''
       for (const dir of disk.full) {
         if (path.startsWith(dir)) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
       }
-      return real.writevSync(fd, buffers)
+      return real.writevSync(alive(fd), buffers)
     },
   }
   return { ...over, default: over } as unknown as Fs
+}
+
+function alive(fd: number): number {
+  if (dead.has(fd)) throw Object.assign(new Error('bad file descriptor'), { code: 'EBADF' })
+  return fd
 }
