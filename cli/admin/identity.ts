@@ -6,6 +6,7 @@ import * as o from '../options.ts'
 import { out } from '../output.ts'
 import { table, when } from '../table.ts'
 import { adminFlags, openAdmin, part, type AdminFlags } from './call.ts'
+import { masterKeyCommands } from './master-key.ts'
 import { keyFlags, keyOf, type KeyFlags } from './secret.ts'
 
 const Issuer = z.looseObject({
@@ -33,7 +34,9 @@ const SigningKey = z.looseObject({
 export function identityCommands(program: Command): void {
   issuerCommands(program.command('issuer').description('who else may say who somebody is'))
   credentialCommands(program.command('credential').description('keys and passwords that clients of older servers have'))
-  keyCommands(program.command('key').description('the keys that sign the tokens of this router'))
+  const key = program.command('key').description('the keys that sign the tokens of this router, and the one that its secrets are sealed with')
+  keyCommands(key)
+  masterKeyCommands(key)
 }
 
 type Claims = Record<string, string[]>

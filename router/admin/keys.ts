@@ -8,8 +8,10 @@ import { notFound, problems } from '../api/run-schemas.ts'
 import { requireAdmin } from '../guard/authenticate.ts'
 import { generateSigningJwk, importKeys } from '../guard/keys.ts'
 import { mustOperate, OPERATOR_TENANT } from '../guard/operator.ts'
+import { countSigningKeysSealedByOthers } from '../guard/reseal.ts'
 import { signingKeyContext, type SigningRing } from '../guard/ring.ts'
 import { newRouter } from '../guard/router.ts'
+import { countSealedByOthers } from '../store/providers.ts'
 import { findSigningKey, pageOfSigningKeys, retirement, rotation, type SigningKeyRow } from '../store/signing-keys.ts'
 import { authorOf, commit, iso, isoOrNull } from './change.ts'
 import { page, pageOf, PageQuery } from './pages.ts'
@@ -41,6 +43,14 @@ const rotate = createRoute({
   summary: 'Sign with a new key from now on',
   description: 'Two keys verify at a time: the new one and the one before it. An older one is retired, and its tokens with it.',
   responses: { 201: { description: 'The new key.', content: json(SigningKey) }, ...problems },
+})
+const master = createRoute({
+  ...shared,
+  method: 'get',
+  path: '/admin/v1/keys/master',
+  summary: 'The master key that secrets are sealed with',
+  description: 'Its name only. With `waiting` at 0 nothing is sealed with an older one any more, so that those can be taken away.',
+  responses: { 200: { description: 'The newest one.', content: json(z.object({ kid: z.string(), waiting: z.int() }).openapi('MasterKey')) }, ...problems },
 })
 const retire = createRoute({
   ...shared,
@@ -77,6 +87,13 @@ adminKeys.openapi(rotate, async (c) => {
   await commit(deps, authorOf(c), rotation(deps.store.db, { kid, sealed }, deps.keys.rootKid, now), change)
   deps.keys.changed()
   return c.json(view({ kid, sealed, createdAt: now, retiredAt: null }, [kid]), 201)
+})
+
+adminKeys.openapi(master, async (c) => {
+  mustOperate(c)
+  const { store, vault } = c.get('deps')
+  const waiting = (await countSealedByOthers(store.db, vault.kid)) + (await countSigningKeysSealedByOthers(store.db, vault.kid))
+  return c.json({ kid: vault.kid, waiting }, 200)
 })
 
 adminKeys.openapi(retire, async (c) => {

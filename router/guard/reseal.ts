@@ -16,3 +16,8 @@ export async function resealSigningKeys({ store, vault, log }: { store: { readon
     }
   }
 }
+
+/** Live signing keys that another key of the vault than `kid` has sealed. */
+export async function countSigningKeysSealedByOthers(db: Db, kid: string): Promise<number> {
+  return (await liveSigningKeys(db)).filter(({ sealed }) => sealed !== null && decodeProtectedHeader(sealed).kid !== kid).length
+}

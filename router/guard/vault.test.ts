@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest'
-import { newKeyRing, openVault, withNewKey } from './vault.ts'
+import { newKeyRing, openVault, turning, withNewKey } from './vault.ts'
 
 const SECRET = 'sk-ant-canary-0123456789'
 
@@ -38,5 +38,15 @@ describe('the vault', () => {
 
   it.each([{}, { keys: [], pepper: 'x' }, { keys: [{ kid: 'a', k: 'short' }], pepper: 'x' }, 'text', null])('refuses the ring %j without quoting it', async (ring) => {
     await expect(openVault(ring)).rejects.toThrow('the master key is not a ring of keys')
+  })
+
+  it('that turns seals with the new key and goes on opening what the old one sealed', async () => {
+    const ring = newKeyRing('k1')
+    const vault = turning(await openVault(ring))
+    const sealed = await vault.seal('x', SECRET)
+    vault.turn(await openVault(withNewKey(ring, 'k2')))
+    expect(vault.kid).toBe('k2')
+    expect(await vault.open('x', sealed)).toBe(SECRET)
+    await expect((await openVault(ring)).open('x', await vault.seal('x', SECRET))).rejects.toThrow('k2 is not here')
   })
 })

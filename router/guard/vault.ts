@@ -57,6 +57,25 @@ export async function openVault(ring: unknown): Promise<Vault> {
   }
 }
 
+/** A vault whose ring may change while it is in use, as its file does. */
+export interface TurningVault extends Vault {
+  /** From now on what `next` has counts. */
+  turn(next: Vault): void
+}
+
+export function turning(first: Vault): TurningVault {
+  let now = first
+  return {
+    get kid() {
+      return now.kid
+    },
+    seal: (context, secret) => now.seal(context, secret),
+    open: (context, sealed) => now.open(context, sealed),
+    hash: (secret) => now.hash(secret),
+    turn: (next) => void (now = next),
+  }
+}
+
 function keyOf(keys: ReadonlyMap<string, Uint8Array>, kid: string | undefined): Uint8Array {
   const key = keys.get(kid ?? '')
   if (!key) throw new Error(`the master key ${kid ?? ''} is not here`)

@@ -3,16 +3,15 @@
  * The directory is 0700 and every secret 0600, created so that there is no moment when it is not.
  */
 import { randomUUID } from 'node:crypto'
-import { link, mkdir, readFile, rename, rmdir, stat, unlink, writeFile } from 'node:fs/promises'
+import { link, mkdir, readFile, rmdir, stat, unlink, writeFile } from 'node:fs/promises'
 import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { generateSigningJwk, importKeys, type Keys } from '../guard/keys.ts'
-import { newKeyRing, openVault } from '../guard/vault.ts'
-import type { Vault } from '../ports.ts'
+import { loadVault, MASTER_KEY_FILE } from './master-key.ts'
+import { writeSecret } from './secret-file.ts'
 
 export const SIGNING_KEY_FILE = 'signing-key.json'
-export const MASTER_KEY_FILE = 'master-key.json'
 
 /** XDG Base Directory Specification: state that survives restarts and is not worth a backup by the user. */
 export function defaultDataDir(env: NodeJS.ProcessEnv = process.env): string {
@@ -51,17 +50,6 @@ async function parseKeys(path: string, text: string): Promise<Keys> {
   }
 }
 
-/** The vault of this router; its ring of keys is made at the first start. */
-export async function loadVault(dataDir: string): Promise<Vault> {
-  const path = join(dataDir, MASTER_KEY_FILE)
-  await writeSecret(path, JSON.stringify(newKeyRing(randomUUID())), 'keep')
-  try {
-    return await openVault(JSON.parse(await readFile(path, 'utf8')))
-  } catch (error) {
-    throw new Error(`${path} is damaged; without it no provider key can be read. Put the right one back, or move it away and enter every key again`, { cause: error })
-  }
-}
-
 /** What a Worker is given as secrets: the files of this directory, made if they are not there. */
 export async function workerSecrets(dataDir: string): Promise<{ SIGNING_KEY: string; MASTER_KEY: string }> {
   await Promise.all([loadKeys(dataDir), loadVault(dataDir)])
@@ -83,20 +71,6 @@ export async function readClientFile(dataDir: string): Promise<ClientFile | unde
 
 export async function writeClientFile(dataDir: string, file: ClientFile): Promise<void> {
   await writeSecret(join(dataDir, 'client.json'), JSON.stringify(file, null, 2), 'replace')
-}
-
-/** Whole or not at all. `keep`: an existing file wins. */
-async function writeSecret(path: string, text: string, existing: 'keep' | 'replace'): Promise<void> {
-  const temporary = `${path}.${randomUUID()}`
-  await writeFile(temporary, text, { mode: 0o600, flag: 'wx', flush: true })
-  if (existing === 'replace') return rename(temporary, path)
-  try {
-    await link(temporary, path)
-  } catch (error) {
-    if (!hasCode(error, 'EEXIST')) throw error
-  } finally {
-    await unlink(temporary)
-  }
 }
 
 const LOCK_TRIES = 100

@@ -31,10 +31,11 @@ import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
 import { acceptRunner } from './accept-runner.ts'
 import { watchConfig } from './config-source.ts'
-import { loadKeys, loadVault, lockDir, makePrivateDir } from './data-dir.ts'
+import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
 import { openDatabase, type Database } from './database.ts'
 import { NodeHub } from './hub.ts'
 import { listen } from './listen.ts'
+import { followVault } from './master-key.ts'
 
 /** Runners of a stopping router come back spread over this time. */
 const GOAWAY_SPREAD_MS: [number, number] = [0, 1_000]
@@ -77,11 +78,12 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
   const unlock = await lockDir(dataDir, 'router')
   try {
     const root = await loadKeys(dataDir)
-    const vault = await loadVault(dataDir)
     const database = await openDatabase(options.database ?? join(dataDir, 'runyard.db'))
     const platform = nodePlatform(log)
-    await resealAll({ store: database, vault, log })
-    await resealSigningKeys({ store: database, vault, log })
+    const reseal = () => resealAll({ store: database, vault, log }).then(() => resealSigningKeys({ store: database, vault, log }))
+    const following = await followVault({ dataDir, log, turned: () => reseal() })
+    const { vault } = following
+    await reseal()
     const catalog = catalogOf(database.db, catalogMemory(), () => performance.now())
     const { keys, identity } = identityOf({ db: database.db, vault, root, platform, log, memory: identityMemory(), now: () => performance.now() })
     const treasury = treasuryOf({ store: () => database, catalog: () => catalog, vault: () => vault, platform, log })
@@ -145,6 +147,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
         clearInterval(sweeper)
         clearInterval(lineTicker)
         clearInterval(standingTicker)
+        following.close()
         line.close()
         attendance.close()
         hub.close()

@@ -55,6 +55,12 @@ export async function deleteProvider(store: Store, was: ProviderRow, audit: Stat
   ])
 }
 
+/** How many keys are sealed by another key than this one. */
+export async function countSealedByOthers(db: Db, kid: string): Promise<number> {
+  const [row] = await db.select({ n: sql<number>`count(*)` }).from(providers).where(and(isNotNull(providers.sealedKey), ne(providers.sealedBy, kid)))
+  return row?.n ?? 0
+}
+
 /** Rows whose key another key of the vault than `kid` has sealed, of all tenants. `after`: where the last page ended. */
 export function sealedByOthers(db: Db, kid: string, after: Pick<ProviderRow, 'tenant' | 'id'> | undefined, limit: number): Promise<ProviderRow[]> {
   return db
