@@ -9,8 +9,8 @@ import { uuidv7 } from 'uuidv7'
 import { CLOSE } from '../../shared/frames.ts'
 import { createApp } from '../app.ts'
 import { cancelRun } from '../engine/cancel.ts'
+import { resealSecrets, tidy } from '../engine/housekeeping.ts'
 import { identityMemory, identityOf } from '../guard/identity.ts'
-import { resealSigningKeys } from '../guard/reseal.ts'
 import { Attendance } from '../hub/attendance.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
 import { Retention, type Keep } from '../hub/retention.ts'
@@ -18,14 +18,10 @@ import { BlockLimiter } from '../limits/block-limiter.ts'
 import { localLimiter } from '../limits/local-limiter.ts'
 import { Line } from '../line/line.ts'
 import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
-import { resealAll } from '../providers/keys.ts'
 import { treasuryOf } from '../providers/treasury.ts'
-import { settleEnding, sweepLedger } from '../store/allowances.ts'
-import { pruneBindings } from '../store/bindings.ts'
+import { settleEnding } from '../store/allowances.ts'
 import { hubStore } from '../store/hub-store.ts'
 import { storeRecords } from '../store/records.ts'
-import { pruneRateLimits } from '../store/rate-limits.ts'
-import { pruneSecrets } from '../store/retention.ts'
 import { findRunner, standingOf, touchRunner } from '../store/runners.ts'
 import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
@@ -80,7 +76,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const root = await loadKeys(dataDir)
     const database = await openDatabase(options.database ?? join(dataDir, 'runyard.db'))
     const platform = nodePlatform(log)
-    const reseal = () => resealAll({ store: database, vault, log }).then(() => resealSigningKeys({ store: database, vault, log }))
+    const reseal = () => resealSecrets({ store: database, vault, log })
     const following = await followVault({ dataDir, log, turned: () => reseal() })
     const { vault } = following
     await reseal()
@@ -129,7 +125,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
     const standingTicker = setInterval(() => platform.background(heedAdmins(database, hub)), STANDING_MS)
     const listening = await listen(app.fetch, port, host)
-    const sweep = () => platform.background(pruneSecrets(database.db, platform.now()).then(() => pruneBindings(database.db, platform.now())).then(() => sweepLedger(database, platform.now())).then(() => pruneRateLimits(database.db, platform.now())).then(() => retention.sweep()))
+    const sweep = () => platform.background(tidy(database, platform.now()).then(() => retention.sweep()))
     sweep()
     const sweeper = setInterval(sweep, SWEEP_MS)
     const { address } = listening

@@ -1,11 +1,8 @@
 /** The router as a Worker: a fetch handler that makes its `Deps` anew for every request, and the objects behind it. */
 import { createApp } from '../app.ts'
+import { resealSecrets, tidy } from '../engine/housekeeping.ts'
 import type { Deps, Store } from '../ports.ts'
-import { resealSigningKeys } from '../guard/reseal.ts'
-import { resealAll } from '../providers/keys.ts'
-import { sweepLedger } from '../store/allowances.ts'
-import { pruneBindings } from '../store/bindings.ts'
-import { pruneSecrets, pruneUnstarted } from '../store/retention.ts'
+import { pruneUnstarted } from '../store/retention.ts'
 import { overduePools, overdueRuns } from '../store/runs.ts'
 import { settingsOf, type Env } from './env.ts'
 import { WorkersHub } from './hub.ts'
@@ -44,13 +41,10 @@ export default {
     const store = await migratedStore(env)
     const { db } = store
     const now = Date.now()
-    await pruneSecrets(db, now)
-    await pruneBindings(db, now)
-    await sweepLedger(store, now)
+    await tidy(store, now)
     await pruneUnstarted(db, now - settingsOf(env).keep.ageMs, now)
     await remind(env, db, now)
-    await resealAll({ store, vault: await vaultOf(env), log })
-    await resealSigningKeys({ store, vault: await vaultOf(env), log })
+    await resealSecrets({ store, vault: await vaultOf(env), log })
   },
 } satisfies ExportedHandler<Env>
 
