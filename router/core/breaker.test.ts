@@ -17,7 +17,7 @@ describe('who is to blame for a request', () => {
     ['overloaded', 'counts'],
     ['unreachable', 'counts'],
     ['timeout', 'counts'],
-    ['refused_url', 'counts'],
+    ['refused_url', 'nothing'],
     ['auth', 'opens'],
     ['rate_limited', 'opens'],
     ['forbidden', 'opens'],

@@ -71,6 +71,8 @@ export function verdictOf({ outcome, model, status, retry_after_ms }: Reported, 
       return { is: 'ok' }
     case 'caller':
     case 'cancelled':
+    // The owner of one machine does not allow its address: that must not close it to all the others.
+    case 'refused_url':
       return { is: 'nothing' }
     case 'auth':
       return { is: 'opens', model: '', until: null, reason }
@@ -84,7 +86,6 @@ export function verdictOf({ outcome, model, status, retry_after_ms }: Reported, 
     case 'server':
     case 'unreachable':
     case 'timeout':
-    case 'refused_url':
       return { is: 'counts', model: '', reason }
   }
 }

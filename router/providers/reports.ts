@@ -19,6 +19,8 @@ const FLUSH_MS = 1_000
 const MAX_WAITING = 1_000
 const PAGE = 50
 
+const NOT_SERVED = new Set(['forbidden', 'not_found', 'refused_url'])
+
 type Summed = { readonly tenant: string; readonly provider: string; tally: Tally }
 
 export class Reports {
@@ -72,7 +74,7 @@ export class Reports {
     switch (verdict.is) {
       case 'nothing':
         // Refused by the provider, or for a model that has no name: not its fault, and not a success either.
-        if (report.outcome === 'forbidden' || report.outcome === 'not_found') await this.#write(tenant, [countFailed(db, place, now)])
+        if (NOT_SERVED.has(report.outcome)) await this.#write(tenant, [countFailed(db, place, now)])
         else this.#sum(tenant, report)
         break
       case 'ok': {
