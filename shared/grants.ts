@@ -10,10 +10,17 @@ import { ModelName } from './run-spec.ts'
 export const LOCAL_PROVIDER = 'local'
 export const ProviderId = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'must be 1 to 63 lower-case letters, digits, - or _')
 
+const MAX_ENV_CHARS = 16_384
+
 /** Reaches the CLI and every tool that a model runs, so a secret has no place in it. */
 export const ProviderEnv = z
-  .record(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'is not the name of an environment variable'), z.string().max(4_096))
+  .record(
+    z.string().regex(/^[A-Za-z_][A-Za-z0-9_]{0,127}$/, 'is not the name of an environment variable'),
+    z.string().max(4_096).refine((value) => !value.includes('\0'), 'must not hold a NUL'),
+  )
   .refine((env) => Object.keys(env).length <= 64, 'has more than 64 entries')
+  // A grant has many providers, and an offer has to fit into one message.
+  .refine((env) => JSON.stringify(env).length <= MAX_ENV_CHARS, 'is larger than 16 KiB')
 
 /** The model that the CLI asks for → the model that the provider is asked for. */
 export const ModelMap = z.record(ModelName, ModelName).refine((map) => Object.keys(map).length <= 64, 'has more than 64 entries')
@@ -37,6 +44,10 @@ export const SEALED_KEY_TYP = 'runyard-key'
 
 export const Grant = z.object({
   provider: ProviderId,
+  /** Of its key and base URL: what is said of an older one says nothing of this one. */
+  version: z.int().positive(),
+  /** What the run may ask it for, by the name that the CLI uses; null: any model. */
+  models: z.array(ModelName).max(256).nullable(),
   /** Absent for `local`: the machine's own login, where it has one. */
   api: z
     .object({
@@ -80,11 +91,17 @@ export const Tokens = z.object({
 })
 export type Tokens = z.infer<typeof Tokens>
 
-/** One request of the gateway, told when it is over. */
+/**
+ * One request of the gateway. `headers`: a good answer has begun, which is all that a breaker wants to know; `end`: it is
+ * over, and counts. One that never had good headers has an `end` only.
+ */
 export const ProviderReport = z.object({
   run: RunId,
   fence: z.int().positive(),
+  stage: z.enum(['headers', 'end']),
   provider: ProviderId,
+  /** Of its grant. */
+  version: z.int().positive(),
   /** As the provider was asked for it. */
   model: z.string().max(128).nullable(),
   outcome: Outcome,
@@ -101,6 +118,8 @@ export const Metered = z.object({
   requests: z.int().nonnegative(),
   tokens: Tokens,
   cost_usd: z.number().nonnegative().nullable(),
+  /** What of it is known when `cost_usd` is not: nothing less was spent. */
+  known_usd: z.number().nonnegative(),
   /** The one that answered last; null when none did. */
   provider: ProviderId.nullable(),
   /** Requests that another provider answered than the first one asked. */
