@@ -7,11 +7,14 @@ import { Fault } from '../../shared/faults.ts'
 import { LOCAL_PROVIDER } from '../../shared/grants.ts'
 import { openKey, sealKey } from '../providers/keys.ts'
 import { resetHealth } from '../store/provider-health.ts'
-import { deleteProvider, insertProvider, updateProvider, type ProviderChange, type ProviderRow } from '../store/providers.ts'
+import { deleteProvider, insertProvider, readProviders, updateProvider, type ProviderChange, type ProviderRow } from '../store/providers.ts'
 import { ensureTenant } from '../store/tenants.ts'
 import { checkReach } from './base-url.ts'
 import { auditOf, iso, same, type Author, type ChangeDeps } from './change.ts'
 import type { NewProvider, ProviderPatch, ProviderView } from './provider-schemas.ts'
+
+/** Every offer looks at all of them. */
+const MAX_PROVIDERS = 256
 
 /** `warnings`: what was taken, and may still not work. */
 export interface Applied {
@@ -24,6 +27,8 @@ export interface Applied {
 export async function createProvider(deps: ChangeDeps, author: Author, tenant: string, wish: NewProvider): Promise<Applied> {
   const { store, vault, platform, catalog } = deps
   const { id, base_url: baseUrl, api_key: apiKey } = wish
+  if ((await readProviders(store.db, tenant)).length >= MAX_PROVIDERS)
+    throw new Fault('conflict', `the tenant ${tenant} has ${MAX_PROVIDERS} providers already`)
   const warnings = await reach(deps, tenant, baseUrl, wish.pools)
   const now = platform.now()
   const place = { tenant, id, version: 1 }
@@ -67,7 +72,11 @@ export async function changeProvider(
         })
   }
   const { store, platform, catalog } = deps
-  const warnings = await reach(deps, was.tenant, patch.base_url, patch.pools === undefined ? was.pools : patch.pools)
+  // What stays as it is was looked at when it came, by the owners of then.
+  const isNews = patch.base_url !== undefined && patch.base_url !== was.baseUrl
+  const pools = patch.pools === undefined ? was.pools : patch.pools
+  const goesWider = was.baseUrl !== null && patch.pools !== undefined && !same(patch.pools, was.pools)
+  const warnings = isNews || goesWider ? await reach(deps, was.tenant, patch.base_url ?? was.baseUrl ?? undefined, pools) : []
   const { base_url: baseUrl, api_key: apiKey, model_map: modelMap, ...rest } = patch
   const plain = Object.entries({ ...rest, modelMap }).filter(
     ([name, value]) => value !== undefined && !same(value, was[name as keyof ProviderRow]),
@@ -137,7 +146,7 @@ async function rekeyed(
 function staysHome(was: string | null, is: string): boolean {
   if (was === null) return false
   const [from, to] = [new URL(was), new URL(is)]
-  return from.hostname === to.hostname && (to.protocol === 'https:' || from.protocol === 'http:')
+  return from.host === to.host && (to.protocol === 'https:' || from.protocol === 'http:')
 }
 
 async function opened(vault: ChangeDeps['vault'], was: ProviderRow): Promise<string> {

@@ -90,9 +90,11 @@ describe('whether a base URL can be reached', () => {
           },
   })
 
-  it('is no question for a public one, but plain http is worth a word', () => {
+  it('is no question for a public one, but plain http asks as much of an owner as a private address', () => {
     expect(checkReach('https://api.example.com', [runner(false)])).toEqual([])
     expect(checkReach('http://api.example.com', [])).toEqual([expect.stringContaining('plain http')])
+    expect(checkReach('http://api.example.com', [runner(true)])).toEqual([])
+    expect(() => checkReach('http://api.example.com', [runner(false)])).toThrow(/plain http, over which the key can be read, and no connected/)
   })
 
   it('is for the owners of the runners to say where it is private', () => {
@@ -101,7 +103,7 @@ describe('whether a base URL can be reached', () => {
     expect(checkReach(url, [])).toEqual([expect.stringContaining('none is connected')])
     expect(checkReach(url, [runner(true), runner(false)])).toEqual([expect.stringContaining('1 of 2 connected runners refuse')])
     for (const refusing of [[runner(false)], [runner(undefined)], [runner(false), runner(undefined)]]) {
-      expect(() => checkReach(url, refusing)).toThrow(/no connected runner allows those/)
+      expect(() => checkReach(url, refusing)).toThrow(/no connected runner allows that/)
     }
   })
 })

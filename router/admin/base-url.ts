@@ -40,20 +40,21 @@ export function isPrivate(url: string): boolean {
  */
 export function checkReach(url: string, online: readonly Pick<OnlineRunner, 'policy'>[]): string[] {
   const plain = url.startsWith('http:')
-  if (!isPrivate(url)) return plain ? ['base_url: over plain http the key can be read on the way'] : []
+  if (!isPrivate(url) && !plain) return []
+  const what = isPrivate(url) ? 'is a private address' : 'is plain http, over which the key can be read'
   const allowing = online.filter(({ policy }) => policy?.allow_private_base_urls === true).length
   if (allowing === online.length)
     return allowing > 0
       ? []
-      : ['base_url: is a private address; it is of use to runners only whose owner allows those, and none is connected']
+      : [`base_url: ${what}; it is of use to runners only whose owner allows that, and none is connected`]
   if (allowing === 0) {
     throw new Fault(
       'policy',
-      'base_url: is a private address, and no connected runner allows those (`allow_private_base_urls` of its owner)',
+      `base_url: ${what}, and no connected runner allows that (\`allow_private_base_urls\` of its owner)`,
       {
         extra: { field: 'base_url' },
       },
     )
   }
-  return [`base_url: is a private address, which ${online.length - allowing} of ${online.length} connected runners refuse`]
+  return [`base_url: ${what}, which ${online.length - allowing} of ${online.length} connected runners refuse`]
 }

@@ -78,6 +78,32 @@ describe('a provider', () => {
     expect((await call('providers/main', { api_key: 'sk-another-key-7777' }, 'PATCH')).body).toMatchObject({ version: 3 })
   })
 
+  it('is not asked again about an address that stays as it is, whatever the owners of now forbid', async () => {
+    await call('providers', { ...main, id: 'inside', base_url: 'http://10.1.2.3:8080' })
+    const policy = { permission_modes: [], bypass: false, mcp_config: false, agents: true, system_prompts: true, allow_private_base_urls: false, sandbox: 'none' }
+    const strict = { id: 'r', pool: 'default', labels: {}, slots: 1, busy: 0, draining: false, provider: null, cliVersion: null, agentVersion: '0', policy }
+    const { online } = router.deps.hub
+    Object.assign(router.deps.hub, { online: () => Promise.resolve([strict]) })
+    try {
+      expect((await call('providers/inside', { weight: 3, base_url: 'http://10.1.2.3:8080' }, 'PATCH')).body).toMatchObject({ weight: 3, warnings: [] })
+      expect(verdict(await call('providers/inside', { base_url: 'http://10.1.2.3:9090', api_key: KEY }, 'PATCH'))).toEqual([403, 'policy', 'base_url'])
+    } finally {
+      Object.assign(router.deps.hub, { online })
+    }
+  })
+
+  it('keeps its key from another port of the same host, too', async () => {
+    const moved = await call('providers/inside', { base_url: 'http://10.1.2.3:9090' }, 'PATCH')
+    expect(verdict(moved)).toEqual([400, 'invalid_request', 'api_key'])
+    await call('providers/inside', undefined, 'DELETE')
+  })
+
+  it('of a tenant that is not there is refused: a slip of the pen makes no tenant', async () => {
+    const { token } = await router.mint({ kind: 'admin', tenant: 'default' })
+    const answer = await router.call('/admin/v1/providers', { token, body: { ...main, tenant: 'acmee' } })
+    expect(verdict(answer)).toEqual([404, 'not_found', 'tenant'])
+  })
+
   it('does not send its key to another host because somebody changed the base URL', async () => {
     for (const base_url of ['https://evil.example', 'http://api.example.com/v2']) {
       expect(verdict(await call('providers/main', { base_url }, 'PATCH'))).toEqual([400, 'invalid_request', 'api_key'])

@@ -13,6 +13,7 @@ import { healthView } from '../providers/health-view.ts'
 import { boundSessions } from '../store/bindings.ts'
 import { readHealth } from '../store/provider-health.ts'
 import { findProvider, readProviders, type ProviderRow } from '../store/providers.ts'
+import { readTenant } from '../store/tenants.ts'
 import { changeProvider, createProvider, providerView, removeProvider, resetProvider, type Applied } from './apply-provider.ts'
 import { authorOf } from './change.ts'
 import { page, pageOf, TenantPageQuery } from './pages.ts'
@@ -124,7 +125,12 @@ providers.openapi(list, async (c) => {
 
 providers.openapi(create, async (c) => {
   const { tenant, ...wish } = c.req.valid('json')
-  return c.json(await shown(c, await createProvider(c.get('deps'), authorOf(c), tenantOf(c, tenant), wish)), 201)
+  const deps = c.get('deps')
+  const whose = tenantOf(c, tenant)
+  // A slip of the pen must not make a tenant that has a key.
+  if (tenant !== undefined && !(await readTenant(deps.store.db, whose)))
+    throw new Fault('not_found', `no tenant ${whose}`, { extra: { field: 'tenant' } })
+  return c.json(await shown(c, await createProvider(deps, authorOf(c), whose, wish)), 201)
 })
 
 providers.openapi(get, async (c) => {

@@ -57,8 +57,8 @@ export class RunnerCore {
     return this.#link === undefined && this.#live.size === 0
   }
 
-  knows(run: string): boolean {
-    return this.#live.has(run)
+  knows(run: string, fence = this.#live.get(run)?.fence): boolean {
+    return this.#live.has(run) && this.#live.get(run)?.fence === fence
   }
 
   /** Live runs as the database has them: what a restarted router must expect its runner to bring back. */

@@ -7,12 +7,14 @@ import { z } from 'zod'
 import type { Vault } from '../ports.ts'
 
 const KEY_BYTES = 32
+/** In one ring: who turns it more often forgets the old ones in between. */
+export const MAX_KEYS = 8
 const TYP = 'runyard-secret'
 
 const Secret = z.string().regex(/^[A-Za-z0-9_-]{43}$/, 'is not 32 bytes in base64url')
 /** The newest key first: it seals. The others only open, until everything is sealed anew. */
 export const KeyRing = z.strictObject({
-  keys: z.array(z.strictObject({ kid: z.string().min(1).max(64), k: Secret })).min(1).max(8),
+  keys: z.array(z.strictObject({ kid: z.string().min(1).max(64), k: Secret })).min(1).max(MAX_KEYS),
   /** For keyed hashes, which cannot be made anew: it stays when the keys change. */
   pepper: Secret,
 })

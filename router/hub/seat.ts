@@ -259,7 +259,7 @@ export class Seat {
     try {
       const grants = await this.#parts.treasury.grants({ run, tenant: this.who.tenant, runner: this.who.runner, fence, spec }, this.who)
       // Withdrawn meanwhile, it would only have a CLI started in vain.
-      if (this.#socket?.conn === conn && this.core.knows(run)) this.#socket.send(grants ? { ...message, grants } : message)
+      if (this.#socket?.conn === conn && this.core.knows(run, fence)) this.#socket.send(grants ? { ...message, grants } : message)
     } catch (error) {
       const fault = asFault(error)
       if (fault.code === 'internal') this.#parts.log.error({ err: error, run }, 'what a run pays with could not be found out')

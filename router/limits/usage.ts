@@ -3,7 +3,6 @@ import { readAllowanceId, toUsd, type AllowanceKind } from '../core/budget.ts'
 import type { Db } from '../ports.ts'
 import { allowancesOf, currentAllowances, type AllowanceRow, type Page } from '../store/allowances.ts'
 
-export { openReservations } from '../store/allowances.ts'
 
 export type Usage = {
   /** Cursor of pages. */

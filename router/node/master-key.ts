@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { readFile, stat } from 'node:fs/promises'
 import { join } from 'node:path'
-import { KeyRing, newKeyRing, openVault, turning, withNewKey, type TurningVault } from '../guard/vault.ts'
+import { KeyRing, MAX_KEYS, newKeyRing, openVault, turning, withNewKey, type TurningVault } from '../guard/vault.ts'
 import type { Log, Vault } from '../ports.ts'
 import { writeSecret } from './secret-file.ts'
 
@@ -22,7 +22,9 @@ export async function loadVault(dataDir: string): Promise<Vault> {
 /** Puts a new key in front. Returns its name. */
 export async function addMasterKey(dataDir: string): Promise<string> {
   const kid = randomUUID()
-  await writeSecret(join(dataDir, MASTER_KEY_FILE), JSON.stringify(withNewKey(await readRing(dataDir), kid)), 'replace')
+  const ring = await readRing(dataDir)
+  if (ring.keys.length >= MAX_KEYS) throw new Error(`there are ${MAX_KEYS} master keys already; take the old ones away first with \`runyard key forget-master\``)
+  await writeSecret(join(dataDir, MASTER_KEY_FILE), JSON.stringify(withNewKey(ring, kid)), 'replace')
   return kid
 }
 

@@ -1,4 +1,4 @@
-import { eq, sql } from 'drizzle-orm'
+import { and, eq, isNull, sql } from 'drizzle-orm'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { allowances, reservations, runs } from '../../drizzle/schema.ts'
@@ -7,7 +7,7 @@ import { allowanceId, wantsOf, type AllowanceKind } from '../core/budget.ts'
 import { endingOf } from '../core/run-state.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import type { TenantLimits } from '../../shared/tenant-settings.ts'
-import { openReservations, releaseStatements, reserve, settleEnding, sweepLedger, whatIsFull } from './allowances.ts'
+import { releaseStatements, reserve, settleEnding, sweepLedger, whatIsFull } from './allowances.ts'
 import { appendStatements } from './run-events.ts'
 import { dropRefused } from './runs.ts'
 
@@ -60,7 +60,12 @@ function tenant(limits: TenantLimits, token = 'jti') {
       const [row] = await database.db.select().from(allowances).where(eq(allowances.id, allowanceId(kind, by(run))))
       return row && { spent: row.spent, held: row.held }
     },
-    open: () => openReservations(database.db, name),
+    open: () =>
+      database.db
+        .select()
+        .from(reservations)
+        .where(and(eq(reservations.tenant, name), isNull(reservations.settledAt)))
+        .orderBy(reservations.run, reservations.allowance),
   }
 }
 

@@ -183,14 +183,3 @@ export async function currentAllowances(db: Db, tenant: string, now: number): Pr
   const ids = (['tenant', 'day', 'runs'] as const).map((kind) => eq(allowances.id, allowanceId(kind, by)))
   return db.select().from(allowances).where(or(...ids)).orderBy(allowances.id)
 }
-
-/** What runs hold that have not ended, the oldest run first; `after` is a run. */
-export async function openReservations(db: Db, tenant: string, { after, limit = PAGE }: Page = {}): Promise<ReservationRow[]> {
-  const behind = after === undefined ? undefined : gt(reservations.run, after)
-  return db
-    .select()
-    .from(reservations)
-    .where(and(eq(reservations.tenant, tenant), isNull(reservations.settledAt), behind))
-    .orderBy(reservations.run, reservations.allowance)
-    .limit(limit)
-}

@@ -77,6 +77,7 @@ export class RunnerDO extends DurableObject<Env> {
   /** Endings that are here, and perhaps not yet in the shared database. */
   readonly #ended = new Set<string>()
   #sweptAt = 0
+  #drains = 0
   readonly #commit: Commit = async (appends) => {
     const outcomes = await sqlCommit(this.#own, this.#platform, this.#settlement.owed)(appends)
     await this.ctx.storage.sync()
@@ -154,6 +155,7 @@ export class RunnerDO extends DurableObject<Env> {
 
   /** Its row says so. */
   async drain(on: boolean): Promise<void> {
+    this.#drains++
     await this.#record.cordon(on)
     this.#seat?.cordon(on)
   }
@@ -204,11 +206,13 @@ export class RunnerDO extends DurableObject<Env> {
 
   async #connect(request: Request): Promise<Response> {
     const { who, url } = JSON.parse(request.headers.get('x-runner') ?? '{}') as { who: RunnerIdentity; url: string }
+    const drains = this.#drains
     const seat = this.#seat ?? this.#take(await this.#record.create(who))
     const { 0: client, 1: server } = new WebSocketPair()
     const conn = this.#sockets.open(server, seat, url)
     await this.#record.connected(conn)
-    await this.drain(who.drained ?? false)
+    // Whoever drains it at this moment is newer than what was read before the way here.
+    if (this.#drains === drains) await this.drain(who.drained ?? false)
     await this.ctx.storage.sync()
     return new Response(null, { status: 101, webSocket: client, headers: { 'sec-websocket-protocol': SUBPROTOCOL } })
   }
