@@ -276,7 +276,7 @@ describe('heartbeats', () => {
 
 describe('news of a provider', () => {
   it('are sent while the router listens, and dropped when it does not', async () => {
-    const report = { run: RUN, fence: 1, provider: 'a', model: 'm', outcome: 'ok' as const, status: 200, retry_after_ms: null, latency_ms: 12, tokens: null }
+    const report = { run: RUN, fence: 1, stage: 'end' as const, provider: 'a', version: 1, model: 'm', outcome: 'ok' as const, status: 200, retry_after_ms: null, latency_ms: 12, tokens: null }
     rig.agent.report(report)
     rig.connect()
     rig.agent.report(report)

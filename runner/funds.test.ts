@@ -18,7 +18,7 @@ describe('who pays for a run', () => {
     new CompactEncrypt(new TextEncoder().encode(key))
       .setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', typ: SEALED_KEY_TYP, run: RUN, provider: 'a', ...header })
       .encrypt(to)
-  const grant = (more: Partial<Grant> = {}): Grant => ({ provider: 'a', env: {}, model_map: {}, ...more })
+  const grant = (more: Partial<Grant> = {}): Grant => ({ provider: 'a', version: 1, models: null, env: {}, model_map: {}, ...more })
   const remote = async (provider = 'a', base_url = 'https://api.example.com', more: Partial<Grant> = {}): Promise<Grant> =>
     grant({ provider, api: { base_url, sealed_key: await sealed({ provider }) }, ...more })
   const offer = (...providers: Grant[]): Offer => ({

@@ -83,6 +83,8 @@ function payerOfLogin(provider: string, env: Env): Payer | undefined {
   if (bearer !== undefined) headers['authorization'] = `Bearer ${bearer}`
   return {
     provider,
+    version: 1,
+    models: null,
     baseUrl: new URL(base),
     headers,
     secrets: [key, bearer, ...Object.values(custom)].filter((value) => value !== undefined && value.length >= 8).map(String),
@@ -138,6 +140,8 @@ async function payerOf(offer: Offer, grant: Grant, treasury: Treasury, first: bo
   const key = await openKey(grant.api.sealed_key, treasury.sealingKey, { run: offer.run, provider: grant.provider })
   return {
     provider: grant.provider,
+    version: grant.version,
+    models: grant.models,
     baseUrl,
     headers: payerHeaders(baseUrl, key, grant.env),
     secrets: [key],

@@ -117,7 +117,7 @@ describe('a run on its machine', () => {
     run.leased(0, LEASE_MS)
     await cli.started
     const tokens = { input_tokens: 1, output_tokens: 2, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
-    const metered = { requests: 3, tokens, cost_usd: 0.5, provider: 'a', failovers: 1 }
+    const metered = { requests: 3, tokens, cost_usd: 0.5, known_usd: 0.5, provider: 'a', failovers: 1 }
     cli.exit({ signal: 'SIGKILL', metered })
     expect(await exited()).toMatchObject({ reason: 'crashed', metered })
   })

@@ -175,23 +175,23 @@ describe('a request behind the gateway', () => {
       await (await ask(begun())).text()
       a.script(() => text('from a'))
       expect(await said(await ask(begun()))).toBe('from b')
-      gateway.told('default', { provider: 'a', env: {}, model_map: {} })
+      gateway.told('default', { provider: 'a', version: 1, models: null, env: {}, model_map: {} })
       expect(await said(await ask(begun()))).toBe('from a')
     })
 
     it('that the router holds for broken, but not the one that it chose all the same', async () => {
       // Nobody listens there.
       const three = () => begun(purse([payer('c', 'http://127.0.0.1:1'), payer('a', a.url), payer('b', b.url)]))
-      gateway.told('default', { provider: 'a', env: {}, model_map: {}, open_ms: 60_000 })
+      gateway.told('default', { provider: 'a', version: 1, models: null, env: {}, model_map: {}, open_ms: 60_000 })
       expect(await said(await ask(three()))).toBe('from b')
-      gateway.told('default', { provider: 'a', env: {}, model_map: {}, open_models: { 'some-model': null } })
+      gateway.told('default', { provider: 'a', version: 1, models: null, env: {}, model_map: {}, open_models: { 'some-model': null } })
       expect(await said(await ask(three()))).toBe('from b')
       expect(a.requests).toEqual([])
       expect(await said(await ask(begun()))).toBe('from a')
     })
 
     it('unless there is nobody else', async () => {
-      for (const provider of ['a', 'b']) gateway.told('default', { provider, env: {}, model_map: {}, open_ms: null })
+      for (const provider of ['a', 'b']) gateway.told('default', { provider, version: 1, models: null, env: {}, model_map: {}, open_ms: null })
       expect(await said(await ask(begun()))).toBe('from a')
     })
   })

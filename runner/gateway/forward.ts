@@ -97,7 +97,7 @@ function settle(office: Office, { purse }: Turn, payer: Payer, model: string | n
   if (!account) return
   office.breaker(purse, payer)?.saw(outcome, { model, retryAfterMs: waitMs }, account, office.clock.now())
   const latency_ms = latencyMs === null ? null : Math.round(latencyMs)
-  const about = { run, fence, provider: payer.provider, model: model === null ? null : model.slice(0, 128) }
+  const about = { run, fence, stage: 'end' as const, provider: payer.provider, version: payer.version, model: model === null ? null : model.slice(0, 128) }
   office.report({ ...about, outcome, status, retry_after_ms: waitMs, latency_ms, tokens: ending.tokens ?? null })
 }
 

@@ -31,6 +31,7 @@ export class Ledger {
       requests: this.#requests,
       tokens: this.#tokens,
       cost_usd: this.#units === null ? null : usd(this.#units),
+      known_usd: this.#units === null ? 0 : usd(this.#units),
       provider: this.#provider,
       failovers: this.#failovers,
     }

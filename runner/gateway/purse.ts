@@ -6,6 +6,10 @@ import type { Prices } from '../../shared/grants.ts'
 
 export interface Payer {
   readonly provider: string
+  /** Of its key and address: another one is another provider to the breaker. */
+  readonly version: number
+  /** What may be asked of it, by the name that the CLI uses; null: any model. */
+  readonly models: readonly string[] | null
   /** Without a query; requests add their path to its own. */
   readonly baseUrl: URL
   /** The key as the provider wants it, and what else it wants to see. They replace those of the same name. */
@@ -27,6 +31,8 @@ export interface Purse {
   readonly headersTimeoutMs: number
   /** How long an answer that has begun may be silent. */
   readonly stallMs: number
+  /** By the price lists of the payers: without one nothing is known to be spent. */
+  readonly maxBudgetUsd?: number | undefined
   /** Absent for what is the machine's own: the router keeps no account of that. */
   readonly account?: { readonly failureThreshold: number; readonly recoveryMs: number } | undefined
 }

@@ -41,6 +41,8 @@ export async function gatewayRig(): Promise<GatewayRig> {
     logged,
     payer: (provider, url, more = {}) => ({
       provider,
+      version: 1,
+      models: null,
       baseUrl: new URL(url),
       headers: { 'x-api-key': KEY },
       secrets: [KEY],

@@ -68,7 +68,7 @@ export async function gatewayStage({ allowPrivate = true, login = { kind: 'none'
     const sealed_key = await new CompactEncrypt(new TextEncoder().encode(key))
       .setProtectedHeader({ alg: 'ECDH-ES', enc: 'A256GCM', typ: SEALED_KEY_TYP, run, provider: id })
       .encrypt(publicKey)
-    return { provider: id, api: { base_url: url, sealed_key }, env: {}, model_map: {}, ...grant }
+    return { provider: id, version: 1, models: null, api: { base_url: url, sealed_key }, env: {}, model_map: {}, ...grant }
   }
 
   const stage: Stage = {
