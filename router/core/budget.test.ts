@@ -7,7 +7,7 @@ import type { AllowanceKind, Spender } from './budget.ts'
 const by: Spender = { tenant: 'acme', token: 'jti-1', session: 'se-1', createdAt: Date.UTC(2026, 10, 21, 23, 59, 59) }
 const tokens = { input_tokens: 1, output_tokens: 1, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
 const result: TurnResult = { seq: 2, is_error: false, cost_usd: 0.25, usage: tokens, num_turns: 1 }
-const metered = (requests: number, cost_usd: number | null) => ({ requests, cost_usd, tokens, provider: 'main', failovers: 0 })
+const metered = (requests: number, cost_usd: number | null, known_usd = cost_usd ?? 0) => ({ requests, cost_usd, known_usd, tokens, provider: 'main', failovers: 0 })
 
 describe('what a run wants', () => {
   it('is nothing where nothing is limited, and its own budget stays what it was', () => {

@@ -14,7 +14,7 @@ describe('what gateways report', () => {
     const d = await rig.run()
     await rig.grants(d)
     const tokens = { input_tokens: 1, output_tokens: 10, cache_creation_input_tokens: 2, cache_read_input_tokens: 4 }
-    for (const latency of [100, 200]) rig.treasury.report(TENANT, { run: d.run, fence: 1, provider: 'a', model: 'm', outcome: 'ok', status: 200, retry_after_ms: null, latency_ms: latency, tokens })
+    for (const latency of [100, 200]) rig.treasury.report(TENANT, { run: d.run, fence: 1, stage: 'end', provider: 'a', version: 1, model: 'm', outcome: 'ok', status: 200, retry_after_ms: null, latency_ms: latency, tokens })
     await rig.treasury.settled()
     const two = await rig.health('a')
     expect(two).toMatchObject({ requests: 2, failed: 0, inputTokens: 14, outputTokens: 20, state: 'closed' })
@@ -29,7 +29,7 @@ describe('what gateways report', () => {
     await rig.provider('a')
     const d = await rig.run()
     await rig.grants(d)
-    rig.treasury.report(TENANT, { run: d.run, fence: 1, provider: 'a', model: 'm', outcome: 'ok', status: 200, retry_after_ms: null, latency_ms: 1, tokens: null })
+    rig.treasury.report(TENANT, { run: d.run, fence: 1, stage: 'end', provider: 'a', version: 1, model: 'm', outcome: 'ok', status: 200, retry_after_ms: null, latency_ms: 1, tokens: null })
     await expect.poll(() => rig.health('a'), { timeout: 5_000 }).toMatchObject({ requests: 1 })
   })
 

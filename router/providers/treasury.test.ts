@@ -30,7 +30,7 @@ describe('what a run is offered to pay with', () => {
     const grants = await rig.grants(d)
     const api = { base_url: 'https://main.example.com', sealed_key: expect.any(String) as string }
     expect(Grants.parse(grants)).toEqual({
-      providers: [{ provider: 'main', api, env: { API_TIMEOUT_MS: '1000' }, model_map: {}, prices: { '*': { input: 1, output: 2 } } }],
+      providers: [{ provider: 'main', version: 1, models: null, api, env: { API_TIMEOUT_MS: '1000' }, model_map: {}, prices: { '*': { input: 1, output: 2 } } }],
       headers_timeout_ms: 60_000,
       failure_threshold: 3,
       recovery_ms: 60_000,
@@ -42,7 +42,7 @@ describe('what a run is offered to pay with', () => {
 
   it('is the login of the machine where an admin has put that into rotation', async () => {
     await rig.provider('local', { baseUrl: null })
-    expect((await rig.grants(await rig.run()))?.providers).toEqual([{ provider: 'local', env: {}, model_map: {} }])
+    expect((await rig.grants(await rig.run()))?.providers).toEqual([{ provider: 'local', version: 1, models: null, env: {}, model_map: {} }])
   })
 
   it.each<[string, object, string]>([

@@ -88,7 +88,7 @@ async function grantsFor(parts: Parts, d: Dispatch, to: RunnerIdentity): Promise
     providers: line.map((row) => {
       const api = apis.get(row)
       const open = openOf(health, row.id, row === first ? (probe?.models ?? []) : [], now, recoveryMs)
-      return { provider: row.id, ...(api && { api }), env: row.env, model_map: row.modelMap, ...(row.prices && { prices: row.prices }), ...open }
+      return { provider: row.id, version: row.version, models: row.models, ...(api && { api }), env: row.env, model_map: row.modelMap, ...(row.prices && { prices: row.prices }), ...open }
     }),
     headers_timeout_ms: Math.round(routing.headers_timeout_s * 1_000),
     failure_threshold: routing.failure_threshold,

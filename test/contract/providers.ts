@@ -63,7 +63,7 @@ export function providers(host: Host): void {
     function finish(offer: Offer, reports: (offer: Offer) => Partial<ProviderReport>[] = () => [{}]): Offer {
       const tokens = { input_tokens: 5, output_tokens: 7, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
       for (const report of reports(offer)) {
-        const base = { run: offer.run, fence: offer.fence, provider: chosen(offer), model: 'm', outcome: 'ok' as const }
+        const base = { run: offer.run, fence: offer.fence, stage: 'end' as const, provider: chosen(offer), version: 1, model: 'm', outcome: 'ok' as const }
         link.send({ t: 'provider', ...base, status: 200, retry_after_ms: null, latency_ms: 12, tokens, ...report })
       }
       link.exit(offer, 2)

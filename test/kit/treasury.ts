@@ -143,7 +143,9 @@ export async function openTreasury(): Promise<TreasuryRig> {
       treasury.report(d.tenant, {
         run: d.run,
         fence: d.fence,
+        stage: 'end',
         provider,
+        version: 1,
         outcome,
         model: 'some-model',
         status: null,
