@@ -113,7 +113,7 @@ adminCredentials.openapi(create, async (c) => {
   const body = c.req.valid('json')
   const tenant = tenantOf(c, body.tenant)
   // `conflict` says that somebody has this secret, which is as good as having guessed it.
-  countGuess(deps)
+  countGuess(deps, `tenant ${c.get('principal').tenant}`)
   const text = secretText(body.kind === 'key' ? { kind: 'token', token: body.secret } : { kind: 'pair', user: body.user, password: body.password })
   const row = {
     id: `crd_${deps.platform.id()}`,

@@ -14,7 +14,7 @@ import type { Admission, GuardDeps } from './admission.ts'
 import { looksLikeJwt, readPresented, type Presented } from './credentials.ts'
 import { admitForeign, unverifiedClaims } from './foreign-tokens.ts'
 import { admitLegacy } from './legacy.ts'
-import { classOf, limited } from './limits.ts'
+import { classOf, limited, strangersAddress } from './limits.ts'
 import { admitOwn } from './own-tokens.ts'
 import { refuseOrigin } from './perimeter.ts'
 
@@ -52,7 +52,8 @@ type Route = { readonly isAdminRoute?: boolean; readonly before?: (c: Context<Ap
 function guard(allow: (who: Principal) => void, { isAdminRoute = false, before }: Route = {}): MiddlewareHandler<AppEnv> {
   return createMiddleware<AppEnv>(async (c, next) => {
     before?.(c)
-    const { who, recheck } = await admit(c.get('deps'), readPresented(c.req.raw.headers))
+    const deps = c.get('deps')
+    const { who, recheck } = await admit(deps, readPresented(c.req.raw.headers), strangersAddress(c))
     allow(who)
     c.set('principal', who)
     c.set('recheck', recheck)
@@ -61,8 +62,8 @@ function guard(allow: (who: Principal) => void, { isAdminRoute = false, before }
 }
 
 /** Who this is, by whatever he presents. Throws `unauthenticated`, `forbidden`, `issuer`, `rate`. */
-export async function admit(deps: GuardDeps, presented: Presented): Promise<Admission> {
-  if (presented.kind === 'pair' || !looksLikeJwt(presented.token)) return admitLegacy(deps, presented)
+export async function admit(deps: GuardDeps, presented: Presented, address?: string): Promise<Admission> {
+  if (presented.kind === 'pair' || !looksLikeJwt(presented.token)) return admitLegacy(deps, presented, address)
   const claims = unverifiedClaims(presented.token)
   return claims.iss === deps.keys.issuer ? admitOwn(deps, presented.token) : admitForeign(deps, presented.token, claims)
 }

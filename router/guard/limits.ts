@@ -64,16 +64,21 @@ export async function limited(
 
 /** For routes that take no token: so many from one address, where the host knows addresses and has no gate of its own. */
 export const limitedByAddress: MiddlewareHandler<AppEnv> = createMiddleware<AppEnv>(async (c, next) => {
-  const { addresses, platform } = c.get('deps')
-  const address = addresses && platform.clientIp?.(c)
-  // Behind a proxy on this machine everybody has the same one, which says nothing of anybody.
-  if (address !== undefined && !isOwn(address)) {
+  const { addresses } = c.get('deps')
+  const address = strangersAddress(c)
+  if (address !== undefined) {
     const draw: Named = { key: address, rate: ADDRESS_RATE, scope: 'address', name: 'address' }
     const decision = await addresses?.take('', [draw])
     if (decision && !decision.ok) throw tooMany(draw, decision.retryAfterMs)
   }
   await next()
 })
+
+/** Where a request comes from, if that says anything: behind a proxy on this machine everybody has the same address. */
+export function strangersAddress(c: Context<AppEnv>): string | undefined {
+  const address = c.get('deps').platform.clientIp?.(c)
+  return address === undefined || isOwn(address) ? undefined : address
+}
 
 /** What the limiter is told, which may be in another process. */
 const bare = ({ key, rate }: Draw): Draw => ({ key, rate })

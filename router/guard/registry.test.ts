@@ -16,7 +16,7 @@ import { newKeyRing, openVault, withNewKey } from './vault.ts'
 let router: IdentityRouter
 let reads: number
 /** A router's guard that has just begun, and counts what it asks of the database. */
-let guard: (presented: Presented) => ReturnType<typeof admit>
+let guard: (presented: Presented, address?: string) => ReturnType<typeof admit>
 let fresh: () => Promise<void>
 beforeEach(async () => {
   router = await identityRouter()
@@ -31,7 +31,7 @@ beforeEach(async () => {
     reads = 0
     const root = await importKeys(router.jwk, router.deps.keys.issuer)
     const identity = identityOf({ db, vault, root, platform, log, memory: identityMemory(), now: () => platform.now() })
-    guard = (presented) => admit({ ...identity, vault, platform }, presented)
+    guard = (presented, address) => admit({ ...identity, vault, platform }, presented, address)
     // The keys are read once for all tokens.
     await identity.keys.live()
     reads = 0
@@ -50,6 +50,17 @@ describe('how often the database is asked who somebody is', () => {
     router.clock.now += 2_000
     await guard(token(mine))
     expect(reads).toBe(2)
+  })
+
+  it('is no longer answered to an address that has guessed too much, and to every other', async () => {
+    const { token: admin } = await router.mint({ kind: 'admin' })
+    await router.call('/admin/v1/credentials', { token: admin, body: { kind: 'key', secret: 'ccs_ak_0123456789', subject: 'old' } })
+    for (let i = 0; i < 50; i++) await expect(guard(token(`guess-number-${i}`), '203.0.113.7')).rejects.toThrow(/not valid/)
+    await expect(guard(token('guess-number-x'), '203.0.113.7')).rejects.toThrow(/too many/)
+    await expect(guard(token('ccs_ak_0123456789'), '203.0.113.7')).rejects.toThrow(/too many/)
+    expect((await guard(token('ccs_ak_0123456789'), '203.0.113.8')).who.subject).toBe('old')
+    // Whoever was right once is not held up.
+    expect((await guard(token('ccs_ak_0123456789'), '203.0.113.7')).who.subject).toBe('old')
   })
 
   it('is once for a key of an older server, good or not', async () => {

@@ -17,6 +17,7 @@ export function platform(outlive: (work: Promise<unknown>) => void = () => undef
     id: () => uuidv7().replaceAll('-', ''),
     random: Math.random,
     background: (work) => outlive(work.catch((error: unknown) => log.error({ err: error }, 'work in the background failed'))),
+    clientIp: (c) => c.req.header('cf-connecting-ip'),
     vitals: () => ({ uptimeS: 0, memory: NOTHING }),
   }
 }
