@@ -70,6 +70,7 @@ describe('POST /admin/v1/tokens', () => {
     ['tenant', { kind: 'app', tenant: '../x' }],
     ['tenant', { kind: 'app', tenant: 'Acme' }],
     ['subject', { kind: 'app', subject: 'a b' }],
+    ['subject', { kind: 'app', subject: 'file' }],
     ['subject', { kind: 'app', subject: '' }],
     ['jti', { kind: 'app', jti: 'mine' }],
   ])('%s: %j is refused by name', async (field, body) => {

@@ -33,7 +33,8 @@ export async function admitForeign(deps: Needs, token: string, unverified: JWTPa
   const recheck = async () => {
     refuseExpired(who, deps.platform.now())
     const still = (await deps.identity.registry.issuers()).find(({ id }) => id === trusted.id)
-    if (!still || still.tenant !== who.tenant) throw untrusted()
+    // What it may do was written anew: whoever is let in by the old word has to ask again.
+    if (!still || still.tenant !== who.tenant || JSON.stringify(still.mapping) !== JSON.stringify(trusted.mapping)) throw untrusted()
     refuseByTenant(who.tenant, still, who.issuedAt)
   }
   await recheck()
