@@ -177,6 +177,20 @@ export function admin(host: Host): void {
       await until('its tokens to be taken again', async () => (await fleet.call('/v1/runs')).status === 200, REVOKED_MS)
     })
 
+    it('shuts out the machines of a tenant with it: what waits is not begun', async () => {
+      const fleet = await newTenant()
+      const raw = await RawRunner.enlist(fleet)
+      const link = await raw.connect()
+      const running = fleet.start({ prompt: 'runs' })
+      await link.begin()
+      await running
+      await fleet.start({ prompt: 'waits' })
+      await ask(operator, 'PATCH', `tenants/${fleet.tenant}`, { disabled: true })
+      expect(await link.closed).toBe(4403)
+      await expect(raw.dial()).rejects.toThrow(/403|disabled|refuse/i)
+      expect(link.received.filter(({ t }) => t === 'offer')).toEqual([])
+    })
+
     it('reads long lists page by page', async () => {
       const fleet = await newTenant()
       const made = await Promise.all(
