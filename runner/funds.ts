@@ -9,6 +9,7 @@ import { Fault } from '../shared/faults.ts'
 import type { LocalProvider, Offer } from '../shared/frames.ts'
 import type { Grant, Grants } from '../shared/grants.ts'
 import { urlProblem } from './gateway/addresses.ts'
+import { mayAsk } from './gateway/allowed.ts'
 import { customHeaders } from './gateway/headers.ts'
 import type { Payer, Purse } from './gateway/purse.ts'
 import type { LocalLogin } from './login.ts'
@@ -39,6 +40,7 @@ export type Funds =
       readonly retries?: number
     }
 
+const NOBODY = 'this machine has no login of its own, and the router gave it no provider'
 const FIRST_PARTY = 'https://api.anthropic.com'
 /** The CLI waits for headers for five minutes; with one payer there is nobody to turn to before. */
 const OWN_TIMEOUT_MS = 600_000
@@ -47,34 +49,35 @@ const STALL_MS = 280_000
 /** For what the gateway does besides waiting. */
 const TIMEOUT_SLACK_MS = 30_000
 
-/** Throws `unknown_provider`, or `policy` when the owner forbids the address of the provider that was chosen. */
+/** Throws `unknown_provider`, or `policy` when the owner forbids the address of every provider that could be used. */
 export async function fundsFor(offer: Offer, treasury: Treasury): Promise<Funds> {
   const { grants } = offer
   const first = grants?.providers[0]
-  if (!grants || !first) return own(offer, treasury, true)
+  if (!grants || !first) return own(offer, treasury, null, true)
   if (!first.api) {
-    const login = own(offer, treasury, false)
+    const login = own(offer, treasury, first.models, false)
     if (login) return login
   }
   return granted(offer, grants, treasury)
 }
 
-function own(offer: Offer, treasury: Treasury, required: true): Funds
-function own(offer: Offer, treasury: Treasury, required: false): Funds | undefined
-function own(offer: Offer, { login, provider }: Treasury, required: boolean): Funds | undefined {
+/** Where the CLI goes its own way, nobody holds it to `models`. */
+function own(offer: Offer, treasury: Treasury, models: Grant['models'], required: true): Funds
+function own(offer: Offer, treasury: Treasury, models: Grant['models'], required: false): Funds | undefined
+function own(offer: Offer, { login, provider }: Treasury, models: Grant['models'], required: boolean): Funds | undefined {
   if (login.kind === 'none' || provider === null) {
     if (!required) return undefined
-    throw new Fault('unknown_provider', 'this machine has no login of its own, and the router gave it no provider')
+    throw new Fault('unknown_provider', NOBODY)
   }
   if (login.kind === 'login') return { kind: 'direct', provider, credentialsFile: login.credentialsFile }
   const { env, credentialsFile } = login
-  const payer = payerOfLogin(provider, env)
+  const payer = payerOfLogin(provider, env, models)
   if (!payer) return { kind: 'direct', provider, env, ...(credentialsFile === undefined ? {} : { credentialsFile }) }
   return { kind: 'gateway', provider, purse: purseOf(offer, [payer], OWN_TIMEOUT_MS), grants: [], env: {} }
 }
 
 /** Undefined without a key of its own; its address is the owner's choice. */
-function payerOfLogin(provider: string, env: Env): Payer | undefined {
+function payerOfLogin(provider: string, env: Env, models: Grant['models']): Payer | undefined {
   const { ANTHROPIC_API_KEY: key, ANTHROPIC_AUTH_TOKEN: bearer, ANTHROPIC_BASE_URL: base = FIRST_PARTY } = env
   if ((key === undefined && bearer === undefined) || !URL.canParse(base)) return undefined
   const custom = customHeaders(env['ANTHROPIC_CUSTOM_HEADERS'] ?? '')
@@ -84,7 +87,7 @@ function payerOfLogin(provider: string, env: Env): Payer | undefined {
   return {
     provider,
     version: 1,
-    models: null,
+    mayAsk: mayAsk(models, env),
     baseUrl: new URL(base),
     headers,
     secrets: [key, bearer, ...Object.values(custom)].filter((value) => value !== undefined && value.length >= 8).map(String),
@@ -95,12 +98,22 @@ function payerOfLogin(provider: string, env: Env): Payer | undefined {
 
 async function granted(offer: Offer, grants: Grants, treasury: Treasury): Promise<Funds> {
   const usable: { grant: Grant; payer: Payer }[] = []
+  const faults: Fault[] = []
   for (const grant of grants.providers) {
-    const payer = await payerOf(offer, grant, treasury, usable.length === 0)
-    if (payer) usable.push({ grant, payer })
+    if (!grant.api) continue
+    const baseUrl = new URL(grant.api.base_url)
+    const fault = faultOf(grant.provider, baseUrl, treasury)
+    if (fault) {
+      faults.push(fault)
+      treasury.log('a provider is left out of a run', { run: offer.run, provider: grant.provider, why: fault.message })
+      continue
+    }
+    // The CLI is started with the environment of the first one that can be used, and asks for models by it.
+    const cliEnv = usable[0]?.grant.env ?? grant.env
+    usable.push({ grant, payer: await payerOf(offer.run, { ...grant, api: grant.api }, baseUrl, cliEnv, treasury) })
   }
   const [chosen, ...others] = usable
-  if (!chosen) throw new Fault('unknown_provider', 'this machine has no login of its own, and the router gave it no provider')
+  if (!chosen) throw faults.find(({ code }) => code === 'policy') ?? faults[0] ?? new Fault('unknown_provider', NOBODY)
   const { env, ignored } = providerEnv(chosen.grant.env)
   const { provider } = chosen.grant
   if (ignored.length > 0) treasury.log('variables of a provider are not let in', { run: offer.run, provider, ignored })
@@ -123,25 +136,24 @@ async function granted(offer: Offer, grants: Grants, treasury: Treasury): Promis
   }
 }
 
-/** Undefined for the machine's own login, and for one that only stands behind another and may not be used here. */
-async function payerOf(offer: Offer, grant: Grant, treasury: Treasury, first: boolean): Promise<Payer | undefined> {
-  if (!grant.api) return undefined
-  const baseUrl = new URL(grant.api.base_url)
-  const problem = urlProblem(baseUrl, treasury.allowPrivateBaseUrls)
-  if (problem !== undefined) {
-    const isPolicy = urlProblem(baseUrl, true) === undefined
-    const rule = isPolicy ? '; allow_private_base_urls is not set on this machine' : ''
-    const message = `the base URL of provider ${grant.provider} ${problem}${rule}`
-    if (first && isPolicy) throw new Fault('policy', message, { extra: { field: 'allow_private_base_urls' } })
-    if (first) throw new Fault('unknown_provider', message)
-    treasury.log('a provider is left out of a run', { run: offer.run, provider: grant.provider, why: message })
-    return undefined
-  }
-  const key = await openKey(grant.api.sealed_key, treasury.sealingKey, { run: offer.run, provider: grant.provider })
+/** Why this machine does not go to an address; `policy` where its owner could allow it. */
+function faultOf(provider: string, baseUrl: URL, { allowPrivateBaseUrls }: Treasury): Fault | undefined {
+  const problem = urlProblem(baseUrl, allowPrivateBaseUrls)
+  if (problem === undefined) return undefined
+  const message = `the base URL of provider ${provider} ${problem}`
+  if (urlProblem(baseUrl, true) !== undefined) return new Fault('unknown_provider', message)
+  const field = 'allow_private_base_urls'
+  return new Fault('policy', `${message}; ${field} is not set on this machine`, { extra: { field } })
+}
+
+type Remote = Grant & { readonly api: NonNullable<Grant['api']> }
+
+async function payerOf(run: string, grant: Remote, baseUrl: URL, cliEnv: Env, treasury: Treasury): Promise<Payer> {
+  const key = await openKey(grant.api.sealed_key, treasury.sealingKey, { run, provider: grant.provider })
   return {
     provider: grant.provider,
     version: grant.version,
-    models: grant.models,
+    mayAsk: mayAsk(grant.models, cliEnv),
     baseUrl,
     headers: payerHeaders(baseUrl, key, grant.env),
     secrets: [key],
@@ -167,5 +179,6 @@ export function payerHeaders(baseUrl: URL, key: string, env: Env): Record<string
 }
 
 function purseOf({ run, fence, spec }: Offer, payers: Purse['payers'], headersTimeoutMs: number): Purse {
-  return { run, fence, tenant: spec.tenant, session: spec.session.id, payers, headersTimeoutMs, stallMs: STALL_MS }
+  const times = { headersTimeoutMs, stallMs: STALL_MS }
+  return { run, fence, tenant: spec.tenant, session: spec.session.id, payers, ...times, maxBudgetUsd: spec.max_budget_usd }
 }

@@ -64,7 +64,7 @@ function unordered(machine: Machine): Prepare {
     const { run, spec: wanted } = offer
     const spec = withLimits(machine.policy, wanted)
     checkPolicy(machine.policy, spec)
-    const funds = await fundsFor(offer, {
+    const funds = await fundsFor({ ...offer, spec }, {
       ...machine.treasury,
       allowPrivateBaseUrls: machine.policy.allow_private_base_urls,
       log: (message, fields) => machine.log(message, fields),

@@ -67,6 +67,12 @@ describe('a line of the CLI', () => {
     expect(read({ type: 'result' })).toMatchObject({ news: { result: { is_error: true, total_cost_usd: 0 } } })
   })
 
+  it('costs no more than a run can cost, whatever it says', () => {
+    const forged = { type: 'result', total_cost_usd: 1e305, usage: { input_tokens: 1e300, output_tokens: 1e30, cache_read_input_tokens: -1 } }
+    const usage = { input_tokens: 1e12, output_tokens: 1e12, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
+    expect(read(forged)).toMatchObject({ news: { result: { total_cost_usd: 1_000_000, usage } } })
+  })
+
   it('of a subagent that failed is no sign of how the turn ends', () => {
     const failed = { type: 'assistant', error: 'rate_limit' }
     expect(read({ ...failed, parent_tool_use_id: null })).toMatchObject({ news: { category: 'rate_limit' } })

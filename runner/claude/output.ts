@@ -5,6 +5,7 @@
  * some with each version. Stdout can be forged by a tool of the same user, so nothing here is proof.
  */
 import { z } from 'zod'
+import { CostUsd, TokenCount } from '../../shared/amounts.ts'
 import type { GapMark, RawMark } from '../../shared/marks.ts'
 
 /** A line that cannot be an event is kept up to this size: as base64 it still fits one message. */
@@ -12,11 +13,12 @@ const RAW_CAP = 128 * 1024
 const CR = 0x0d
 
 const count = z.int().nonnegative().catch(0)
+const tokens = TokenCount.catch(0)
 const Usage = z.object({
-  input_tokens: count,
-  output_tokens: count,
-  cache_creation_input_tokens: count,
-  cache_read_input_tokens: count,
+  input_tokens: tokens,
+  output_tokens: tokens,
+  cache_creation_input_tokens: tokens,
+  cache_read_input_tokens: tokens,
 })
 
 /** What is read of a `result`. A field that went missing with a new version is read as its zero, and `is_error` as true. */
@@ -29,7 +31,7 @@ export const CliResult = z.object({
   result: z.string().catch(''),
   errors: z.array(z.string()).catch([]),
   num_turns: count,
-  total_cost_usd: z.number().nonnegative().catch(0),
+  total_cost_usd: CostUsd.catch(0),
   usage: Usage.catch({ input_tokens: 0, output_tokens: 0, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }),
 })
 export type CliResult = z.infer<typeof CliResult>

@@ -18,6 +18,9 @@ export interface Facts {
   readonly retryAfterMs: number | null
 }
 
+/** Their names come from the tools of runs. */
+const MAX_MODELS = 64
+
 export class Breaker {
   #failures = 0
   /** By what was seen here. Infinity: until the router says otherwise. */
@@ -56,7 +59,7 @@ export class Breaker {
         return
       case 'forbidden':
       case 'not_found':
-        if (model !== null) this.#models.set(model, now + rules.recoveryMs)
+        if (model !== null) this.#openModel(model, now + rules.recoveryMs, now)
         return
       case 'rate_limited':
         if (retryAfterMs !== null) this.#openUntil = Math.max(this.#openUntil, now + retryAfterMs)
@@ -73,6 +76,15 @@ export class Breaker {
       case 'refused_url':
         return
     }
+  }
+
+  #openModel(model: string, until: number, now: number): void {
+    this.#models.delete(model)
+    this.#models.set(model, until)
+    if (this.#models.size <= MAX_MODELS) return
+    for (const [name, openUntil] of this.#models) if (openUntil <= now) this.#models.delete(name)
+    const [oldest] = this.#models.keys()
+    if (this.#models.size > MAX_MODELS && oldest !== undefined) this.#models.delete(oldest)
   }
 
   #failed(rules: BreakerRules, now: number): void {

@@ -42,8 +42,9 @@ describe('the gateway', () => {
         let all = ''
         socket.on('data', (chunk) => (all += chunk.toString())).on('close', () => resolve(all.slice(9, 12)))
       })
-    for (const target of ['/../../admin', '/x/%2e%2e/%2e%2e/admin']) await climb(target)
-    expect(a.requests.map(({ path }) => path)).toEqual(['/anthropic/v1/messages', '/anthropic/admin', '/anthropic/admin'])
+    for (const target of ['/../../v1/models', '/x/%2e%2e/%2e%2e/v1/models']) await climb(target)
+    expect([await climb('/v1/models/../../admin'), await climb('/v1/messages/%2e%2e/%2e%2e/admin')]).toEqual(['404', '404'])
+    expect(a.requests.map(({ path }) => path)).toEqual(['/anthropic/v1/messages', '/anthropic/v1/models', '/anthropic/v1/models'])
     expect([await climb('http://evil.example/'), await climb('*')]).toEqual(['400', '400'])
   })
 
@@ -187,7 +188,7 @@ describe('the gateway', () => {
     for (const stream of [true, false]) await (await ask(seat, { body: BODY.replace('true', String(stream)) })).text()
     await (await ask(seat, { body: '{}' }, '/v1/messages/count_tokens')).text()
     const tokens = { input_tokens: 24, output_tokens: 68, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
-    expect(await seat.end()).toEqual({ requests: 3, tokens, cost_usd: 0.001092, provider: 'a', failovers: 0 })
+    expect(await seat.end()).toEqual({ requests: 3, tokens, cost_usd: 0.001092, known_usd: 0.001092, provider: 'a', failovers: 0 })
     seat.begin()
     expect(await seat.end()).toMatchObject({ requests: 0, cost_usd: 0, provider: null })
   })

@@ -9,11 +9,14 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import type { Grant, Metered, ProviderReport } from '../../shared/grants.ts'
 import type { Clock } from '../clock.ts'
 import { errorBody, listen, sendJson } from '../demo/messages-sse.ts'
-import { Breaker } from './breaker.ts'
+import { readBody, Room } from './bodies.ts'
+import { Breakers } from './breakers.ts'
 import { dialler } from './dial.ts'
 import { forward, type Office, type Turn } from './forward.ts'
 import { Ledger } from './ledger.ts'
+import { News } from './news.ts'
 import type { Purse } from './purse.ts'
+import { routeOf } from './routes.ts'
 
 export interface GatewayOptions {
   /** The runner's own: for its proxy. */
@@ -43,32 +46,26 @@ export interface Gateway {
   close(): Promise<void>
 }
 
-/** The CLI's own cap on a request is 32 MB; all of it is kept until a provider has answered. */
-const MAX_BODY_BYTES = 32 * 1024 * 1024
-/** Of one turn; a CLI with ten subagents at work needs a dozen. Each may hold a whole body in memory. */
+/** Of one turn; a CLI with ten subagents at work needs a dozen. */
 const MAX_AT_ONCE = 64
+/** Of the requests of one turn, and of all together: the body of each is kept until its answer is through. */
+const MAX_RUN_BODY_BYTES = 64 * 1024 * 1024
+const MAX_ALL_BODY_BYTES = 256 * 1024 * 1024
 /** A connection that waits between two requests is the CLI's to close: it would take our closing for a provider's failure. */
 const IDLE_MS = 3_600_000
 
 export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const seats = new Map<string, ProcessSeat>()
-  const breakers = new Map<string, Breaker>()
   const out = dialler(options.env)
-  const breakerOf = (tenant: string, provider: string) => {
-    const key = `${tenant}/${provider}`
-    const known = breakers.get(key) ?? new Breaker()
-    breakers.set(key, known)
-    return known
-  }
+  const breakers = new Breakers()
+  const bodies = new Room(MAX_ALL_BODY_BYTES)
   const office: Office = {
     clock: options.clock,
     dialler: out,
-    breaker: (purse, payer) => (purse.account ? breakerOf(purse.tenant, payer.provider) : undefined),
-    report: (report) => options.report(report),
-    log: (message, fields) => options.log(message, fields),
+    breaker: (purse, payer) => (purse.account ? breakers.of(purse.tenant, payer) : undefined),
   }
   const server = createServer({ keepAliveTimeout: IDLE_MS, requestTimeout: 0 }, (request, response) => {
-    answer(request, response, seats, office).catch((error: unknown) => {
+    answer(request, response, seats, bodies, office).catch((error: unknown) => {
       options.log('a request to the gateway could not be answered', { err: error })
       response.destroy()
     })
@@ -78,11 +75,11 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
     url,
     seat(purse) {
       const token = randomBytes(32).toString('base64url')
-      const seat = new ProcessSeat(url, token, purse, () => seats.delete(digest(token)), (...said) => options.log(...said))
+      const seat = new ProcessSeat(url, token, purse, () => seats.delete(digest(token)), options)
       seats.set(digest(token), seat)
       return seat
     },
-    told: (tenant, grant) => breakerOf(tenant, grant.provider).told(grant, options.clock.now()),
+    told: (tenant, grant) => breakers.of(tenant, grant).told(grant, options.clock.now()),
     async close() {
       await Promise.all([...seats.values()].map((seat) => seat.leave()))
       await close()
@@ -93,7 +90,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 
 type Seats = ReadonlyMap<string, ProcessSeat>
 
-async function answer(request: IncomingMessage, response: ServerResponse, seats: Seats, office: Office): Promise<void> {
+async function answer(request: IncomingMessage, response: ServerResponse, seats: Seats, bodies: Room, office: Office): Promise<void> {
   // The CLI opens its connection with a bare HEAD / before it has anything to prove itself with.
   if (request.method === 'HEAD' && request.url === '/') {
     response.writeHead(200).end()
@@ -105,21 +102,31 @@ async function answer(request: IncomingMessage, response: ServerResponse, seats:
   const path = pathOf(request.url ?? '')
   if (path === undefined) return refuse(response, 400, 'invalid_request_error', 'the path of the request is not one')
   if (seat.isBusy) return refuse(response, 429, 'rate_limit_error', `${MAX_AT_ONCE} requests of this run are under way`)
-  const served = await seat.serve(request, response, async (turn) => {
-    const body = await bodyOf(request)
-    if (body === undefined) return refuse(response, 413, 'request_too_large', `the request has over ${MAX_BODY_BYTES} bytes`)
-    await forward({ method: request.method ?? 'GET', path, headers: request.headers, body, token }, turn, response, office)
+  const { method = 'GET', headers } = request
+  const route = routeOf(method, path)
+  if (route === undefined) return refuse(response, 404, 'not_found_error', 'a run may ask for messages and models only')
+  const served = await seat.serve(request, response, async (turn, own) => {
+    const read = await readBody(request, [own, bodies])
+    try {
+      if (read.kind === 'long') return refuse(response, 413, 'request_too_large', `the request has over ${read.maxBytes} bytes`)
+      if (read.kind === 'full') return refuse(response, 429, 'rate_limit_error', 'the requests under way are too large', true)
+      await forward({ method, path, headers, body: read.body, token }, route, turn, response, office)
+    } finally {
+      read.release()
+    }
   })
   if (!served) refuse(response, 403, 'permission_error', 'no turn is running')
 }
 
-function refuse(response: ServerResponse, status: number, type: string, message: string): void {
+function refuse(response: ServerResponse, status: number, type: string, message: string, retry = false): void {
   // What is left of the request is not read.
-  sendJson(response, status, errorBody(type, message), { connection: 'close', 'x-should-retry': 'false' })
+  sendJson(response, status, errorBody(type, message), { connection: 'close', 'x-should-retry': String(retry) })
 }
 
 type Running = {
   readonly ledger: Ledger
+  readonly news: News
+  readonly bodies: Room
   readonly over: AbortController
   readonly inFlight: Map<Promise<void>, ServerResponse>
   /** Requests that were not of the session. */
@@ -131,15 +138,15 @@ class ProcessSeat implements Seat {
   readonly #token: string
   readonly #purse: Purse
   readonly #gone: () => void
-  readonly #log: GatewayOptions['log']
+  readonly #options: GatewayOptions
   #running: Running | undefined
 
-  constructor(url: string, token: string, purse: Purse, gone: () => void, log: GatewayOptions['log']) {
+  constructor(url: string, token: string, purse: Purse, gone: () => void, options: GatewayOptions) {
     this.env = { ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: token }
     this.#token = token
     this.#purse = purse
     this.#gone = gone
-    this.#log = log
+    this.#options = options
   }
 
   isFor(token: string): boolean {
@@ -152,7 +159,14 @@ class ProcessSeat implements Seat {
   }
 
   begin(): void {
-    this.#running ??= { ledger: new Ledger(), over: new AbortController(), inFlight: new Map(), strangers: 0 }
+    this.#running ??= {
+      ledger: new Ledger(),
+      news: new News(this.#options, this.#options.clock),
+      bodies: new Room(MAX_RUN_BODY_BYTES),
+      over: new AbortController(),
+      inFlight: new Map(),
+      strangers: 0,
+    }
   }
 
   async end(): Promise<Metered> {
@@ -163,8 +177,9 @@ class ProcessSeat implements Seat {
     // A body that never comes would keep the turn from ending.
     for (const response of running.inFlight.values()) response.destroy()
     await Promise.allSettled(running.inFlight.keys())
+    running.news.flush()
     const { run } = this.#purse
-    if (running.strangers > 0) this.#log('requests of a run were not of its session', { run, requests: running.strangers })
+    if (running.strangers > 0) this.#options.log('requests of a run were not of its session', { run, requests: running.strangers })
     return running.ledger.metered
   }
 
@@ -174,7 +189,7 @@ class ProcessSeat implements Seat {
   }
 
   /** False between turns: then nothing was read of the request. */
-  async serve(request: IncomingMessage, response: ServerResponse, work: (turn: Turn) => Promise<void>): Promise<boolean> {
+  async serve(request: IncomingMessage, response: ServerResponse, work: (turn: Turn, bodies: Room) => Promise<void>): Promise<boolean> {
     const running = this.#running
     if (!running) return false
     // Subagents share the session. Any process of the run may send what it likes, so this tells and decides nothing.
@@ -183,7 +198,8 @@ class ProcessSeat implements Seat {
     const left = new AbortController()
     response.once('close', () => left.abort())
     const signal = AbortSignal.any([running.over.signal, left.signal])
-    const done = work({ purse: this.#purse, ledger: running.ledger, signal })
+    const { ledger, news, bodies } = running
+    const done = work({ purse: this.#purse, ledger, news, signal }, bodies)
     running.inFlight.set(done, response)
     try {
       await done
@@ -213,16 +229,4 @@ function pathOf(target: string): string | undefined {
   if (!target.startsWith('/') || !URL.canParse(`http://gateway${target}`)) return undefined
   const { pathname, search } = new URL(`http://gateway${target}`)
   return pathname + search
-}
-
-async function bodyOf(request: IncomingMessage): Promise<Uint8Array | undefined> {
-  const chunks: Buffer[] = []
-  let bytes = 0
-  // Breaking off would close the connection before the answer is on it, so some of what is too much is read as well.
-  for await (const chunk of request.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
-    bytes += chunk.length
-    if (bytes <= MAX_BODY_BYTES) chunks.push(chunk)
-    else if (bytes > 2 * MAX_BODY_BYTES) break
-  }
-  return bytes > MAX_BODY_BYTES ? undefined : Buffer.concat(chunks)
 }

@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { modelOf, withModel } from './model-field.ts'
+import { modelOf, modelsOf, withModel } from './model-field.ts'
 
 const bytes = (text: string) => Buffer.from(text)
 const renamed = (text: string, map: Record<string, string> = { a: 'b' }) =>
@@ -24,6 +24,10 @@ describe('the model of a request', () => {
     ['', null],
   ])('of %j is %j', (text, model) => {
     expect(modelOf(bytes(text))).toBe(model)
+  })
+
+  it('has every name that some reader may take', () => {
+    expect(modelsOf(bytes('{"model":"a","Model":"b","MODEL":["c"],"x":{"model":"d"},"model":"e"}'))).toEqual(['a', 'b', 'e'])
   })
 
   it('is replaced where it stands, and nothing else is touched', () => {

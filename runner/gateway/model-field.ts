@@ -18,6 +18,11 @@ export function modelOf(body: Uint8Array): string | null {
   return fields(body).at(-1)?.value ?? null
 }
 
+/** Every name under which a reader of JSON may find the model: some take the first of several, some do not care for case. */
+export function modelsOf(body: Uint8Array): readonly string[] {
+  return fields(body, (key) => key.toLowerCase() === 'model').map(({ value }) => value)
+}
+
 /** The same body with every outermost `model` replaced by what `rename` says; the same object where that is the same. */
 export function withModel(body: Uint8Array, rename: (model: string) => string): Uint8Array {
   const parts: Uint8Array[] = []
@@ -31,7 +36,7 @@ export function withModel(body: Uint8Array, rename: (model: string) => string): 
   return from === 0 ? body : Buffer.concat([...parts, body.subarray(from)])
 }
 
-function fields(body: Uint8Array): Field[] {
+function fields(body: Uint8Array, isModel = (key: string): boolean => key === 'model'): Field[] {
   const found: Field[] = []
   let at = blanks(body, 0)
   if (body[at] !== 0x7b) return []
@@ -43,7 +48,7 @@ function fields(body: Uint8Array): Field[] {
     if (body[at] !== COLON) return []
     at = blanks(body, at + 1)
     const value = body[at] === QUOTE ? string(body, at) : undefined
-    if (value && key.value === 'model') found.push(value)
+    if (value && isModel(key.value)) found.push(value)
     at = value ? value.end : skipped(body, at)
     if (at < 0) return []
     at = blanks(body, at)

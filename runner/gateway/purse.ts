@@ -3,13 +3,14 @@
  * It lives in the memory of this process and nowhere else.
  */
 import type { Prices } from '../../shared/grants.ts'
+import type { MayAsk } from './allowed.ts'
 
 export interface Payer {
   readonly provider: string
   /** Of its key and address: another one is another provider to the breaker. */
   readonly version: number
-  /** What may be asked of it, by the name that the CLI uses; null: any model. */
-  readonly models: readonly string[] | null
+  /** By the name that the CLI uses. */
+  readonly mayAsk: MayAsk
   /** Without a query; requests add their path to its own. */
   readonly baseUrl: URL
   /** The key as the provider wants it, and what else it wants to see. They replace those of the same name. */

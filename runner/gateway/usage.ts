@@ -34,6 +34,8 @@ export interface Meter {
   readonly trouble: Outcome | undefined
   /** The last event of a stream is through; what is cut after it is missed by nobody. */
   readonly complete: boolean
+  /** The count at the end of an answer was there: `tokens` is all of it. */
+  readonly hasTotal: boolean
 }
 
 export function meter(contentType: string): Meter {
@@ -45,6 +47,7 @@ class Counted {
   tokens: Tokens | null = null
   trouble: Outcome | undefined
   complete = false
+  hasTotal = false
 
   /** Counts of a stream grow: of two the greater one is the newer, and a provider may leave one at 0 that it told before. */
   note(text: string): void {
@@ -54,6 +57,8 @@ class Counted {
     if (spoken.type === 'error') this.trouble ??= outcomeOfType(spoken.error?.type ?? '')
     const usage = spoken.usage ?? spoken.message?.usage
     if (!usage) return
+    // The output count of the event that begins a stream is only a first guess.
+    if (spoken.type !== 'message_start' && typeof usage.output_tokens === 'number') this.hasTotal = true
     const most = (name: keyof Tokens): number => Math.max(this.tokens?.[name] ?? 0, usage[name] ?? 0)
     this.tokens = {
       input_tokens: most('input_tokens'),
@@ -112,6 +117,7 @@ class NoMeter implements Meter {
   readonly tokens = null
   readonly trouble = undefined
   readonly complete = false
+  readonly hasTotal = false
   push(): void {}
   end(): void {}
 }

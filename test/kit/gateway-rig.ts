@@ -16,7 +16,10 @@ export interface GatewayRig {
   readonly a: Model
   readonly b: Model
   readonly gateway: Gateway
+  /** Of requests that are over. */
   readonly reports: ProviderReport[]
+  /** Of answers that have begun. */
+  readonly headers: ProviderReport[]
   /** Everything that was logged, a line each. */
   readonly logged: string[]
   readonly payer: (provider: string, url: string, more?: Partial<Payer>) => Payer
@@ -30,19 +33,22 @@ export interface GatewayRig {
 export async function gatewayRig(): Promise<GatewayRig> {
   const [a, b] = await Promise.all([startModel(() => text('from a')), startModel(() => text('from b'))])
   const reports: ProviderReport[] = []
+  const headers: ProviderReport[] = []
+  const report = (said: ProviderReport) => (said.stage === 'end' ? reports : headers).push(said)
   const logged: string[] = []
   const log = (message: string, fields: object) => logged.push(`${message} ${JSON.stringify(fields)}`)
-  const gateway = await startGateway({ env: {}, clock: systemClock, report: (report) => reports.push(report), log })
+  const gateway = await startGateway({ env: {}, clock: systemClock, report, log })
   const rig: GatewayRig = {
     a,
     b,
     gateway,
     reports,
+    headers,
     logged,
     payer: (provider, url, more = {}) => ({
       provider,
       version: 1,
-      models: null,
+      mayAsk: () => true,
       baseUrl: new URL(url),
       headers: { 'x-api-key': KEY },
       secrets: [KEY],
