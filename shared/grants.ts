@@ -3,6 +3,7 @@
  * back. A key travels sealed to the runner's own public key and to one run, so a message that leaks gives nothing away.
  */
 import { z } from 'zod'
+import { CostUsd, TokenCount } from './amounts.ts'
 import { RunId } from './ids.ts'
 import { ModelName } from './run-spec.ts'
 
@@ -84,10 +85,10 @@ export const Outcome = z.enum(['ok', 'caller', 'cancelled', 'auth', 'forbidden',
 export type Outcome = z.infer<typeof Outcome>
 
 export const Tokens = z.object({
-  input_tokens: z.number().nonnegative(),
-  output_tokens: z.number().nonnegative(),
-  cache_creation_input_tokens: z.number().nonnegative(),
-  cache_read_input_tokens: z.number().nonnegative(),
+  input_tokens: TokenCount,
+  output_tokens: TokenCount,
+  cache_creation_input_tokens: TokenCount,
+  cache_read_input_tokens: TokenCount,
 })
 export type Tokens = z.infer<typeof Tokens>
 
@@ -117,9 +118,9 @@ export type ProviderReport = z.infer<typeof ProviderReport>
 export const Metered = z.object({
   requests: z.int().nonnegative(),
   tokens: Tokens,
-  cost_usd: z.number().nonnegative().nullable(),
+  cost_usd: CostUsd.nullable(),
   /** What of it is known when `cost_usd` is not: nothing less was spent. */
-  known_usd: z.number().nonnegative(),
+  known_usd: CostUsd,
   /** The one that answered last; null when none did. */
   provider: ProviderId.nullable(),
   /** Requests that another provider answered than the first one asked. */

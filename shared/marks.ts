@@ -3,14 +3,15 @@
  * JSON written here, so what a subscriber reads is what the runner committed to its spool.
  */
 import { z } from 'zod'
+import { CostUsd, TokenCount } from './amounts.ts'
 import { Metered } from './grants.ts'
 import { SessionId } from './ids.ts'
 
 export const Usage = z.object({
-  input_tokens: z.number().nonnegative(),
-  output_tokens: z.number().nonnegative(),
-  cache_creation_input_tokens: z.number().nonnegative(),
-  cache_read_input_tokens: z.number().nonnegative(),
+  input_tokens: TokenCount,
+  output_tokens: TokenCount,
+  cache_creation_input_tokens: TokenCount,
+  cache_read_input_tokens: TokenCount,
 })
 export type Usage = z.infer<typeof Usage>
 
@@ -59,7 +60,7 @@ export const TurnResult = z.object({
   seq: z.int().positive(),
   is_error: z.boolean(),
   error: RunError.optional(),
-  cost_usd: z.number().nonnegative(),
+  cost_usd: CostUsd,
   usage: Usage,
   num_turns: z.int().nonnegative(),
   /** The model the CLI says it used. */

@@ -11,8 +11,9 @@ const MICROS = 1_000_000
 /** The most that a run can be passed (shared/run-spec). */
 const MAX_RUN_USD = 100_000
 
+/** Never more than a sum can hold exactly, which is what the database can be asked for. */
 export function toMicros(usd: number): number {
-  return Math.round(usd * MICROS)
+  return Math.min(Math.round(usd * MICROS), Number.MAX_SAFE_INTEGER)
 }
 
 export function toUsd(micros: number): number {

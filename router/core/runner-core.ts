@@ -232,6 +232,16 @@ export class RunnerCore {
     return this.#letGo({ run, fence }, 'revoke')
   }
 
+  /** The log will never take this: its run ends here, and nothing else of this runner does. */
+  unwritable(append: Append): Effect[] {
+    const run = this.#find(append)
+    // Its end cannot be written either: what is left of it is for the next start of the router.
+    if (!run || append.loss) return this.fencedOut(append)
+    this.#uncommitted -= eventBytes(append.rows)
+    run.intake.rewind()
+    return this.#lose(run, 'what the runner told of this run could not be stored')
+  }
+
   /** The log could not write: nothing is acknowledged, and the runner sends it all again on its next connection. */
   storageFailed(now: number): Effect[] {
     const conn = this.#link?.conn

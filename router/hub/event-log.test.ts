@@ -46,16 +46,47 @@ describe('the event log', () => {
     expect(await rig.row(ended)).toMatchObject({ state: 'failed', endedAt: 7 })
   })
 
-  it('keeps nothing of a group that failed nor of what waits behind it, and takes the same again', async () => {
-    const [run, other] = [await rig.run(), await rig.run()]
+  it('refuses the one append that the database refuses, with what its run has behind it, and keeps all others', async () => {
+    const [run, other, third] = [await rig.run(), await rig.run(), await rig.run()]
     await log.append(line(run, 1))
     // The second one breaks the key of the table; more follow than fit the same commit.
-    const appends = [line(other, 1), line(run, 1), ...Array.from({ length: 600 }, (_, i) => line(other, i + 2))]
-    const outcomes = await Promise.allSettled(appends.map((append) => log.append(append)))
-    expect(outcomes.filter((o) => o.status === 'fulfilled')).toEqual([])
-    expect(await rig.rows(other)).toEqual([])
-    expect(await log.append(line(other, 1))).toBe('durable')
+    const spoilt = [line(run, 1), line(run, 2)]
+    const behind = Array.from({ length: 600 }, (_, i) => line(other, i + 2))
+    const outcomes = await Promise.allSettled([line(other, 1), ...spoilt, line(third, 1), ...behind].map((append) => log.append(append)))
+    const [first, refused, hole, ...rest] = outcomes
+    expect(refused).toMatchObject({ status: 'rejected', reason: { name: 'Unwritable' } })
+    expect(hole).toEqual({ status: 'fulfilled', value: 'fenced_out' })
+    for (const outcome of [first, ...rest]) expect(outcome).toEqual({ status: 'fulfilled', value: 'durable' })
+    expect((await rig.rows(other)).length).toBe(601)
+    expect(await rig.rows(third)).toEqual([[1, 0]])
+    expect(await rig.rows(run)).toEqual([[1, 0]])
     expect(await log.append(line(run, 2))).toBe('durable')
+  })
+
+  it('refuses an ending with a number that is none, and takes the next one', async () => {
+    const [run, other] = [await rig.run(), await rig.run()]
+    const ending = { state: 'failed' as const, error: undefined, result: undefined, durationMs: 0, provider: undefined }
+    const forged = appendOf(run, [mark(1, {})], { ending: { ...ending, costUsd: Infinity } })
+    const outcomes = await Promise.allSettled([forged, line(other, 1)].map((append) => log.append(append)))
+    expect(outcomes).toMatchObject([{ reason: { name: 'Unwritable' } }, { value: 'durable' }])
+    expect(await log.append(appendOf(run, [mark(1, {})], { ending: { ...ending, costUsd: undefined } }))).toBe('durable')
+  })
+
+  it('keeps nothing of a group that met trouble nor of what waits behind it', async () => {
+    const run = await rig.run()
+    const commits: number[] = []
+    const broken = new GroupCommitLog((appends) => {
+      commits.push(appends.length)
+      return Promise.reject(new Error('SQLITE_FULL: database or disk is full'))
+    }, nextTurn)
+    const outcomes = await Promise.allSettled(Array.from({ length: 300 }, (_, i) => broken.append(line(run, i + 1))))
+    expect(outcomes.filter((o) => o.status === 'fulfilled')).toEqual([])
+    expect(commits).toEqual([256])
+  })
+
+  it('takes it for trouble when nothing at all is taken', async () => {
+    const broken = new GroupCommitLog(() => Promise.reject(new Error('SQLITE_ERROR: no such table: run_events')), nextTurn)
+    await expect(broken.append(line('run', 1))).rejects.toThrow('no such table')
   })
 
   it('waits for a lock that somebody else holds', async () => {

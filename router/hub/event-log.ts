@@ -2,11 +2,13 @@
  * Group commit: whatever runs appended while the last commit was under way becomes the next one.
  *
  * An fsync costs the same for one row as for a thousand, so the log never waits for a timer: it commits when the
- * event loop comes round, and load makes the groups larger by itself.
+ * event loop comes round, and load makes the groups larger by itself. An append that the database refuses for what it is
+ * fails alone: those who happened to be in its group have nothing to do with it.
  */
 import type { Append } from '../core/runner-core.ts'
 import type { Platform, Statement, Store } from '../ports.ts'
 import { appendStatements } from '../store/run-events.ts'
+import { isRefusedStatement } from '../store/statement-error.ts'
 
 /** SQLite's limits are far away; this bounds how long one commit holds the event loop. */
 const MAX_GROUP = 256
@@ -16,6 +18,19 @@ type Waiting = { append: Append; resolve: (outcome: Outcome) => void; reject: (e
 
 /** Makes a group durable, all of it or nothing: one outcome for each, in their order. Rejects when nothing was kept. */
 export type Commit = (appends: readonly Append[]) => Promise<Outcome[]>
+
+/** The database refuses this one append and would do so again; it takes others. */
+export class Unwritable extends Error {
+  override readonly name = 'Unwritable'
+}
+
+/** Of no run, so it changes nothing: whether the database takes appends at all. */
+const PROBE: Append = {
+  run: '',
+  fence: 0,
+  rows: [{ first: 1, part: 0, parts: 1, count: 1, kind: 'ev', bytes: new Uint8Array() }],
+  upTo: { seq: 0, part: 0 },
+}
 
 export class GroupCommitLog {
   readonly #commit: Commit
@@ -30,7 +45,11 @@ export class GroupCommitLog {
     this.#nextTurn = nextTurn
   }
 
-  /** Resolves in the order of the calls, when the rows are on disk or were refused by their fence. */
+  /**
+   * Resolves in the order of the calls, when the rows are on disk or were refused by their fence. Rejects with `Unwritable`
+   * when they can never be kept; what its run had appended behind them counts as refused. Any other rejection is trouble of
+   * the database, and may pass.
+   */
   append(append: Append): Promise<Outcome> {
     const outcome = new Promise<Outcome>((resolve, reject) => {
       this.#waiting.push({ append, resolve, reject })
@@ -54,13 +73,55 @@ export class GroupCommitLog {
         const outcomes = await this.#commit(group.map((w) => w.append))
         for (const [i, waiting] of group.entries()) waiting.resolve(outcomes[i]!)
       } catch (error) {
-        // What waits behind a failed append would leave a hole if it were kept.
-        for (const waiting of [...group, ...this.#waiting.splice(0)]) waiting.reject(error)
+        if (isRefusedStatement(error)) await this.#oneByOne(group)
+        else this.#failed(group, error)
       }
     }
     this.#flushing = false
   }
+
+  /** Nothing of the group was kept, for the sake of one of them. */
+  async #oneByOne(group: readonly Waiting[]): Promise<void> {
+    const spoilt = new Set<string>()
+    for (const [i, waiting] of group.entries()) {
+      const { append, resolve, reject } = waiting
+      if (spoilt.has(key(append))) continue
+      try {
+        const [outcome] = await this.#commit([append])
+        resolve(outcome!)
+      } catch (error) {
+        if (!isRefusedStatement(error) || !(await this.#takesOthers())) return this.#failed(group.slice(i), error)
+        spoilt.add(key(append))
+        reject(new Unwritable('the database refuses what was appended', { cause: error }))
+        this.#refuseBehind(append, group.slice(i + 1))
+      }
+    }
+  }
+
+  async #takesOthers(): Promise<boolean> {
+    try {
+      await this.#commit([PROBE])
+      return true
+    } catch {
+      return false
+    }
+  }
+
+  /** What its run appended meanwhile would leave a hole if it were kept. What it appends from now on knows of it. */
+  #refuseBehind(append: Append, rest: readonly Waiting[]): void {
+    const isIts = (waiting: Waiting) => key(waiting.append) === key(append)
+    const behind = [...rest, ...this.#waiting].filter(isIts)
+    this.#waiting = this.#waiting.filter((waiting) => !isIts(waiting))
+    for (const { resolve } of behind) resolve('fenced_out')
+  }
+
+  /** What waits behind a failed append would leave a hole if it were kept. Who has been answered hears nothing of it. */
+  #failed(group: readonly Waiting[], error: unknown): void {
+    for (const { reject } of [...group, ...this.#waiting.splice(0)]) reject(error)
+  }
 }
+
+const key = ({ run, fence }: Append) => `${run}.${fence}`
 
 /** One batch behind the log; a store that rejects has kept all of it or nothing. `beside`: what else belongs to the same commit. */
 export function sqlCommit(

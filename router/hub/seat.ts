@@ -14,7 +14,7 @@ import type { HubStore } from '../store/hub-store.ts'
 import type { RunnerRow } from '../store/runners.ts'
 import type { QueuedRow } from '../store/runs.ts'
 import { Acks } from './acks.ts'
-import type { GroupCommitLog } from './event-log.ts'
+import { Unwritable, type GroupCommitLog } from './event-log.ts'
 
 /** A connection as a seat uses it. */
 export interface RunnerSocket {
@@ -237,6 +237,7 @@ export class Seat {
           platform.background(this.#lease(effect))
           break
         case 'refused':
+          this.#parts.treasury.over({ run: effect.run, tenant: this.who.tenant })
           this.#settle(effect.run, effect.fence, new Fault(effect.code, effect.message))
           on.capacity()
           break
@@ -256,8 +257,13 @@ export class Seat {
   /** The slot is taken already. A connection that is gone meanwhile took the offer with it. */
   async #offer({ conn, message }: Extract<Effect, { do: 'offer' }>): Promise<void> {
     const { run, fence, spec } = message
+    const { tenant, runner } = this.who
+    const { hello } = this.core
+    // It left while this was on its way.
+    if (!hello) return
     try {
-      const grants = await this.#parts.treasury.grants({ run, tenant: this.who.tenant, runner: this.who.runner, fence, spec }, this.who)
+      const payee = { ...this.who, provider: hello.provider, policy: hello.policy }
+      const grants = await this.#parts.treasury.grants({ run, tenant, runner, fence, spec }, payee)
       // Withdrawn meanwhile, it would only have a CLI started in vain.
       if (this.#socket?.conn === conn && this.core.knows(run, fence)) this.#socket.send(grants ? { ...message, grants } : message)
     } catch (error) {
@@ -273,13 +279,15 @@ export class Seat {
       (outcome) => {
         this.perform(outcome === 'durable' ? this.core.committed(append) : this.core.fencedOut(append))
         if (append.ending || outcome === 'fenced_out') {
+          this.#parts.treasury.over({ run: append.run, tenant: this.who.tenant })
           on.turnOver(append.run)
           on.capacity()
         }
       },
       (error: unknown) => {
         log.error({ err: error, run: append.run }, 'the event log could not write')
-        this.#storageFailed()
+        if (error instanceof Unwritable) this.perform(this.core.unwritable(append))
+        else this.#storageFailed()
       },
     )
   }
@@ -294,6 +302,7 @@ export class Seat {
     } catch (error) {
       log.error({ err: error, run }, 'a lease could not be written')
     }
+    if (ok) this.#parts.treasury.begun({ run, tenant: this.who.tenant })
     this.perform(this.core.leased(run, fence, ok, now()))
     if (fault.code === 'storage') this.#storageFailed()
     this.#settle(run, fence, ok ? undefined : fault)
@@ -303,6 +312,7 @@ export class Seat {
     const { store, log, on } = this.#parts
     try {
       const row = await store.returnToQueue(run, fence, 'leased')
+      this.#parts.treasury.over({ run, tenant: this.who.tenant })
       this.perform(row ? this.core.requeued(run, fence) : this.core.fencedOut({ run, fence }))
       on.turnOver(run)
       if (row) on.requeued(row)
