@@ -294,3 +294,40 @@ describe('a silent connection', () => {
     expect(rig.pending.at(-1)?.ending?.state).toBe('lost')
   })
 })
+
+describe('an append that can never be kept', () => {
+  /** RUN has a line and an exit behind it on their way, OTHER a line. */
+  function spoilt(): CoreRig {
+    const rig = running()
+    rig.start(1, OTHER)
+    rig.lines(1, 2, ['{}'])
+    rig.mark(1, 3, EXIT)
+    rig.lines(1, 2, ['{}'], OTHER)
+    const [line, exit] = rig.pending.splice(0, 2)
+    rig.do(rig.core.unwritable(line!))
+    rig.do(rig.core.fencedOut(exit!))
+    return rig
+  }
+
+  it('ends its own run as lost, and nothing else of its runner', () => {
+    const rig = spoilt()
+    rig.commit()
+    expect(rig.log()).toMatchObject([
+      [1, STARTED],
+      [2, { kind: 'gap', from: 2, to: null }],
+      [3, { kind: 'exit', reason: 'lost' }],
+    ])
+    expect(rig.kept.at(-1)).toMatchObject({ run: RUN, loss: true, ending: { state: 'lost' } })
+    expect(rig.last('revoke')).toMatchObject({ run: RUN, fence: 1 })
+    expect(rig.closed).toEqual([])
+    expect(rig.core.busy).toBe(1)
+    expect(rig.acks.at(-1)?.slice(0, 3)).toEqual([OTHER, 1, 2])
+  })
+
+  it('is given up here when not even its end can be written', () => {
+    const rig = spoilt()
+    const loss = rig.pending.find((append) => append.loss)
+    rig.do(rig.core.unwritable(loss!))
+    expect([rig.core.knows(RUN), rig.core.knows(OTHER), rig.closed]).toEqual([false, true, []])
+  })
+})
