@@ -41,9 +41,14 @@ describe('what a run wants', () => {
     expect([budgetUsd, wants[0]?.amount]).toEqual([expected, toMicros(expected)])
   })
 
-  it('takes the budget that a token carries for that of each token', () => {
-    const { wants } = wantsOf(by, 1, { budget: { token_usd: 7 } }, { budget_usd: 3 })
-    expect(wants.map((w) => [w.kind, w.limit])).toEqual([['token', 3_000_000]])
+  it.each([
+    [3, 7, 3_000_000],
+    [7, 3, 3_000_000],
+    [undefined, 3, 3_000_000],
+    [3, undefined, 3_000_000],
+  ])('takes the smaller of the budget that a token carries (%s) and that of each token (%s)', (own, set, limit) => {
+    const { wants } = wantsOf(by, 1, { budget: set === undefined ? {} : { token_usd: set } }, own === undefined ? {} : { budget_usd: own })
+    expect(wants.map((w) => [w.kind, w.limit])).toEqual([['token', limit]])
   })
 })
 
@@ -90,6 +95,10 @@ describe('what a run cost', () => {
     ['nobody knows of requests without a price', exit({ reason: 'crashed', metered: metered(3, null) }), true, undefined],
   ])('is counted %s', (_what, mark, begun, usd) => {
     expect(costOf(mark, begun)).toBe(usd)
+  })
+
+  it('is no number that a sum could not hold', () => {
+    for (const usd of [1e10, 1e305, Infinity]) expect(toMicros(usd)).toBe(Number.MAX_SAFE_INTEGER)
   })
 
   it('keeps millionths', () => {

@@ -109,7 +109,8 @@ export function wantsOf(
   const usd: [AllowanceKind, number | undefined][] = [
     ['tenant', budget?.total_usd],
     ['day', budget?.day_usd],
-    ['token', narrowing.budget_usd ?? budget?.token_usd],
+    // What a token carries may be less than what its tenant has for each token, and never more.
+    ['token', smaller(narrowing.budget_usd, budget?.token_usd)],
     ['token_day', narrowing.day_usd],
     ['session', budget?.session_usd],
   ]
@@ -122,6 +123,10 @@ export function wantsOf(
   const { concurrent_runs: most } = limits
   if (most !== undefined) wants.push({ kind: 'runs', allowance: allowanceId('runs', by), unit: 'run', amount: 1, limit: most })
   return { wants, budgetUsd }
+}
+
+function smaller(a: number | undefined, b: number | undefined): number | undefined {
+  return a === undefined || b === undefined ? (a ?? b) : Math.min(a, b)
 }
 
 /** Their processes never asked a model for anything. */

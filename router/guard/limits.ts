@@ -7,7 +7,7 @@
 import type { Context, MiddlewareHandler } from 'hono'
 import { createMiddleware } from 'hono/factory'
 import { Fault } from '../../shared/faults.ts'
-import { ROUTE_CLASSES, type RouteClass } from '../../shared/tenant-settings.ts'
+import { ROUTE_CLASSES, type Rate, type RouteClass } from '../../shared/tenant-settings.ts'
 import { burstMs } from '../core/gcra.ts'
 import type { AppEnv, Deps, Draw, Principal, RateDecision } from '../ports.ts'
 
@@ -27,9 +27,14 @@ export async function drawsOf({ catalog }: Pick<Deps, 'catalog'>, who: Principal
   const add = (scope: Scope, rate: Draw['rate'] | undefined, key: string) =>
     rate && draws.push({ key, rate, scope, name: `${scope}-${of}` })
   add('tenant', rates?.[of], `${who.tenant}/${of}`)
-  // A token that carries a limit of its own has that one.
-  add('token', who.narrowing.rates?.[of] ?? token_rates?.[of], `${who.tenant}/${who.jti}/${of}`)
+  add('token', tighter(who.narrowing.rates?.[of], token_rates?.[of]), `${who.tenant}/${who.jti}/${of}`)
   return draws
+}
+
+/** What a token carries may be less than what its tenant has for each token, and never more. */
+function tighter(own: Rate | undefined, set: Rate | undefined): Rate | undefined {
+  if (!own || !set) return own ?? set
+  return { rate: Math.min(own.rate, set.rate), burst: Math.min(own.burst, set.burst) }
 }
 
 /** Looking is one class and starting or changing something is another; administration is a third. */

@@ -3,9 +3,9 @@
  * the numbers. What a run may cost is decided here and passed to the CLI; what it did cost, in the commit of its ending.
  */
 import { Fault } from '../../shared/faults.ts'
-import { dayEnd, toUsd, wantsOf, type Want } from '../core/budget.ts'
-import type { Deps, Principal } from '../ports.ts'
-import { releaseStatements, reserve, whatIsFull, type Full, type Holder } from '../store/allowances.ts'
+import { dayEnd, readAllowanceId, toUsd, wantsOf, type Want } from '../core/budget.ts'
+import type { Db, Deps, Principal } from '../ports.ts'
+import { releaseStatements, reserve, spentBudget, whatIsFull, type Full, type Holder } from '../store/allowances.ts'
 
 const RETRY_AFTER_S = 2
 /** Somebody else may have made room between the attempt and the look at why it failed. */
@@ -26,7 +26,7 @@ export async function planOf(
   askedUsd: number | undefined,
 ): Promise<Plan> {
   const limits = (await catalog.tenant(who.tenant))?.settings.limits ?? {}
-  const by = { tenant: who.tenant, token: who.jti, session: run.session, createdAt: run.createdAt, tokenSince: who.issuedAt }
+  const by = { tenant: who.tenant, token: who.jti, session: run.session, createdAt: run.createdAt, tokenSince: sinceOf(who) }
   const { wants, budgetUsd } = wantsOf(by, askedUsd, limits, who.narrowing)
   if (budgetUsd !== undefined && budgetUsd <= 0) {
     const extra = { budget: 'run', limit_usd: 0, spent_usd: 0, reserved_usd: 0, asked_usd: askedUsd ?? 0 }
@@ -47,6 +47,18 @@ export async function admit(deps: Pick<Deps, 'store' | 'platform'>, run: string,
   throw new Fault('concurrency', 'too many runs are asked for at once', { retryAfterS: RETRY_AFTER_S })
 }
 
+/** Why a run may not begin that was let in some time ago: a budget of it has been spent meanwhile. */
+export async function spentMeanwhile(db: Db, run: { run: string; tenant: string; createdAt: number }): Promise<Fault | undefined> {
+  const found = await spentBudget(db, run.run)
+  const { kind = 'tenant' } = (found && readAllowanceId(run.tenant, found.id)) ?? {}
+  if (!found) return undefined
+  const { id, limit, spent, held } = found
+  return refusal({ want: { kind, allowance: id, unit: 'usd', amount: 0, limit }, spent, held }, run)
+}
+
+/** The budget of a token of another issuer is its subject's, who has had others before. */
+const sinceOf = ({ from, issuedAt }: Principal) => (from === 'issuer' ? 0 : issuedAt)
+
 /** The run has no row, and will not get one. */
 export async function giveUp({ store }: Pick<Deps, 'store'>, run: string, { wants }: Plan): Promise<void> {
   if (wants.length > 0) await store.batch(releaseStatements(store.db, run))
@@ -61,7 +73,7 @@ const OF: Record<Want['kind'], string> = {
   runs: 'runs of the tenant',
 }
 
-function refusal({ want, spent, held }: Full, { createdAt }: Holder): Fault {
+function refusal({ want, spent, held }: Full, { createdAt }: Pick<Holder, 'createdAt'>): Fault {
   const { kind, limit, amount } = want
   if (kind === 'runs') {
     const extra = { limit, running: held }

@@ -6,6 +6,7 @@ import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import type { Placed } from '../core/placement.ts'
 import { placesIn, queueOrder } from '../core/queue-order.ts'
+import { spentMeanwhile } from '../limits/admission.ts'
 import type { Claim, NewRun, Place, RunRef, WaitingLine } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
 import { endOf, entryOf, letWait, policyFault, tell, timeoutFault, uncertain, whyNot, type Entry, type Watcher } from './entry.ts'
@@ -224,6 +225,8 @@ export class Line implements WaitingLine {
       await this.#endCancelled(entry)
       return
     }
+    const spent = spec ? undefined : await spentMeanwhile(this.#parts.store.db, entry)
+    if (spent) return this.#refuse(entry, spent)
     if (!spec) {
       entry.offered = false
       entry.why = 'session_busy'

@@ -7,9 +7,9 @@ import { allowanceId, wantsOf, type AllowanceKind } from '../core/budget.ts'
 import { endingOf } from '../core/run-state.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import type { TenantLimits } from '../../shared/tenant-settings.ts'
-import { releaseStatements, reserve, settleEnding, sweepLedger, whatIsFull } from './allowances.ts'
+import { releaseStatements, reserve, settleEnding, spentBudget, sweepLedger, whatIsFull } from './allowances.ts'
 import { appendStatements } from './run-events.ts'
-import { dropRefused } from './runs.ts'
+import { dropRefused, takeFromQueue } from './runs.ts'
 
 const DAY = 86_400_000
 /** The rows of the kit were made in the first millisecond of 1970. */
@@ -75,7 +75,7 @@ describe('the ledger', () => {
     expect(await own.reserve('a')).toBe(true)
     expect(await own.reserve('b', 2.5)).toBe(false)
     expect(await own.allowance('tenant')).toEqual({ spent: 0, held: 1_000_000 })
-    expect(await own.allowance('session', 'b')).toEqual({ spent: 0, held: 0 })
+    expect(await own.allowance('session', 'b')).toBeUndefined()
     const full = { want: { kind: 'tenant' }, spent: 0, held: 1_000_000 }
     expect(await whatIsFull(log.database.db, own.wants('b', 2.5))).toMatchObject(full)
     expect(await own.reserve('b', 1)).toBe(true)
@@ -90,6 +90,48 @@ describe('the ledger', () => {
     expect(all.filter(Boolean).length).toBe(10)
     expect(await own.allowance('day')).toEqual({ spent: 0, held: 10_000_000 })
     expect(await own.allowance('runs')).toEqual({ spent: 0, held: 10 })
+  })
+
+  it('holds a cent at least, or all that is left, so that not any number of runs gets in for next to nothing', async () => {
+    const own = tenant({ budget: { total_usd: 0.035, session_usd: 1 } })
+    for (const run of ['a', 'b', 'c', 'd']) expect(await own.reserve(run, 0.000001)).toBe(true)
+    expect(await own.reserve('e', 0.000001)).toBe(false)
+    expect((await own.open()).map(({ amount }) => amount)).toEqual([1, 1, 1, 1, 1, 1, 0.5, 0.5].map((cents) => cents * 10_000))
+    expect(await own.allowance('tenant')).toEqual({ spent: 0, held: 35_000 })
+  })
+
+  it('lets no run out of the line once a budget of it is spent', async () => {
+    const own = tenant({ budget: { total_usd: 0.8 } })
+    const { db } = log.database
+    const [dear, waiting, free] = [await own.row(), await own.row(), await own.row()]
+    await own.reserve(dear, 0.000001)
+    await own.reserve(waiting, 0.000001)
+    for (const run of [waiting, free]) await db.update(runs).set({ state: 'queued', spec: {} as never }).where(eq(runs.id, run))
+    expect(await spentBudget(db, waiting)).toBeUndefined()
+    await own.end(dear, done(0.8))
+    expect(await takeFromQueue(db, waiting, 1, 'r')).toBeUndefined()
+    expect(await spentBudget(db, waiting)).toEqual({ id: `${own.name}/usd`, limit: 800_000, spent: 800_000, held: 10_000 })
+    // It has no budget.
+    expect(await takeFromQueue(db, free, 1, 'r')).toEqual({})
+  })
+
+  it('leaves nothing of a session behind whose runs were all refused', async () => {
+    const own = tenant({ budget: { total_usd: 1, session_usd: 5, token_usd: 5 } })
+    await own.reserve('full', 1)
+    for (const run of ['a', 'b', 'c']) expect(await own.reserve(run, 1)).toBe(false)
+    await log.database.batch(releaseStatements(log.database.db, 'full'))
+    const rows = await log.database.db.select({ id: allowances.id }).from(allowances).where(eq(allowances.tenant, own.name))
+    expect(rows).toEqual([{ id: `${own.name}/usd` }])
+  })
+
+  it('can be read whatever its runs say that they cost', async () => {
+    const own = tenant({ budget: { total_usd: 1_000 } })
+    const [old, ...others] = [await own.row(), await own.row(), await own.row()]
+    await log.database.db.update(runs).set({ endedAt: 1, costUsd: 1e305 }).where(eq(runs.id, old))
+    expect(await own.reserve('new')).toBe(false)
+    for (const run of others) expect(await own.end(run, done(1e300))).toBe(true)
+    expect(await own.allowance('tenant')).toEqual({ spent: Number.MAX_SAFE_INTEGER, held: 0 })
+    expect(await whatIsFull(log.database.db, own.wants('new'))).toMatchObject({ spent: Number.MAX_SAFE_INTEGER })
   })
 
   it('charges what a run cost, once, and frees what it held', async () => {

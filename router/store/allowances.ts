@@ -4,9 +4,10 @@
  * To take room, to settle and to give back is one atomic batch each, so an allowance is never overdrawn and nothing is
  * charged twice, whoever else does the same at this moment. An allowance comes into being when it is limited for the first
  * time, with what its runs have cost by then; from then on every run that ends is charged to those there are. So a row that
- * nobody holds anything of can be thrown away: it is made anew from the runs.
+ * nobody holds anything of can be thrown away: it is made anew from the runs. While a reservation is open, `charged` holds
+ * the limit that it was let in under.
  */
-import { and, eq, gt, isNull, like, lt, or, sql, type SQL } from 'drizzle-orm'
+import { and, eq, gt, like, lt, or, sql, type SQL } from 'drizzle-orm'
 import { allowances, reservations, runs } from '../../drizzle/schema.ts'
 import { allowanceId, dayOf, toMicros, type AllowanceKind, type Spender, type Want } from '../core/budget.ts'
 import type { Append } from '../core/runner-core.ts'
@@ -25,6 +26,8 @@ const ORPHAN_MS = 10 * 60_000
 /** Settled reservations, and allowances of days, sessions and tokens, are kept this long after their last change. */
 const KEEP_MS = 35 * 86_400_000
 const PAGE = 200
+/** A run costs about this much at least. What reserved next to nothing would let any number of them in. */
+const FLOOR_MICROS = 10_000
 
 /** True: every one of `wants` had room, and it is held now. False: nothing was changed. */
 export async function reserve(store: Store, run: string, by: Holder, wants: readonly Want[], now: number): Promise<boolean> {
@@ -32,9 +35,13 @@ export async function reserve(store: Store, run: string, by: Holder, wants: read
   const { tenant } = by
   const rows = wants.map(({ allowance, unit, amount, limit }) => sql`(${allowance}, ${unit}, ${amount}, ${limit})`)
   const taken = db.all(sql`
-    WITH want(allowance, unit, amount, lim) AS (VALUES ${sql.join(rows, sql`, `)})
-    INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, created_at)
-    SELECT ${run}, allowance, ${tenant}, unit, amount, ${now} FROM want
+    WITH want(allowance, unit, amount, lim) AS (VALUES ${sql.join(rows, sql`, `)}),
+      room(micros) AS (
+        SELECT min(w.lim - a.spent - a.held) FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE w.unit = 'usd')
+    INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, charged, created_at)
+    SELECT ${run}, allowance, ${tenant}, unit,
+      CASE unit WHEN 'usd' THEN max(amount, min(${FLOOR_MICROS}, (SELECT micros FROM room))) ELSE amount END,
+      CASE unit WHEN 'usd' THEN lim END, ${now} FROM want
     WHERE NOT EXISTS (
       SELECT 1 FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE a.spent + a.held + w.amount > w.lim)
     ON CONFLICT (run, allowance) DO NOTHING
@@ -44,7 +51,12 @@ export async function reserve(store: Store, run: string, by: Holder, wants: read
       held = held + (SELECT amount FROM ${reservations} WHERE run = ${run} AND allowance = ${allowances}.id)
     WHERE id IN (SELECT allowance FROM ${reservations} WHERE run = ${run} AND settled_at IS NULL)`)
   const opened = wants.flatMap((want) => openStatements(db, want, by, now))
-  const results = await store.batch([...opened, taken, held] as Statement[])
+  // One for each session and token that was ever refused would be a lot of nothing.
+  const personal = wants.filter(({ kind }) => kind === 'session' || kind === 'token' || kind === 'token_day')
+  const emptied = personal.map(({ allowance }) =>
+    db.run(sql`DELETE FROM ${allowances} WHERE id = ${allowance} AND spent = 0 AND held = 0`),
+  )
+  const results = await store.batch([...opened, taken, held, ...emptied] as Statement[])
   return (results[opened.length] as unknown[]).length === wants.length
 }
 
@@ -57,7 +69,7 @@ function openStatements(db: Db, { kind, allowance }: Want, by: Holder, now: numb
       db.run(sql`
         INSERT INTO ${allowances} (id, tenant, spent, held, updated_at)
         SELECT ${allowance}, ${tenant}, (
-          SELECT coalesce(sum(CAST(round(cost_usd * 1000000) AS INTEGER)), 0) FROM ${runs}
+          SELECT CAST(min(total(min(round(cost_usd * 1000000), ${MOST})), ${MOST}) AS INTEGER) FROM ${runs}
           WHERE tenant = ${tenant} AND ended_at IS NOT NULL AND ${itsRuns(kind, by)}), 0, ${now}
         WHERE ${isNew}`),
     ]
@@ -75,6 +87,9 @@ function openStatements(db: Db, { kind, allowance }: Want, by: Holder, now: numb
       HAVING ${isNew}`),
   ]
 }
+
+/** More than this could not be read any more. */
+const MOST = sql.raw(String(Number.MAX_SAFE_INTEGER))
 
 /** Ids of runs sort by age, so what is too old is not even looked at. A minute for clocks that differ. */
 const since = (at: number) => sql`id >= ${`run_${Math.max(0, Math.floor(at) - 60_000).toString(16).padStart(12, '0')}`}`
@@ -98,6 +113,20 @@ export async function whatIsFull(db: Db, wants: readonly Want[]): Promise<Full |
   return undefined
 }
 
+/** A budget of a run that waits: all of it has been spent meanwhile. */
+const isSpent = (run: string) => sql`
+  FROM ${reservations} AS mine JOIN ${allowances} AS its ON its.id = mine.allowance
+  WHERE mine.run = ${run} AND mine.settled_at IS NULL AND mine.unit = 'usd' AND its.spent >= mine.charged`
+
+/** A condition of whoever lets a run begin that has waited: those before it may have cost more than they had reserved. */
+export const hasBudgetLeft = (run: string): SQL => sql`NOT EXISTS (SELECT 1 ${isSpent(run)})`
+
+/** The first budget of this run that is spent, with its limit; undefined: it may begin. */
+export async function spentBudget(db: Db, run: string): Promise<{ id: string; limit: number; spent: number; held: number } | undefined> {
+  return (await db.all<{ id: string; limit: number; spent: number; held: number }>(sql`
+    SELECT its.id AS "id", mine.charged AS "limit", its.spent AS "spent", its.held AS "held" ${isSpent(run)} LIMIT 1`))[0]
+}
+
 /**
  * What belongs in front of the statements that end a run, in their batch: its cost is charged to every allowance it falls
  * under, and what it held is free. `alive` is the condition of those statements on the run's row, which makes it happen
@@ -119,7 +148,7 @@ export function settleStatements(db: Db, run: string, alive: SQL, micros: number
         SELECT tenant || '/usd/token/' || token, coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
         SELECT tenant || '/usd/token-day/' || ${day} || '/' || token, coalesce(${cost}, ${reserved}, 0) FROM its)
     UPDATE ${allowances} SET updated_at = ${now},
-      spent = spent + coalesce((SELECT charge FROM due WHERE due.id = ${allowances}.id), 0),
+      spent = min(${MOST}, spent + coalesce((SELECT charge FROM due WHERE due.id = ${allowances}.id), 0)),
       held = held - coalesce((SELECT amount FROM open WHERE open.allowance = ${allowances}.id), 0)
     WHERE id IN (SELECT id FROM due UNION ALL SELECT allowance FROM open)`)
   const estimated = db.run(sql`
@@ -147,19 +176,21 @@ export function releaseStatements(db: Db, run: string): Statement[] {
     UPDATE ${allowances} SET
       held = held - (SELECT amount FROM ${reservations} WHERE run = ${run} AND allowance = ${allowances}.id)
     WHERE id IN (SELECT allowance FROM ${reservations} WHERE ${open})`)
+  const emptied = db.run(sql`
+    DELETE FROM ${allowances} WHERE spent = 0 AND held = 0 AND (id LIKE '%/usd/session/%' OR id LIKE '%/usd/token%')
+      AND id IN (SELECT allowance FROM ${reservations} WHERE ${open})`)
   const dropped = db.run(sql`DELETE FROM ${reservations} WHERE ${open}`)
-  return [freed, dropped] as Statement[]
+  return [freed, emptied, dropped] as Statement[]
 }
 
 /** What is held for nobody, and what need not be kept any more. A bounded piece of work; call it now and then. */
 export async function sweepLedger(store: Store, now: number): Promise<void> {
   const { db } = store
-  const isOrphan = sql`NOT EXISTS (SELECT 1 FROM ${runs} WHERE ${runs.id} = ${reservations.run})`
-  const orphans = await db
-    .selectDistinct({ run: reservations.run })
-    .from(reservations)
-    .where(and(isNull(reservations.settledAt), lt(reservations.createdAt, now - ORPHAN_MS), isOrphan))
-    .limit(PAGE)
+  // Without the name of the index the planner goes through all that were ever settled.
+  const orphans = await db.all<{ run: string }>(sql`
+    SELECT DISTINCT run AS "run" FROM ${reservations} INDEXED BY reservations_open
+    WHERE settled_at IS NULL AND created_at < ${now - ORPHAN_MS} AND NOT EXISTS (SELECT 1 FROM ${runs} WHERE id = ${reservations}.run)
+    LIMIT ${PAGE}`)
   for (const { run } of orphans) await store.batch(releaseStatements(db, run))
   await db.delete(reservations).where(lt(reservations.settledAt, now - KEEP_MS))
   // All but those of whole tenants, which are two and used by every run.

@@ -7,7 +7,7 @@ import type { RunSpec } from '../../shared/run-spec.ts'
 import type { PublicStatus } from '../core/run-state.ts'
 import { statesOf } from '../core/run-state.ts'
 import type { Claim, Db, NewRun, RunRow, Statement, Store } from '../ports.ts'
-import { releaseStatements } from './allowances.ts'
+import { hasBudgetLeft, releaseStatements } from './allowances.ts'
 import { IDEMPOTENCY_TTL_MS } from './idempotency.ts'
 
 const QUEUED = {
@@ -62,12 +62,12 @@ export async function insertRun(store: Store, run: NewRun, runner: string | unde
 
 const held = (run: string, atFence: number, state: 'queued' | 'offered') => and(eq(runs.id, run), eq(runs.fence, atFence), eq(runs.state, state))
 
-/** Out of the line and to a runner, under the next fence. Undefined: gone from the line, to be cancelled, or its session is busy. */
+/** Out of the line and to a runner, under the next fence. Undefined: gone from the line, to be cancelled, its session is busy, or its budget is spent. */
 export async function takeFromQueue(db: Db, run: string, atFence: number, runner: string): Promise<RunSpec | undefined> {
   const [row] = await db
     .update(runs)
     .set({ state: 'offered', runner, fence: atFence + 1 })
-    .where(or(and(held(run, atFence, 'queued'), isNull(runs.cancelRequestedAt), sessionIsFree(sql`${runs}.session`, sql`${runs}.id`)), and(held(run, atFence + 1, 'offered'), eq(runs.runner, runner))))
+    .where(or(and(held(run, atFence, 'queued'), isNull(runs.cancelRequestedAt), sessionIsFree(sql`${runs}.session`, sql`${runs}.id`), hasBudgetLeft(run)), and(held(run, atFence + 1, 'offered'), eq(runs.runner, runner))))
     .returning({ spec: runs.spec })
   return row?.spec ?? undefined
 }
