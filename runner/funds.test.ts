@@ -80,6 +80,30 @@ describe('who pays for a run', () => {
     expect(await funds(offer(await remote('a', undefined, { env: { API_TIMEOUT_MS: wanted } })))).toMatchObject({ env: { API_TIMEOUT_MS: waits } })
   })
 
+  it('is the next of the grant when the owner forbids the first, with the env of that next one', async () => {
+    const found = await funds(offer(await remote('a', 'https://10.0.0.1', { env: { ANTHROPIC_MODEL: 'of-a' } }), await remote('b', undefined, { env: { ANTHROPIC_MODEL: 'of-b' } })))
+    expect(found).toMatchObject({ provider: 'b', env: { ANTHROPIC_MODEL: 'of-b' }, purse: { payers: [{ provider: 'b' }] }, grants: [{ provider: 'b' }] })
+    await expect(funds(offer(await remote('a', 'https://10.0.0.1'), await remote('b', 'http://api.example.com')))).rejects.toMatchObject({ code: 'policy', extra: { field: 'allow_private_base_urls' } })
+    await expect(funds(offer(grant({ provider: 'local' }), await remote('b', 'https://10.0.0.1')))).rejects.toMatchObject({ code: 'policy' })
+    await expect(funds(offer(await remote('a', 'https://x.example/?k=1'), await remote('b', 'https://10.0.0.1')))).rejects.toMatchObject({ code: 'policy' })
+  })
+
+  it('may be asked for the models of its grant, by what the CLI makes of their names, and carries its version', async () => {
+    const env = { ANTHROPIC_DEFAULT_OPUS_MODEL: 'glm-5' }
+    const found = await funds(offer(await remote('a', undefined, { env, models: ['opus'], version: 3 }), await remote('b', undefined, { models: ['opus'] }), await remote('c')))
+    if (found.kind !== 'gateway') throw new Error('it goes past the gateway')
+    expect(found.purse.payers.map(({ version, mayAsk }) => [version, mayAsk('glm-5'), mayAsk('claude-opus-4-8')])).toEqual([
+      [3, true, false],
+      [1, true, false],
+      [1, true, true],
+    ])
+  })
+
+  it('has the budget of the run in its purse', async () => {
+    const given = offer(await remote())
+    expect(await funds({ ...given, spec: { ...given.spec, max_budget_usd: 0.5 } })).toMatchObject({ purse: { maxBudgetUsd: 0.5 } })
+  })
+
   it('leaves out one behind the first that the owner forbids', async () => {
     expect(await funds(offer(await remote('a'), await remote('b', 'https://10.0.0.1'), await remote('c')))).toMatchObject({
       purse: { payers: [{ provider: 'a' }, { provider: 'c' }] },

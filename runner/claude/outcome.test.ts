@@ -72,6 +72,15 @@ describe('the outcome of a turn', () => {
     expect(turnResult(1, result({ result: text }), signs).error).toEqual({ code, message: text })
   })
 
+  it.each([
+    [402, 'API Error: 402 the budget of this run is spent (1 USD by the price list)', 'max_budget'],
+    [402, 'API Error: 402 no credit', 'provider_auth'],
+    [403, 'API Error: 403 no provider of this run may be asked for the model x', 'model_not_found'],
+    [403, 'API Error: 403 the budget of this run is spent', 'provider_auth'],
+  ] as const)('tells the gateway’s own %d from that of a provider: %s', (api_error_status, text, code) => {
+    expect(turnResult(1, result({ result: text, api_error_status }), {}).error).toEqual({ code, message: text })
+  })
+
   it('is valid for the wire whatever the CLI prints', () => {
     fc.assert(
       fc.property(fc.dictionary(fc.constantFrom(...Object.keys(CliResult.shape), 'x'), fc.jsonValue()), (fields) => {

@@ -6,6 +6,7 @@
  * The texts are those of CLI 2.1.197; test/fixtures/cli has them as they were recorded.
  */
 import type { RunError, RunErrorCode, TurnResult } from '../../shared/marks.ts'
+import { BUDGET_IS_SPENT, NOT_THAT_MODEL } from '../gateway/refusal.ts'
 import type { CliResult, News } from './output.ts'
 
 const MESSAGE_CAP = 2_048
@@ -45,6 +46,7 @@ function codeOf(result: CliResult, signs: Signs, message: string): RunErrorCode 
     BY_SUBTYPE.get(result.subtype) ??
     (result.stop_reason === 'refusal' ? 'refused' : undefined) ??
     (signs.category === 'max_output_tokens' ? 'max_output_tokens' : undefined) ??
+    OF_GATEWAY.find(([status, words]) => result.api_error_status === status && message.includes(words))?.[2] ??
     (result.api_error_status === null ? undefined : byStatus(result.api_error_status)) ??
     BY_TEXT.find(([text]) => text.test(message))?.[1] ??
     BY_CATEGORY.get(signs.category ?? '') ??
@@ -58,6 +60,11 @@ const BY_SUBTYPE = new Map<string, RunErrorCode>([
   ['error_max_budget_usd', 'max_budget'],
   ['error_max_structured_output_retries', 'structured_output'],
 ])
+
+const OF_GATEWAY: readonly (readonly [number, string, RunErrorCode])[] = [
+  [402, BUDGET_IS_SPENT, 'max_budget'],
+  [403, NOT_THAT_MODEL, 'model_not_found'],
+]
 
 const BY_STATUS = new Map<number, RunErrorCode>([
   [401, 'provider_auth'],

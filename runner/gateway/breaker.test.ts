@@ -1,8 +1,31 @@
 import { describe, expect, it } from 'vitest'
 import { Breaker } from './breaker.ts'
+import { Breakers } from './breakers.ts'
 
 const rules = { failureThreshold: 3, recoveryMs: 1_000 }
 const of = (model: string | null = 'm', retryAfterMs: number | null = null) => ({ model, retryAfterMs })
+
+describe('the breakers of a machine', () => {
+  const a = { provider: 'a', version: 1 }
+
+  it('are one for each tenant, provider and version', () => {
+    const breakers = new Breakers()
+    const one = breakers.of('t', a)
+    expect(breakers.of('t', a)).toBe(one)
+    for (const [tenant, what] of [['u', a], ['t', { ...a, version: 2 }], ['t', { ...a, provider: 'b' }]] as const) expect(breakers.of(tenant, what)).not.toBe(one)
+  })
+
+  it('are a thousand, and those go that nobody asks for', () => {
+    const breakers = new Breakers()
+    const [kept, lost] = [breakers.of('t', a), breakers.of('u', a)]
+    for (let version = 2; version < 1_001; version++) {
+      breakers.of('t', { ...a, version })
+      breakers.of('t', a)
+    }
+    expect(breakers.of('t', a)).toBe(kept)
+    expect(breakers.of('u', a)).not.toBe(lost)
+  })
+})
 
 describe('the breaker of a provider on this machine', () => {
   it('opens at the threshold, and lets it be tried again after its time', () => {
@@ -49,6 +72,16 @@ describe('the breaker of a provider on this machine', () => {
     expect([breaker.isOpen('m', 6_999), breaker.isOpen('m', 7_000)]).toEqual([true, false])
     for (let i = 0; i < 3; i++) breaker.saw('rate_limited', of(), rules, 8_000)
     expect(breaker.isOpen('m', 8_999)).toBe(true)
+  })
+
+  it('remembers so many models and no more, those that are over first', () => {
+    const breaker = new Breaker()
+    breaker.saw('not_found', of('first'), rules, 0)
+    breaker.saw('not_found', of('long'), { ...rules, recoveryMs: 60_000 }, 0)
+    for (let i = 0; i < 63; i++) breaker.saw('not_found', of(`m${i}`), rules, 500)
+    expect([breaker.isOpen('first', 500), breaker.isOpen('long', 500), breaker.isOpen('m62', 500)]).toEqual([false, true, true])
+    breaker.saw('not_found', of('new'), rules, 2_000)
+    expect([breaker.isOpen('long', 2_000), breaker.isOpen('new', 2_000)]).toEqual([true, true])
   })
 
   it('takes over what the router says with a grant', () => {

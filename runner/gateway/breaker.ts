@@ -78,11 +78,11 @@ export class Breaker {
     }
   }
 
-  #openModel(model: string, until: number, now: number): void {
+  #openModel(model: string, openUntil: number, now: number): void {
     this.#models.delete(model)
-    this.#models.set(model, until)
+    this.#models.set(model, openUntil)
     if (this.#models.size <= MAX_MODELS) return
-    for (const [name, openUntil] of this.#models) if (openUntil <= now) this.#models.delete(name)
+    for (const [name, at] of this.#models) if (at <= now) this.#models.delete(name)
     const [oldest] = this.#models.keys()
     if (this.#models.size > MAX_MODELS && oldest !== undefined) this.#models.delete(oldest)
   }

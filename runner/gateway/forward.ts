@@ -7,7 +7,6 @@
 import type { ServerResponse } from 'node:http'
 import type { Outcome, ProviderReport, Tokens } from '../../shared/grants.ts'
 import type { Clock } from '../clock.ts'
-import { errorBody, sendJson } from '../demo/messages-sse.ts'
 import { attempt, type Ask, type Failed } from './attempt.ts'
 import type { Breaker } from './breaker.ts'
 import type { Dialler } from './dial.ts'
@@ -18,6 +17,7 @@ import type { News } from './news.ts'
 import { isProviders, retryAfterMs } from './outcome.ts'
 import { passOn } from './pass-on.ts'
 import type { Payer, Purse } from './purse.ts'
+import { BUDGET_IS_SPENT, NOT_THAT_MODEL, refuse } from './refusal.ts'
 import type { Route } from './routes.ts'
 
 export interface Office {
@@ -45,7 +45,7 @@ export async function forward(ask: Ask, route: Route, turn: Turn, response: Serv
   const allowed = ask.method === 'GET' ? purse.payers : allowedBy(purse, ask.body)
   if (allowed.length === 0) {
     const what = asked === null ? 'a request without a model' : `the model ${asked.slice(0, 128)}`
-    return refuse(response, 403, 'permission_error', `no provider of this run may be asked for ${what}`)
+    return refuse(response, 403, 'permission_error', `${NOT_THAT_MODEL} ${what}`)
   }
   ledger.asked()
   let failed: Failure | undefined
@@ -79,13 +79,6 @@ export async function forward(ask: Ask, route: Route, turn: Turn, response: Serv
     failed = worthier(failed, { payer, got })
   }
   if (failed) give(response, failed)
-}
-
-/** The CLI repeats it in its result, which is how the end of a run by it is known: see claude/outcome. */
-export const BUDGET_IS_SPENT = 'the budget of this run is spent'
-
-function refuse(response: ServerResponse, status: number, type: string, message: string): void {
-  sendJson(response, status, errorBody(type, message), { 'x-should-retry': 'false' })
 }
 
 /** Who may be asked for all that some reader of the body may take for its model. */

@@ -8,7 +8,7 @@ import { createHash, randomBytes, timingSafeEqual } from 'node:crypto'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
 import type { Grant, Metered, ProviderReport } from '../../shared/grants.ts'
 import type { Clock } from '../clock.ts'
-import { errorBody, listen, sendJson } from '../demo/messages-sse.ts'
+import { listen } from '../demo/messages-sse.ts'
 import { readBody, Room } from './bodies.ts'
 import { Breakers } from './breakers.ts'
 import { dialler } from './dial.ts'
@@ -16,6 +16,7 @@ import { forward, type Office, type Turn } from './forward.ts'
 import { Ledger } from './ledger.ts'
 import { News } from './news.ts'
 import type { Purse } from './purse.ts'
+import { refuse } from './refusal.ts'
 import { routeOf } from './routes.ts'
 
 export interface GatewayOptions {
@@ -98,30 +99,28 @@ async function answer(request: IncomingMessage, response: ServerResponse, seats:
   }
   const token = tokenOf(request)
   const seat = seats.get(digest(token))
-  if (!seat?.isFor(token)) return refuse(response, 401, 'authentication_error', 'the token is of no process of this runner')
+  if (!seat?.isFor(token)) return refuse(response, 401, 'authentication_error', 'the token is of no process of this runner', CLOSE)
   const path = pathOf(request.url ?? '')
-  if (path === undefined) return refuse(response, 400, 'invalid_request_error', 'the path of the request is not one')
-  if (seat.isBusy) return refuse(response, 429, 'rate_limit_error', `${MAX_AT_ONCE} requests of this run are under way`)
+  if (path === undefined) return refuse(response, 400, 'invalid_request_error', 'the path of the request is not one', CLOSE)
+  if (seat.isBusy) return refuse(response, 429, 'rate_limit_error', `${MAX_AT_ONCE} requests of this run are under way`, CLOSE)
   const { method = 'GET', headers } = request
   const route = routeOf(method, path)
-  if (route === undefined) return refuse(response, 404, 'not_found_error', 'a run may ask for messages and models only')
+  if (route === undefined) return refuse(response, 404, 'not_found_error', 'a run may ask for messages and models only', CLOSE)
   const served = await seat.serve(request, response, async (turn, own) => {
     const read = await readBody(request, [own, bodies])
     try {
-      if (read.kind === 'long') return refuse(response, 413, 'request_too_large', `the request has over ${read.maxBytes} bytes`)
-      if (read.kind === 'full') return refuse(response, 429, 'rate_limit_error', 'the requests under way are too large', true)
+      if (read.kind === 'long') return refuse(response, 413, 'request_too_large', `the request has over ${read.maxBytes} bytes`, CLOSE)
+      if (read.kind === 'full') return refuse(response, 429, 'rate_limit_error', 'the requests under way are too large', { ...CLOSE, retry: true })
       await forward({ method, path, headers, body: read.body, token }, route, turn, response, office)
     } finally {
       read.release()
     }
   })
-  if (!served) refuse(response, 403, 'permission_error', 'no turn is running')
+  if (!served) refuse(response, 403, 'permission_error', 'no turn is running', CLOSE)
 }
 
-function refuse(response: ServerResponse, status: number, type: string, message: string, retry = false): void {
-  // What is left of the request is not read.
-  sendJson(response, status, errorBody(type, message), { connection: 'close', 'x-should-retry': String(retry) })
-}
+// What is left of the request is not read.
+const CLOSE = { close: true }
 
 type Running = {
   readonly ledger: Ledger

@@ -97,6 +97,23 @@ describe('the real CLI behind the gateway', () => {
     expect([b.requests.length, stage.reports.map(({ outcome }) => outcome)]).toEqual([0, ['caller']])
   })
 
+  it('ends at the budget of its run as the price list of the provider counts it', async () => {
+    a.script((request) => CALL_TOOL(request, 'echo hello'))
+    const grant = { prices: { '*': { input: 100, output: 100 } } }
+    const { result, metered, lines } = await stage.run([{ ...both[0]!, grant }, both[1]!], { allowed_tools: ['Bash'], max_budget_usd: 0.004 })
+    expect(result).toMatchObject({ is_error: true, error: { code: 'max_budget', message: expect.stringContaining('the budget of this run is spent') } })
+    expect([a.main().length, b.requests.length, retries(lines)]).toEqual([1, 0, 0])
+    expect(metered).toMatchObject({ requests: 1, cost_usd: 0.0046, known_usd: 0.0046 })
+  })
+
+  it('is told which model its run may not use', async () => {
+    const grant = { models: ['haiku'] }
+    const { result } = await stage.run(both.map((one) => ({ ...one, grant })))
+    expect(result).toMatchObject({ is_error: true, error: { code: 'model_not_found', message: expect.stringContaining('claude-sonnet-4-5') } })
+    expect([a.main().length, b.main().length, stage.reports.length]).toEqual([0, 0, 0])
+    expect((await stage.run([{ ...both[0]!, grant: { models: ['sonnet'] } }], { model: 'sonnet' })).result).toMatchObject({ is_error: false })
+  })
+
   it('is not moved in the middle of an answer', async () => {
     a.script(() => breakOff('overloaded_error', 'Overloaded'))
     const { result } = await stage.run(both)
@@ -190,7 +207,7 @@ describe('the real CLI behind the gateway', () => {
     await prepared.process.cancel('kill')
     const { metered, result } = await turn
     expect(result).toBeUndefined()
-    expect(metered).toMatchObject({ requests: 1, tokens: { input_tokens: 12, output_tokens: 1 }, cost_usd: 0.000051, provider: 'a' })
+    expect(metered).toMatchObject({ requests: 1, tokens: { input_tokens: 12, output_tokens: 1 }, cost_usd: null, known_usd: 0.000051, provider: 'a' })
     await prepared.dispose()
   })
 

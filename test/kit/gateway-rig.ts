@@ -34,7 +34,7 @@ export async function gatewayRig(): Promise<GatewayRig> {
   const [a, b] = await Promise.all([startModel(() => text('from a')), startModel(() => text('from b'))])
   const reports: ProviderReport[] = []
   const headers: ProviderReport[] = []
-  const report = (said: ProviderReport) => (said.stage === 'end' ? reports : headers).push(said)
+  const report = (news: ProviderReport) => (news.stage === 'end' ? reports : headers).push(news)
   const logged: string[] = []
   const log = (message: string, fields: object) => logged.push(`${message} ${JSON.stringify(fields)}`)
   const gateway = await startGateway({ env: {}, clock: systemClock, report, log })

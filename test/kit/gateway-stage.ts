@@ -51,7 +51,7 @@ export async function gatewayStage({ allowPrivate = true, login = { kind: 'none'
   const reports: ProviderReport[] = []
   const logged: string[] = []
   const log = (message: string, fields: object) => logged.push(`${message} ${JSON.stringify(fields)}`)
-  const gateway = await startGateway({ env, clock: systemClock, report: (said) => said.stage === 'end' && reports.push(said), log })
+  const gateway = await startGateway({ env, clock: systemClock, report: (news) => news.stage === 'end' && reports.push(news), log })
   const prepare = preparer({
     sandbox: await detect('none', { env, claude: CLAUDE, hidden: [] }),
     policy: Policy.parse({ allow_private_base_urls: allowPrivate }),
