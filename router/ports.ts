@@ -8,6 +8,7 @@ import type { BatchItem } from 'drizzle-orm/batch'
 import type * as schema from '../drizzle/schema.ts'
 import type { LocalProvider } from '../shared/frames.ts'
 import type { Grants, ProviderReport } from '../shared/grants.ts'
+import type { PolicyView } from '../shared/policy.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import type { Narrowing, Rate } from '../shared/tenant-settings.ts'
 import type { Recheck } from './guard/admission.ts'
@@ -32,6 +33,14 @@ export interface RunnerIdentity {
   readonly pool: string
   /** An admin wants it to take nothing new: as its row had it when it connected. */
   readonly drained?: boolean
+}
+
+/** A runner with what it says of itself, as far as it matters to who pays there. */
+export interface Payee extends RunnerIdentity {
+  /** Null: the machine has no login of its own. */
+  readonly provider: LocalProvider | null
+  /** Undefined: an older runner, which does not say. */
+  readonly policy?: Pick<PolicyView, 'allow_private_base_urls'> | undefined
 }
 
 /** Which run, and of whom: a hub never looks at a run without its tenant. */
@@ -130,9 +139,14 @@ export interface WaitingLine {
 export interface Treasury {
   /**
    * For one offer: which providers it may use, their keys sealed to this runner and run. Undefined: the machine's own login
-   * pays. Throws `unknown_provider` when the tenant has providers but none for this run, and `storage`.
+   * pays. Throws `unknown_provider` when the tenant has providers but none for this run, `policy` when only the owner of
+   * the machine is in the way, and `storage`.
    */
-  grants(d: Dispatch, to: RunnerIdentity): Promise<Grants | undefined>
+  grants(d: Dispatch, to: Payee): Promise<Grants | undefined>
+  /** What was offered is leased: from now on its session is with the provider that was chosen. */
+  begun(ref: RunRef): void
+  /** The run was refused, taken back, or is over: what it was to try is for the next one. Never throws. */
+  over(ref: RunRef): void
   /** What the gateway of a runner says of a request of one of its live runs. Never throws. */
   report(tenant: string, report: ProviderReport): void
 }

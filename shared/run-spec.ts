@@ -72,6 +72,8 @@ export const RunSpec = CliOptions.extend({
   /** Absolute, or relative to the first workspace root. Absent: a fresh folder for the session. */
   cwd: z.string().min(1).max(4096).optional(),
   prompt: text(1_048_576),
+  /** What its token is good for; absent: any. */
+  models: z.array(ModelName).max(64).optional(),
   /** Wall time from the start of the CLI, enforced by the runner. */
   timeout_s: z.int().min(1).max(86_400),
 })

@@ -4,6 +4,7 @@
  * No clock and no I/O: the caller passes in the turn, which all replicas count on together, and makes the claims that this
  * asks for. A disabled provider is never chosen; one whose breaker is open only when those of all others are.
  */
+import { bare, covers, meaningOf } from './model-names.ts'
 import { badness, standingOf, worst, type Breaker, type Standing } from './breaker.ts'
 
 /** What a provider's row says that matters here. */
@@ -58,34 +59,45 @@ export function serves(option: Option, model: string | undefined): boolean {
   return names.some((name) => option.models?.includes(name) || Object.hasOwn(option.modelMap, name))
 }
 
+/** The name that the CLI will ask for, started with this env, as far as that can be known before. Undefined: it names none. */
+function namedBy(option: Option, model: string | undefined): string | undefined {
+  return model === undefined ? option.env['ANTHROPIC_MODEL'] : resolved(option, model)
+}
+
 /** The name that the provider will be asked for, as far as that can be known before the CLI has started. */
 export function askedFor(option: Option, model: string | undefined): string | undefined {
-  const name = model === undefined ? option.env['ANTHROPIC_MODEL'] : resolved(option, model)
+  const name = namedBy(option, model)
   if (name === undefined) return undefined
   return Object.hasOwn(option.modelMap, name) ? option.modelMap[name] : name
 }
 
 /** Aliases have their meaning from the provider's env. */
 function resolved(option: Option, model: string): string {
-  const variable = `ANTHROPIC_DEFAULT_${bare(model).toUpperCase()}_MODEL`
-  return (Object.hasOwn(option.env, variable) ? option.env[variable] : undefined) ?? bare(model)
+  return meaningOf(model, option.env) ?? bare(model)
 }
-
-/** `opus[1m]` asks for the model opus. */
-const bare = (model: string) => model.replace(/\[[^\]]*\]$/, '')
 
 /** Of the breakers that stand between this run and the provider. */
 export function standing(option: Option, breakers: readonly Breaker[], { now, model, taken }: Omit<Ask, 'bound'>): Standing {
   const name = askedFor(option, model)
-  const own = breakers.filter((b) => b.provider === option.id && (b.model === '' || b.model === name))
-  const state = worst(own.map((b) => standingOf(b, now)))
+  const state = worst(breakers.filter((b) => b.provider === option.id && (b.model === '' || b.model === name)).map((b) => standingOf(b, now)))
   // Somebody tries it at this moment, so it is the soonest of all to recover.
   return state.is === 'due' && taken.has(option.id) ? { is: 'open', until: now } : state
 }
 
+/** With hundreds of providers, each with dozens of breakers, nobody may look through all of them for each. */
+function standings<O extends Option>(options: readonly O[], breakers: readonly Breaker[], ask: Omit<Ask, 'bound'>): { option: O; at: Standing }[] {
+  const own = new Map<string, Breaker[]>()
+  for (const breaker of breakers) {
+    const its = own.get(breaker.provider)
+    if (its) its.push(breaker)
+    else own.set(breaker.provider, [breaker])
+  }
+  return options.map((option) => ({ option, at: standing(option, own.get(option.id) ?? [], ask) }))
+}
+
 /** `fit`: at least one. */
 export function planOf<O extends Option>(fit: readonly O[], breakers: readonly Breaker[], ask: Ask): Plan<O> {
-  const stands = fit.map((option) => ({ option, at: standing(option, breakers, ask) }))
+  const stands = standings(fit, breakers, ask)
   const bound = stands.find(({ option }) => option.id === ask.bound)
   if (bound && bound.at.is === 'closed') return { by: 'bound', first: bound.option }
   const due = bound?.at.is === 'due' ? bound : stands.find(({ at }) => at.is === 'due')
@@ -121,18 +133,34 @@ export function smooth(weights: readonly number[], turn: number): number {
 const gcd = (a: number, b: number): number => (b === 0 ? a : gcd(b, a % b))
 
 /**
- * Who is asked when `first` fails: those with its environment, which was fixed when the CLI started, or with a map of model
- * names, the closed ones in front. Never the machine's own login, nor anybody behind it: that is not the gateway's to fail over.
+ * Who is asked when `first` fails: those with its environment, which was fixed when the CLI started, or with names of models
+ * that cover what the CLI will ask for; the closed ones in front. Never the machine's own login, nor anybody behind it: that
+ * is not the gateway's to fail over.
  */
 export function lineUp<O extends Option>(first: O, fit: readonly O[], breakers: readonly Breaker[], ask: Omit<Ask, 'bound'> & { failover: boolean; turn: number }): O[] {
   if (!ask.failover || first.baseUrl === null) return [first]
   const env = envKey(first)
-  const others = fit.filter((o) => o.id !== first.id && o.baseUrl !== null && (envKey(o) === env || Object.keys(o.modelMap).length > 0))
-  const stands = new Map(others.map((o) => [o.id, standing(o, breakers, ask)]))
-  const badnessOf = (o: O) => badness(stands.get(o.id)!)
-  const closed = others.filter((o) => stands.get(o.id)!.is === 'closed')
-  const open = others.filter((o) => stands.get(o.id)!.is !== 'closed').toSorted((a, b) => badnessOf(a) - badnessOf(b))
-  return [first, ...shuffled(closed, ask.turn), ...open].slice(0, MAX_LINE)
+  const named = namedBy(first, ask.model)
+  const others = fit.filter((o) => o.id !== first.id && o.baseUrl !== null && (envKey(o) === env || knows(o, named)))
+  const stands = standings(others, breakers, ask)
+  const closed = stands.filter(({ at }) => at.is === 'closed').map(({ option }) => option)
+  const open = stands.filter(({ at }) => at.is !== 'closed').toSorted((a, b) => badness(a.at) - badness(b.at))
+  return [first, ...shuffled(someOf(closed, ask.turn), ask.turn), ...open.map(({ option }) => option)].slice(0, MAX_LINE)
+}
+
+/** Under another env the CLI would have asked for other names. Where nobody knows the name, a map that there is has to do. */
+function knows({ env, modelMap, models }: Option, named: string | undefined): boolean {
+  const mapped = Object.keys(modelMap)
+  if (named === undefined) return mapped.length > 0
+  return [...mapped, ...(models ?? [])].some((name) => covers(named, name, {})) || (models ?? []).some((name) => covers(name, named, env))
+}
+
+/** As many as there is room for, beginning with another one each turn. */
+function someOf<O>(options: readonly O[], turn: number): readonly O[] {
+  const room = MAX_LINE - 1
+  if (options.length <= room) return options
+  const from = turn % options.length
+  return [...options.slice(from), ...options.slice(0, from)].slice(0, room)
 }
 
 /** By weight too, so that what fails over from one provider does not all fall on the same other. */

@@ -116,6 +116,7 @@ async function newRun(deps: Deps, who: Principal, wish: Submission, newSessionId
     session: use,
     ...(cwd === undefined ? {} : { cwd }),
     prompt: wish.prompt,
+    ...(who.narrowing.models === undefined ? {} : { models: [...who.narrowing.models] }),
     timeout_s: wish.timeoutS,
   }
   const row = {

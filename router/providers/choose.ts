@@ -1,4 +1,5 @@
 /** One choice of a provider: what core/provider-choice plans, with the turns drawn and the probes claimed. */
+import { base64url } from 'jose'
 import type { Routing } from '../../shared/tenant-settings.ts'
 import { probeMs, standingOf } from '../core/breaker.ts'
 import { askedFor, planOf, smooth, type Plan } from '../core/provider-choice.ts'
@@ -31,33 +32,30 @@ export interface Wanted {
 }
 
 const ANY_TURN = 2 ** 31
+/** 128 bits: no two sets share a name. */
+const NAME_BYTES = 16
 
 export async function choose(parts: TreasuryParts, { d, fit, health, routing, bound, now }: Wanted): Promise<Choice> {
   const { db } = parts.store()
   const { model } = d.spec
   const taken = new Set<string>()
-  const claim = async (provider: string): Promise<Choice['probe']> => {
-    const until = now + probeMs(routing)
-    const models = await claimProbe(db, d.tenant, provider, now, until)
-    parts.catalog().changed(d.tenant)
-    return models.length > 0 ? { until, models } : undefined
-  }
   for (;;) {
     const plan = planOf(fit, health, { now, model, bound, taken })
     if (plan.by === 'probe') {
       const { first } = plan
-      const probe = await claim(first.id)
       const asked = askedFor(first, model)
-      const needed = health.filter((h) => h.provider === first.id && isDue(h, now) && (h.model === '' || h.model === asked))
-      if (probe && needed.every((h) => probe.models.includes(h.model))) return { first, by: 'probe', taken, probe, turn: anyTurn(parts) }
-      if (probe) await handOnProbe(db, d.tenant, first.id, probe.until)
+      // Only what this run is sure to try: a claim keeps everybody else from it.
+      const due = health.filter((h) => h.provider === first.id && standingOf(h, now).is === 'due' && (h.model === '' || h.model === asked)).map((h) => h.model)
+      const until = now + probeMs(routing)
+      const models = await claimProbe(db, d.tenant, first.id, now, until, due)
+      parts.catalog().changed(d.tenant, 'health')
+      if (due.every((name) => models.includes(name))) return { first, by: 'probe', taken, probe: { until, models }, turn: anyTurn(parts) }
+      if (models.length > 0) await parts.store().batch([handOnProbe(db, d.tenant, first.id, until)])
       taken.add(first.id)
       continue
     }
     const drawn = plan.by === 'turn' ? await draw(parts, d, routing, plan.among) : { first: plan.first, turn: anyTurn(parts) }
-    // Models that the CLI may ask for beside the one that was named, or under another name.
-    const hasDue = plan.by !== 'degraded' && health.some((h) => h.provider === drawn.first.id && isDue(h, now))
-    return { ...drawn, by: plan.by, taken, probe: hasDue ? await claim(drawn.first.id) : undefined }
+    return { ...drawn, by: plan.by, taken, probe: undefined }
   }
 }
 
@@ -68,10 +66,15 @@ async function draw(parts: TreasuryParts, d: Dispatch, { strategy }: Routing, am
     return { first: among.find((o) => o.id === id) ?? among[0]!, turn: anyTurn(parts) }
   }
   // Each set of candidates counts by itself: on a common count, runs of two kinds that alternate would each see every other turn only.
-  const turn = await takeTurn(db, `choice/${d.tenant}/${among.map((o) => o.id).join(',')}`)
+  const turn = await takeTurn(db, `choice/${d.tenant}/${await shortName(among.map((o) => o.id).join(','))}`)
   const weights = among.map((o) => (strategy === 'weighted' ? o.weight : 1))
   return { first: among[smooth(weights, turn)]!, turn }
 }
 
-const isDue = (row: HealthRow, now: number) => standingOf(row, now).is === 'due'
+/** The names of hundreds would make a long id. */
+async function shortName(names: string): Promise<string> {
+  const hash = await crypto.subtle.digest('SHA-256', new TextEncoder().encode(names))
+  return base64url.encode(new Uint8Array(hash).subarray(0, NAME_BYTES))
+}
+
 const anyTurn = ({ platform }: TreasuryParts) => Math.floor(platform.random() * ANY_TURN)

@@ -4,7 +4,7 @@
  *
  * A row of a model is there only while its breaker is not closed: names of models come from runs, and must not pile up.
  */
-import { and, eq, lt, lte, ne, or, sql, type SQL } from 'drizzle-orm'
+import { and, eq, inArray, lt, lte, ne, or, sql, type SQL } from 'drizzle-orm'
 import { providerHealth, providers } from '../../drizzle/schema.ts'
 import type { Db, Statement, Store } from '../ports.ts'
 
@@ -15,10 +15,9 @@ export const MAX_MODELS = 64
 /** A model that nobody asked for again for so long after its breaker was due is forgotten. */
 const FORGET_MODEL_MS = 3_600_000
 
-/** Of which provider, and for breakers of which model. */
-export type HealthPlace = { readonly tenant: string; readonly provider: string; readonly model: string }
-/** The time that a claim set: it names the claim, so that only who made it can settle it. */
-export type Probe = { readonly probeUntil: number | undefined }
+type Of = { readonly tenant: string; readonly provider: string }
+/** Of which provider, as it was when it was asked, and for breakers of which model. What is said of an older version moves nothing. */
+export type HealthPlace = Of & { readonly version: number; readonly model: string }
 
 export function readHealth(db: Db, tenant: string): Promise<HealthRow[]> {
   return db.select().from(providerHealth).where(eq(providerHealth.tenant, tenant))
@@ -37,55 +36,66 @@ export function resetStatements(db: Db, tenant: string, provider: string, now: n
   ]
 }
 
-/** Everything of a provider that is due to be tried is tried by the caller until then. Resolves to the models; '' is the provider. */
-export async function claimProbe(db: Db, tenant: string, provider: string, now: number, probeUntil: number): Promise<string[]> {
-  const { state, openUntil, probeUntil: claimed } = providerHealth
-  const due = or(and(eq(state, 'open'), lte(openUntil, now)), and(eq(state, 'half_open'), lte(claimed, now)))
+/** What is due of these models (`''` is the provider) is tried by the caller until then. Resolves to what it has claimed. */
+export async function claimProbe(db: Db, tenant: string, provider: string, now: number, probeUntil: number, models: readonly string[]): Promise<string[]> {
   const rows = await db
     .update(providerHealth)
     .set({ state: 'half_open', probeUntil, updatedAt: now })
-    .where(and(of({ tenant, provider }), due))
+    .where(and(of({ tenant, provider }), inArray(providerHealth.model, [...models]), isDue(now)))
     .returning({ model: providerHealth.model })
   return rows.map((r) => r.model)
 }
 
-/** Nothing came of the probe: the next run may try. */
-export async function handOnProbe(db: Db, tenant: string, provider: string, probeUntil: number): Promise<void> {
-  await db
+/** Of a claim, named by its time, what nothing came of: the next run may try. */
+export function handOnProbe(db: Db, tenant: string, provider: string, probeUntil: number): Statement {
+  return db
     .update(providerHealth)
     .set({ state: 'open', probeUntil: null })
-    .where(and(of({ tenant, provider }), eq(providerHealth.state, 'half_open'), eq(providerHealth.probeUntil, probeUntil)))
+    .where(and(of({ tenant, provider }), isClaimedUntil(probeUntil)))
 }
 
-/** It answered. Closes what this run was to try, or what is due; a breaker that was opened for a time stays open for that time. */
-export function recordSuccess(db: Db, place: HealthPlace, { probeUntil }: Probe, now: number): Statement[] {
-  const { state, openUntil } = providerHealth
-  const settled = or(mine(probeUntil), and(eq(state, 'open'), lte(openUntil, now)))
-  const its = of(place)
+/** `claimed`: the run was to try it, be its claim in time or not. `headers`: a good answer has begun; `end`: it is whole. */
+export type Success = { readonly stage: 'headers' | 'end'; readonly claimed: boolean }
+
+/**
+ * It answered. An answer that begins closes what is due, and both close what its run was to try: that was asked after the
+ * breaker opened, whoever tries it by now. Only a whole one ends a row of failures, or answers that all break off would never
+ * be one. A breaker that was opened for a time stays open for that time.
+ */
+export function recordSuccess(db: Db, place: HealthPlace, { stage, claimed }: Success, now: number): Statement[] {
+  const { state, model } = providerHealth
+  const settled = or(claimed ? eq(state, 'half_open') : undefined, stage === 'headers' ? isDue(now) : undefined) ?? sql`FALSE`
+  const its = and(of(place), exists(place))
   return [
     db
       .update(providerHealth)
       .set({ ...CLOSED, updatedAt: now })
-      .where(and(its, eq(providerHealth.model, ''), or(eq(state, 'closed'), settled))),
-    db.delete(providerHealth).where(and(its, ne(providerHealth.model, ''), eq(providerHealth.model, place.model), settled)),
+      .where(and(its, eq(model, ''), or(stage === 'end' ? eq(state, 'closed') : undefined, settled))),
+    db.delete(providerHealth).where(and(its, ne(model, ''), eq(model, place.model), settled)),
   ]
 }
 
+export type Failure = {
+  /** How many there were in a row, without a success in between. */
+  readonly count: number
+  readonly threshold: number
+  readonly until: number
+  readonly reason: string
+  /** Names the claim of the run; only who has it ends a probe. */
+  readonly probeUntil: number | undefined
+}
+
 /**
- * One more failure of the provider's own making. Opens at the `threshold`th in a row, or when it is who tried that failed; a
+ * Failures of the provider's own making. Opens at the `threshold`th in a row, or when it is who tried that failed; a
  * straggler neither ends the probe of another run nor prolongs the time of a breaker that is open.
  */
-export function recordFailure(
-  db: Db,
-  place: Omit<HealthPlace, 'model'>,
-  { threshold, until, reason, probeUntil }: Probe & { readonly threshold: number; readonly until: number; readonly reason: string },
-  now: number,
-): Statement {
+export function recordFailure(db: Db, place: Omit<HealthPlace, 'model'>, { count, threshold, until, reason, probeUntil }: Failure, now: number): Statement {
   const { state, failures, openUntil } = providerHealth
-  const stays = sql`((${state} = 'half_open' AND NOT ${mine(probeUntil)}) OR (${state} = 'open' AND (${openUntil} IS NULL OR ${openUntil} > ${now})))`
-  const waits = sql`(${state} = 'closed' AND ${failures} + 1 < ${threshold})`
-  const opens = threshold <= 1
-  return upsert(db, { ...place, model: '' }, now, {
+  const isMine = probeUntil === undefined ? sql`FALSE` : sql`(${isClaimedUntil(probeUntil)})`
+  const stays = sql`((${state} = 'half_open' AND NOT ${isMine}) OR (${state} = 'open' AND (${openUntil} IS NULL OR ${openUntil} > ${now})))`
+  const waits = sql`(${state} = 'closed' AND ${failures} + ${count} < ${threshold})`
+  const opens = threshold <= count
+  return upsert(db, { ...place, model: '' }, count, now, {
     first: { state: opens ? 'open' : 'closed', openUntil: opens ? until : null, reason: opens ? reason : null },
     next: {
       state: sql`CASE WHEN ${stays} THEN ${state} WHEN ${waits} THEN 'closed' ELSE 'open' END`,
@@ -96,11 +106,13 @@ export function recordFailure(
   })
 }
 
+export type Opening = Pick<Failure, 'count' | 'reason'> & { readonly until: number | null }
+
 /** Opens it, until then at least; null: until an admin acts, which nothing that follows shortens. */
-export function recordOpening(db: Db, place: HealthPlace, { until, reason }: { until: number | null; reason: string }, now: number): Statement[] {
+export function recordOpening(db: Db, place: HealthPlace, { count, until, reason }: Opening, now: number): Statement[] {
   const { state, openUntil } = providerHealth
   const forGood = sql`(${state} = 'open' AND ${openUntil} IS NULL)`
-  const open = upsert(db, place, now, {
+  const open = upsert(db, place, count, now, {
     first: { state: 'open', openUntil: until, reason },
     next: {
       state: sql`'open'`,
@@ -111,26 +123,33 @@ export function recordOpening(db: Db, place: HealthPlace, { until, reason }: { u
   })
   if (place.model === '') return [open]
   const old = and(of(place), ne(providerHealth.model, ''), lt(providerHealth.openUntil, now - FORGET_MODEL_MS))
-  return [db.delete(providerHealth).where(old), open, countFailed(db, place, now)]
+  return [db.delete(providerHealth).where(old), open]
 }
 
-/** Requests that went well, as they were summed up in memory. `latency`: what they leave of the moving average, and what they add to it. */
+/** Whether one more model of a provider with these rows would be remembered. */
+export function hasRoom(rows: readonly HealthRow[], now: number): boolean {
+  const kept = rows.filter((row) => row.model !== '' && !(row.openUntil !== null && row.openUntil < now - FORGET_MODEL_MS))
+  return kept.length < MAX_MODELS
+}
+
+/** Requests as they were summed up in memory, `failed` ones among them. `latency`: what they leave of the moving average, and what they add to it. */
 export type Tally = {
   readonly requests: number
+  readonly failed: number
   readonly inputTokens: number
   readonly outputTokens: number
   readonly latency: { readonly keeps: number; readonly adds: number }
 }
 
-export function addTally(db: Db, place: Omit<HealthPlace, 'model'>, tally: Tally, now: number): Statement {
+export function addTally(db: Db, place: Of, tally: Tally, now: number): Statement {
   const { keeps, adds } = tally.latency
   // The average of a provider that has none yet begins with these.
   const latency = keeps === 1 ? null : adds / (1 - keeps)
   return db.run(sql`
-    INSERT INTO ${providerHealth} (tenant, provider, model, requests, latency_ms, input_tokens, output_tokens, updated_at)
-    SELECT ${place.tenant}, ${place.provider}, '', ${tally.requests}, ${latency}, ${tally.inputTokens}, ${tally.outputTokens}, ${now}
+    INSERT INTO ${providerHealth} (tenant, provider, model, requests, failed, latency_ms, input_tokens, output_tokens, updated_at)
+    SELECT ${place.tenant}, ${place.provider}, '', ${tally.requests}, ${tally.failed}, ${latency}, ${tally.inputTokens}, ${tally.outputTokens}, ${now}
     WHERE ${exists(place)}
-    ON CONFLICT (tenant, provider, model) DO UPDATE SET requests = requests + excluded.requests,
+    ON CONFLICT (tenant, provider, model) DO UPDATE SET requests = requests + excluded.requests, failed = failed + excluded.failed,
       latency_ms = coalesce(latency_ms * ${keeps} + ${adds}, excluded.latency_ms),
       input_tokens = input_tokens + excluded.input_tokens, output_tokens = output_tokens + excluded.output_tokens,
       updated_at = excluded.updated_at`) as Statement
@@ -138,40 +157,39 @@ export function addTally(db: Db, place: Omit<HealthPlace, 'model'>, tally: Tally
 
 type Columns = Record<'state' | 'open_until' | 'probe_until' | 'reason', SQL>
 
-/** A failed request of a provider that is still there. */
+/** Moves the breaker of a provider that is still there. What is counted of it is none of its business. */
 function upsert(
   db: Db,
   place: HealthPlace,
+  count: number,
   now: number,
   { first, next }: { first: { state: string; openUntil: number | null; reason: string | null }; next: Columns },
 ): Statement {
   const { tenant, provider, model } = place
-  // Of a model only the breaker is kept; what is counted is the provider's.
-  const counted = model === '' ? 1 : 0
   const others = sql`SELECT count(*) FROM ${providerHealth} WHERE tenant = ${tenant} AND provider = ${provider} AND model NOT IN ('', ${model})`
   const room = sql`(${model} = '' OR (${others}) < ${MAX_MODELS})`
   return db.run(sql`
-    INSERT INTO ${providerHealth} (tenant, provider, model, state, failures, open_until, reason, requests, failed, updated_at)
-    SELECT ${tenant}, ${provider}, ${model}, ${first.state}, 1, ${first.openUntil}, ${first.reason}, ${counted}, ${counted}, ${now}
+    INSERT INTO ${providerHealth} (tenant, provider, model, state, failures, open_until, reason, updated_at)
+    SELECT ${tenant}, ${provider}, ${model}, ${first.state}, ${count}, ${first.openUntil}, ${first.reason}, ${now}
     WHERE ${exists(place)} AND ${room}
-    ON CONFLICT (tenant, provider, model) DO UPDATE SET failures = failures + 1, requests = requests + ${counted}, failed = failed + ${counted},
+    ON CONFLICT (tenant, provider, model) DO UPDATE SET failures = failures + ${count},
       state = ${next.state}, open_until = ${next.open_until}, probe_until = ${next.probe_until}, reason = ${next.reason}, updated_at = ${now}`) as Statement
-}
-
-/** A request that failed, whose provider as a whole nobody blames. */
-export function countFailed(db: Db, place: Omit<HealthPlace, 'model'>, now: number): Statement {
-  return db.run(sql`
-    INSERT INTO ${providerHealth} (tenant, provider, model, requests, failed, updated_at)
-    SELECT ${place.tenant}, ${place.provider}, '', 1, 1, ${now} WHERE ${exists(place)}
-    ON CONFLICT (tenant, provider, model) DO UPDATE SET requests = requests + 1, failed = failed + 1, updated_at = ${now}`) as Statement
 }
 
 const CLOSED = { state: 'closed', failures: 0, openUntil: null, probeUntil: null, reason: null } as const
 
-const of = ({ tenant, provider }: Omit<HealthPlace, 'model'>) => and(eq(providerHealth.tenant, tenant), eq(providerHealth.provider, provider))
+const of = ({ tenant, provider }: Of) => and(eq(providerHealth.tenant, tenant), eq(providerHealth.provider, provider))
 
-const mine = (probeUntil: number | undefined): SQL =>
-  probeUntil === undefined ? sql`FALSE` : sql`(${providerHealth.state} = 'half_open' AND ${providerHealth.probeUntil} = ${probeUntil})`
+const isClaimedUntil = (probeUntil: number) => and(eq(providerHealth.state, 'half_open'), eq(providerHealth.probeUntil, probeUntil))
 
-/** A runner may speak of a provider that was deleted since, or never was. */
-const exists = ({ tenant, provider }: Omit<HealthPlace, 'model'>) => sql`EXISTS (SELECT 1 FROM ${providers} WHERE tenant = ${tenant} AND id = ${provider})`
+/** Its time is over, or that of who tried it last. */
+function isDue(now: number): SQL | undefined {
+  const { state, openUntil, probeUntil } = providerHealth
+  return or(and(eq(state, 'open'), lte(openUntil, now)), and(eq(state, 'half_open'), lte(probeUntil, now)))
+}
+
+/** A runner may speak of a provider that was deleted since, was given another key, or never was. */
+function exists({ tenant, provider, version }: Of & { readonly version?: number }): SQL {
+  const current = version === undefined ? sql`TRUE` : sql`version = ${version}`
+  return sql`EXISTS (SELECT 1 FROM ${providers} WHERE tenant = ${tenant} AND id = ${provider} AND ${current})`
+}

@@ -20,8 +20,8 @@ export interface Catalog {
   providers(tenant: string): Promise<readonly ProviderRow[]>
   /** Breakers that are not as they were made. */
   health(tenant: string): Promise<readonly HealthRow[]>
-  /** Something of this tenant was changed here. */
-  changed(tenant: string): void
+  /** Something of this tenant was changed here, or nothing but its breakers. */
+  changed(tenant: string, what?: 'health'): void
 }
 
 type Entry<T> = { readonly at: number; readonly value: T }
@@ -31,21 +31,26 @@ export interface CatalogMemory {
   readonly tenants: Map<string, Entry<TenantRow | undefined>>
   readonly providers: Map<string, Entry<readonly ProviderRow[]>>
   readonly health: Map<string, Entry<readonly HealthRow[]>>
-  /** Raised with each change: what was being read meanwhile may be from before it. */
-  changes: number
+  /** The change that each tenant had last: what was being read meanwhile may be from before it. */
+  readonly changes: Map<string, number>
+  /** Numbers the changes of all. */
+  lastChange: number
+  /** The newest change of those that are forgotten. */
+  forgotten: number
 }
 
-export const catalogMemory = (): CatalogMemory => ({ tenants: new Map(), providers: new Map(), health: new Map(), changes: 0 })
+export const catalogMemory = (): CatalogMemory => ({ tenants: new Map(), providers: new Map(), health: new Map(), changes: new Map(), lastChange: 0, forgotten: 0 })
 
 /** `now`: milliseconds of any clock that only goes forward, the same for all that share `memory`. */
 export function catalogOf(db: Db, memory: CatalogMemory, now: () => number): Catalog {
+  const changeOf = (tenant: string) => memory.changes.get(tenant) ?? memory.forgotten
   async function fresh<T>(of: Map<string, Entry<T>>, tenant: string, read: () => Promise<T>): Promise<T> {
     const known = of.get(tenant)
     const at = now()
     if (known && at - known.at < FRESH_MS) return known.value
-    const { changes } = memory
+    const before = changeOf(tenant)
     const value = await read()
-    if (changes !== memory.changes) return value
+    if (before !== changeOf(tenant)) return value
     if (of.size >= MAX_TENANTS) of.clear()
     of.set(tenant, { at, value })
     return value
@@ -54,9 +59,16 @@ export function catalogOf(db: Db, memory: CatalogMemory, now: () => number): Cat
     tenant: (id) => fresh(memory.tenants, id, () => readTenant(db, id)),
     providers: (tenant) => fresh(memory.providers, tenant, () => readProviders(db, tenant)),
     health: (tenant) => fresh(memory.health, tenant, () => readHealth(db, tenant)),
-    changed(tenant) {
-      memory.changes++
-      for (const of of [memory.tenants, memory.providers, memory.health] as Map<string, unknown>[]) of.delete(tenant)
+    changed(tenant, what) {
+      if (memory.changes.size >= MAX_TENANTS) {
+        memory.changes.clear()
+        memory.forgotten = memory.lastChange
+      }
+      memory.changes.set(tenant, ++memory.lastChange)
+      memory.health.delete(tenant)
+      if (what === 'health') return
+      memory.tenants.delete(tenant)
+      memory.providers.delete(tenant)
     },
   }
 }

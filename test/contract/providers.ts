@@ -64,7 +64,9 @@ export function providers(host: Host): void {
       const tokens = { input_tokens: 5, output_tokens: 7, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
       for (const report of reports(offer)) {
         const base = { run: offer.run, fence: offer.fence, stage: 'end' as const, provider: chosen(offer), version: 1, model: 'm', outcome: 'ok' as const }
-        link.send({ t: 'provider', ...base, status: 200, retry_after_ms: null, latency_ms: 12, tokens, ...report })
+        const message = { t: 'provider' as const, ...base, status: 200, retry_after_ms: null, latency_ms: 12, tokens, ...report }
+        if (message.outcome === 'ok') link.send({ ...message, stage: 'headers', tokens: null })
+        link.send(message)
       }
       link.exit(offer, 2)
       return offer

@@ -6,7 +6,7 @@ import type { Grant, Grants, ProviderReport } from '../../shared/grants.ts'
 import type { Routing } from '../../shared/tenant-settings.ts'
 import { newKeyRing, openVault, type KeyRing } from '../../router/guard/vault.ts'
 import { openDatabase, type Database } from '../../router/node/database.ts'
-import type { Dispatch, Log, Platform } from '../../router/ports.ts'
+import type { Dispatch, Log, Payee, Platform } from '../../router/ports.ts'
 import { sealKey } from '../../router/providers/keys.ts'
 import { treasuryOf, type ClosableTreasury } from '../../router/providers/treasury.ts'
 import { readHealth, type HealthRow } from '../../router/store/provider-health.ts'
@@ -32,9 +32,13 @@ export interface TreasuryRig {
   routing(routing: Partial<Routing>): Promise<void>
   /** The row of a new run, and what it would be offered with. */
   run(more?: { session?: string; mode?: 'new' | 'resume'; model?: string }): Promise<Dispatch>
+  /** Offered, and begun unless it was refused. */
   grants(d: Dispatch, treasury?: ClosableTreasury): Promise<Grants | undefined>
+  /** Offered to a machine like this. */
+  offer(d: Dispatch, payee?: Partial<Payee>, treasury?: ClosableTreasury): Promise<Grants | undefined>
   /** Of a new run of a new session: who would be asked, in order. */
   line(): Promise<string[]>
+  /** A good answer begins before it ends. */
   report(d: Dispatch, provider: string, outcome: ProviderReport['outcome'], more?: Partial<ProviderReport>, treasury?: ClosableTreasury): Promise<void>
   health(provider: string, model?: string): Promise<HealthRow | undefined>
   /** What the runner makes of a sealed key. */
@@ -130,8 +134,14 @@ export async function openTreasury(): Promise<TreasuryRig> {
       const spec = { tenant: TENANT, session: { mode, id: its }, prompt: 'hello', timeout_s: 60, ...(model === undefined ? {} : { model }) }
       return { run: id, tenant: TENANT, runner: RUNNER, fence: 1, spec }
     },
+    async offer(d, payee = {}, treasury = rig.treasury) {
+      const grants = await treasury.grants(d, { runner: RUNNER, tenant: TENANT, pool: 'default', provider: 'local', ...payee })
+      await treasury.settled()
+      return grants
+    },
     async grants(d, treasury = rig.treasury) {
-      const grants = await treasury.grants(d, { runner: RUNNER, tenant: TENANT, pool: 'default' })
+      const grants = await rig.offer(d, {}, treasury)
+      treasury.begun(d)
       await treasury.settled()
       return grants
     },
@@ -140,7 +150,7 @@ export async function openTreasury(): Promise<TreasuryRig> {
       return grants?.providers.map((p) => p.provider) ?? []
     },
     async report(d, provider, outcome, more = {}, treasury = rig.treasury) {
-      treasury.report(d.tenant, {
+      const report: ProviderReport = {
         run: d.run,
         fence: d.fence,
         stage: 'end',
@@ -153,7 +163,9 @@ export async function openTreasury(): Promise<TreasuryRig> {
         latency_ms: null,
         tokens: null,
         ...more,
-      })
+      }
+      if (outcome === 'ok' && more.stage === undefined) treasury.report(d.tenant, { ...report, stage: 'headers' })
+      treasury.report(d.tenant, report)
       await treasury.settled()
     },
     async health(provider, model = '') {

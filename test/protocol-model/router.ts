@@ -47,7 +47,7 @@ export class RouterProcess {
     this.hub = new NodeHub({
       store: this.#store(world),
       eventLog,
-      treasury: { grants: () => Promise.resolve(undefined), report: () => undefined },
+      treasury: { grants: () => Promise.resolve(undefined), begun: () => undefined, over: () => undefined, report: () => undefined },
       platform,
       log: this.log,
       attendance: new Attendance(NOBODY_MINDS),
