@@ -80,9 +80,9 @@ describe('who pays for a run', () => {
     expect(await funds(offer(await remote('a', undefined, { env: { API_TIMEOUT_MS: wanted } })))).toMatchObject({ env: { API_TIMEOUT_MS: waits } })
   })
 
-  it('is the next of the grant when the owner forbids the first, with the env of that next one', async () => {
-    const found = await funds(offer(await remote('a', 'https://10.0.0.1', { env: { ANTHROPIC_MODEL: 'of-a' } }), await remote('b', undefined, { env: { ANTHROPIC_MODEL: 'of-b' } })))
-    expect(found).toMatchObject({ provider: 'b', env: { ANTHROPIC_MODEL: 'of-b' }, purse: { payers: [{ provider: 'b' }] }, grants: [{ provider: 'b' }] })
+  it('is the next of the grant when the owner forbids the first, with the env that all of them were chosen for', async () => {
+    const found = await funds(offer(await remote('a', 'https://10.0.0.1', { env: { ANTHROPIC_MODEL: 'of-a' } }), await remote('b', undefined, { env: { ANTHROPIC_AUTH_TOKEN: '' } })))
+    expect(found).toMatchObject({ provider: 'b', env: { ANTHROPIC_MODEL: 'of-a' }, purse: { payers: [{ provider: 'b', headers: { 'x-api-key': KEY } }] }, grants: [{ provider: 'b' }] })
     await expect(funds(offer(await remote('a', 'https://10.0.0.1'), await remote('b', 'http://api.example.com')))).rejects.toMatchObject({ code: 'policy', extra: { field: 'allow_private_base_urls' } })
     await expect(funds(offer(grant({ provider: 'local' }), await remote('b', 'https://10.0.0.1')))).rejects.toMatchObject({ code: 'policy' })
     await expect(funds(offer(await remote('a', 'https://x.example/?k=1'), await remote('b', 'https://10.0.0.1')))).rejects.toMatchObject({ code: 'policy' })

@@ -99,6 +99,8 @@ function payerOfLogin(provider: string, env: Env, models: Grant['models']): Paye
 async function granted(offer: Offer, grants: Grants, treasury: Treasury): Promise<Funds> {
   const usable: { grant: Grant; payer: Payer }[] = []
   const faults: Fault[] = []
+  // The others are there because they serve a CLI with the environment of the first, even when that one is left out here.
+  const cliEnv = grants.providers.find(({ api }) => api)?.env ?? {}
   for (const grant of grants.providers) {
     if (!grant.api) continue
     const baseUrl = new URL(grant.api.base_url)
@@ -108,13 +110,11 @@ async function granted(offer: Offer, grants: Grants, treasury: Treasury): Promis
       treasury.log('a provider is left out of a run', { run: offer.run, provider: grant.provider, why: fault.message })
       continue
     }
-    // The CLI is started with the environment of the first one that can be used, and asks for models by it.
-    const cliEnv = usable[0]?.grant.env ?? grant.env
     usable.push({ grant, payer: await payerOf(offer.run, { ...grant, api: grant.api }, baseUrl, cliEnv, treasury) })
   }
   const [chosen, ...others] = usable
   if (!chosen) throw faults.find(({ code }) => code === 'policy') ?? faults[0] ?? new Fault('unknown_provider', NOBODY)
-  const { env, ignored } = providerEnv(chosen.grant.env)
+  const { env, ignored } = providerEnv(cliEnv)
   const { provider } = chosen.grant
   if (ignored.length > 0) treasury.log('variables of a provider are not let in', { run: offer.run, provider, ignored })
   const payers: Purse['payers'] = [chosen.payer, ...others.map(({ payer }) => payer)]
