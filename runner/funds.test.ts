@@ -132,8 +132,19 @@ describe('who pays for a run', () => {
     if (found.kind !== 'gateway') return
     expect(found.purse.account).toBeUndefined()
     const [payer] = found.purse.payers
+    expect(payer.mayAsk('anything')).toBe(true)
     expect(payer.headers).toEqual({ 'x-gateway-key': 'another-secret', authorization: 'Bearer bearer-of-the-owner' })
     expect([payer.mayBePrivate, payer.secrets]).toEqual([true, ['bearer-of-the-owner', 'another-secret']])
+  })
+
+  it('holds a login of the environment to the models of the run, granted or not', async () => {
+    const login = { provider: 'local' as const, login: { kind: 'env' as const, env: { ANTHROPIC_API_KEY: 'sk-of-the-owner' } } }
+    const given = offer()
+    for (const narrowed of [{ ...given, spec: { ...given.spec, models: ['haiku'] } }, offer(grant({ provider: 'local', models: ['haiku'] }))]) {
+      const found = await funds(narrowed, login)
+      if (found.kind !== 'gateway') throw new Error('it goes past the gateway')
+      expect(['claude-haiku-4-5', 'claude-opus-4-8'].map((model) => found.purse.payers[0].mayAsk(model))).toEqual([true, false])
+    }
   })
 
   it('leaves an OAuth token and an address alone to the CLI', async () => {

@@ -53,7 +53,7 @@ const TIMEOUT_SLACK_MS = 30_000
 export async function fundsFor(offer: Offer, treasury: Treasury): Promise<Funds> {
   const { grants } = offer
   const first = grants?.providers[0]
-  if (!grants || !first) return own(offer, treasury, null, true)
+  if (!grants || !first) return own(offer, treasury, offer.spec.models ?? null, true)
   if (!first.api) {
     const login = own(offer, treasury, first.models, false)
     if (login) return login
