@@ -17,20 +17,25 @@ export interface ReadConfig {
   readonly files: readonly string[]
 }
 
-/** Throws a `ConfigError`. `env`: where `api_key_env` looks. */
-export async function readConfig(file: string, env: NodeJS.ProcessEnv): Promise<ReadConfig> {
+/**
+ * Throws a `ConfigError`. `env`: where `api_key_env` looks. `names` is told every file that the config names before any of
+ * them is read: what is wrong with one of them may be put right.
+ */
+export async function readConfig(
+  file: string,
+  env: NodeJS.ProcessEnv,
+  names: (files: readonly string[]) => Promise<void> = () => Promise.resolve(),
+): Promise<ReadConfig> {
   const text = await read(file, 'the config file')
   const config = parseConfig(text, file)
+  const pathOf = (keyFile: string) => resolve(dirname(file), keyFile)
+  const files = [file, ...config.providers.flatMap(({ api_key_file: keyFile }) => (keyFile === undefined ? [] : [pathOf(keyFile)]))]
+  await names(files)
   if (config.providers.some((provider) => provider.api_key !== undefined)) await mustBePrivate(file)
   const keyOf = new Map<FileProvider, string>()
-  const files = [file]
   for (const provider of config.providers) {
     const { id, api_key_file: keyFile, api_key_env: name } = provider
-    if (keyFile !== undefined) {
-      const path = resolve(dirname(file), keyFile)
-      files.push(path)
-      keyOf.set(provider, await keyFrom(path, `${file}: providers.${id}.api_key_file`))
-    }
+    if (keyFile !== undefined) keyOf.set(provider, await keyFrom(pathOf(keyFile), `${file}: providers.${id}.api_key_file`))
     if (name !== undefined) keyOf.set(provider, checkKey(env[name], `${file}: providers.${id}.api_key_env: ${name}`))
   }
   return { config, keyOf, files, content: JSON.stringify([text, ...keyOf.values()]) }

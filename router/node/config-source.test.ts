@@ -1,7 +1,8 @@
-import { mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
+import { chmod, mkdtemp, rename, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { lockWrites } from '../../test/kit/lock.ts'
 import { until } from '../../test/kit/wait.ts'
 import { findIssuer } from '../store/issuers.ts'
 import { readAudit } from '../store/audit-pages.ts'
@@ -123,6 +124,30 @@ describe('the config file of a router', () => {
     await put(provider('weight = 5\n'))
     await weightIs(5)
     expect(said.join()).not.toContain(KEY)
+  })
+
+  it('waits for a key file that is not there yet or can be read by others, and takes it once that is put right', async () => {
+    await put(provider())
+    await start()
+    await put('[[providers]]\nid = "main"\nbase_url = "https://api.example.com"\napi_key_file = "main.key"\nweight = 5\n')
+    const speaksOf = (what: RegExp) => until(`the log to say ${what}`, async () => said.some((line) => what.test(line)))
+    await speaksOf(/main\.key is not there;.*what was set before stays/)
+    await writeFile(join(dir, 'main.key'), `${KEY}-2`, { mode: 0o644 })
+    await speaksOf(/can be read by others/)
+    expect(await weights()).toEqual([['main', 1]])
+    await chmod(join(dir, 'main.key'), 0o600)
+    await weightIs(5)
+    expect(said.filter((line) => /is not there/.test(line)).length).toBe(1)
+  })
+
+  it('is applied when the database takes writes again', async () => {
+    await put(provider())
+    await start()
+    const release = await lockWrites(join(dir, 'data', 'runyard.db'))
+    await put(provider('weight = 6\n'))
+    await until('the log to speak of it', async () => said.some((line) => /what was set before stays|could not be applied/.test(line)))
+    await release()
+    await weightIs(6)
   })
 
   it('keeps a router from starting when it is wrong, or was named and is not there', async () => {
