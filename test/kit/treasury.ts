@@ -41,6 +41,7 @@ export interface TreasuryRig {
   /** A good answer begins before it ends. */
   report(d: Dispatch, provider: string, outcome: ProviderReport['outcome'], more?: Partial<ProviderReport>, treasury?: ClosableTreasury): Promise<void>
   health(provider: string, model?: string): Promise<HealthRow | undefined>
+  healthRows(): Promise<HealthRow[]>
   /** What the runner makes of a sealed key. */
   unseal(grant: Grant | undefined): Promise<{ key: string; header: Record<string, unknown> }>
   close(): Promise<void>
@@ -169,8 +170,9 @@ export async function openTreasury(): Promise<TreasuryRig> {
       await treasury.settled()
     },
     async health(provider, model = '') {
-      return (await readHealth(database.db, TENANT)).find((row) => row.provider === provider && row.model === model)
+      return (await rig.healthRows()).find((row) => row.provider === provider && row.model === model)
     },
+    healthRows: () => readHealth(database.db, TENANT),
     async unseal(grant) {
       const { plaintext, protectedHeader } = await compactDecrypt(grant?.api?.sealed_key ?? '', privateKey)
       return { key: new TextDecoder().decode(plaintext), header: { ...protectedHeader } }
