@@ -129,6 +129,29 @@ describe('failing over', () => {
     expect(ids(lineUp(a, [a, same], [], { ...line, failover: false }))).toEqual(['a'])
   })
 
+  it('goes to nobody under another environment who does not know the model that the CLI will ask for', () => {
+    const listed = option('listed', { env: { X: '9' }, models: ['opus'] })
+    const renamed = option('renamed', { env: { X: '9', ANTHROPIC_DEFAULT_OPUS_MODEL: 'glm-5' }, models: ['opus'] })
+    const full = option('full', { env: { X: '9' }, modelMap: { 'claude-opus-4-8': 'big' } })
+    const all = [a, mapped, listed, renamed, full]
+    const behind = (first: Option, model: string | undefined) => ids(lineUp(first, all, [], { ...line, model }).slice(1)).toSorted()
+    expect(behind(a, 'claude-opus-4-8')).toEqual(['full', 'listed'])
+    expect(behind(a, 'opus')).toEqual(['full', 'listed', 'mapped', 'renamed'])
+    expect(behind(a, 'haiku')).toEqual([])
+    expect(behind(option('b', { env: { ANTHROPIC_MODEL: 'claude-opus-4-8' } }), undefined)).toEqual(['full', 'listed'])
+    expect(behind(a, undefined)).toEqual(['full', 'mapped'])
+  })
+
+  it('gives each of many its place in turn, and counts the same few steps for any number of them', () => {
+    const many = Array.from({ length: 400 }, (_, i) => option(`p${i}`, { weight: 1 + (i % 10) }))
+    let reads = 0
+    const counted = many.map((o) => Object.defineProperty({ ...o }, 'weight', { get: () => (reads++, o.weight) }))
+    const seen = new Set<string>()
+    for (let turn = 0; turn < 400; turn += 10) for (const id of ids(lineUp(counted[0]!, counted, [], { ...line, turn }))) seen.add(id)
+    expect(seen.size).toBe(400)
+    expect(reads / 40).toBeLessThan(31 * 32)
+  })
+
   it('does not mind what of the environment is for the gateway only', () => {
     const blank = option('blank', { env: { X: '1', Y: '2', ANTHROPIC_API_KEY: '', ANTHROPIC_CUSTOM_HEADERS: 'x-org: 1' } })
     expect(ids(lineUp(a, [a, blank], [], line))).toEqual(['a', 'blank'])
