@@ -59,6 +59,8 @@ describe('the object of a tenant', () => {
     const operator = { kind: 'admin', tenant: 'default', subject: 'operator', jti, scopes: SCOPES, ttlS: 60 } as const
     const { token } = await mint(fleet.host.keys, operator, Date.now())
     const init = { method: 'PUT', token, body: JSON.stringify(limits) }
+    // It may be there already.
+    await fleet.call('/admin/v1/tenants', { method: 'POST', token, body: JSON.stringify({ id: fleet.tenant }) })
     const response = await fleet.call(`/admin/v1/limits?tenant=${fleet.tenant}`, init)
     if (!response.ok) throw new Error(await response.text())
   }

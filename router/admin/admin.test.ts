@@ -96,6 +96,13 @@ describe('limits and routing', () => {
     expect((await call(acme, 'limits')).body).toMatchObject({ limits: {} })
   })
 
+  it('of a tenant that is not there make none', async () => {
+    for (const [path, body] of [['limits', { concurrent_runs: 2 }], ['routing', { failover: false }]] as const) {
+      expect(verdict(await call(operator, `${path}?tenant=nosuch`, body, 'PUT'))).toEqual([404, 'not_found'])
+    }
+    expect(await router.deps.catalog.tenant('nosuch')).toBeUndefined()
+  })
+
   it('of a tenant are not lifted by its own admins, nor by those of another one', async () => {
     expect(verdict(await call(acme, 'limits', { concurrent_runs: 100 }, 'PUT'))).toEqual([403, 'forbidden'])
     for (const path of ['limits', 'routing', 'audit', 'runners', 'pools', 'enrolment-tokens']) {

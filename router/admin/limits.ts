@@ -4,14 +4,16 @@
  * A limit that the limited could lift is none, so limits are set by operators. Routing is the tenant's own business.
  */
 import { createRoute, z } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { Fault } from '../../shared/faults.ts'
 import { TenantId } from '../../shared/ids.ts'
 import { Routing, routingOf, TenantLimits } from '../../shared/tenant-settings.ts'
-import { problems } from '../api/run-schemas.ts'
+import { notFound, problems } from '../api/run-schemas.ts'
 import { requireAdmin } from '../guard/authenticate.ts'
 import { mustOperate, tenantOf } from '../guard/operator.ts'
 import { newRouter } from '../guard/router.ts'
 import { currentUsage } from '../limits/usage.ts'
-import type { Deps } from '../ports.ts'
+import type { AppEnv, Deps } from '../ports.ts'
 import { readTenant } from '../store/tenants.ts'
 import { changeSettings } from './apply-settings.ts'
 import { authorOf } from './change.ts'
@@ -54,7 +56,7 @@ const putLimits = createRoute({
   summary: 'Set the limits of a tenant, in place of those before',
   description: 'For operators. Takes effect at once here, and within two seconds on other replicas.',
   request: { query, body: { required: true, content: json(TenantLimits) } },
-  responses: limitsAnswer,
+  responses: { ...limitsAnswer, ...notFound },
 })
 
 const routingAnswer = { 200: { description: 'How providers are chosen.', content: json(TenantRouting) }, ...problems }
@@ -74,7 +76,7 @@ const putRouting = createRoute({
   tags: ['providers'],
   summary: 'Set how a provider is chosen, in place of what was set before',
   request: { query, body: { required: true, content: json(Routing.partial()) } },
-  responses: routingAnswer,
+  responses: { ...routingAnswer, ...notFound },
 })
 
 export const limits = newRouter()
@@ -83,7 +85,7 @@ limits.openapi(getLimits, async (c) => c.json(await limitsOf(c.get('deps'), tena
 
 limits.openapi(putLimits, async (c) => {
   mustOperate(c)
-  const tenant = tenantOf(c, c.req.valid('query').tenant)
+  const tenant = await knownTenant(c, c.req.valid('query').tenant)
   await changeSettings(c.get('deps'), authorOf(c), tenant, 'limits', c.req.valid('json'))
   return c.json(await limitsOf(c.get('deps'), tenant), 200)
 })
@@ -91,10 +93,18 @@ limits.openapi(putLimits, async (c) => {
 limits.openapi(getRouting, async (c) => c.json(await routingView(c.get('deps'), tenantOf(c, c.req.valid('query').tenant)), 200))
 
 limits.openapi(putRouting, async (c) => {
-  const tenant = tenantOf(c, c.req.valid('query').tenant)
+  const tenant = await knownTenant(c, c.req.valid('query').tenant)
   await changeSettings(c.get('deps'), authorOf(c), tenant, 'routing', c.req.valid('json'))
   return c.json(await routingView(c.get('deps'), tenant), 200)
 })
+
+/** A slip of the pen must not make a tenant. Throws `not_found` for one that is named and not there. */
+async function knownTenant(c: Context<AppEnv>, wished: string | undefined): Promise<string> {
+  const tenant = tenantOf(c, wished)
+  if (tenant !== c.get('principal').tenant && !(await readTenant(c.get('deps').store.db, tenant)))
+    throw new Fault('not_found', `no tenant ${tenant}`, { extra: { field: 'tenant' } })
+  return tenant
+}
 
 async function limitsOf({ store, platform }: Deps, tenant: string): Promise<z.infer<typeof Limits>> {
   const row = await readTenant(store.db, tenant)

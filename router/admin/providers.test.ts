@@ -213,3 +213,23 @@ it('the key is in no answer, no audit row and no file in the clear', async () =>
   const dir = dirname(Array.isArray(file) ? String(file[0]) : file!.file)
   for (const name of await readdir(dir)) expect(await readFile(join(dir, name), 'latin1'), name).not.toContain(KEY)
 })
+
+describe('the prices of a tenant that has a budget', () => {
+  it('are set by an operator, as they are what the budget is charged by', async () => {
+    const operator = (await router.mint({ kind: 'admin', tenant: 'default' })).token
+    const as = (token: string, path: string, method: string, body: unknown) => router.call(`/admin/v1/${path}`, { token, method, body })
+    const free = { prices: { '*': { input: 0, output: 0 } } }
+    await call('providers', { ...main, id: 'priced', prices: { '*': { input: 5, output: 9 } } })
+    await as(operator, 'limits?tenant=acme', 'PUT', { budget: { run_usd: 1 } })
+    expect((await call('providers/priced', free, 'PATCH')).status).toBe(200)
+    await as(operator, 'limits?tenant=acme', 'PUT', { budget: { day_usd: 5 } })
+    expect((await as(operator, 'providers/priced?tenant=acme', 'PATCH', { prices: { '*': { input: 5, output: 9 } } })).status).toBe(200)
+    for (const prices of [free.prices, null]) {
+      expect(verdict(await call('providers/priced', { prices }, 'PATCH'))).toEqual([403, 'forbidden', 'prices'])
+    }
+    expect(verdict(await call('providers', { ...main, ...free, id: 'gratis' }))).toEqual([403, 'forbidden', 'prices'])
+    expect((await call('providers/priced', { weight: 2, prices: { '*': { input: 5, output: 9 } } }, 'PATCH')).status).toBe(200)
+    await as(operator, 'limits?tenant=acme', 'PUT', {})
+    expect((await call('providers/priced', free, 'PATCH')).status).toBe(200)
+  })
+})

@@ -6,7 +6,7 @@ import { ProviderId } from '../../shared/grants.ts'
 import { TenantId } from '../../shared/ids.ts'
 import { notFound, problems } from '../api/run-schemas.ts'
 import { requireAdmin } from '../guard/authenticate.ts'
-import { tenantOf } from '../guard/operator.ts'
+import { isOperator, tenantOf } from '../guard/operator.ts'
 import { newRouter } from '../guard/router.ts'
 import type { AppEnv } from '../ports.ts'
 import { healthView } from '../providers/health-view.ts'
@@ -15,7 +15,7 @@ import { readHealth } from '../store/provider-health.ts'
 import { findProvider, readProviders, type ProviderRow } from '../store/providers.ts'
 import { readTenant } from '../store/tenants.ts'
 import { changeProvider, createProvider, providerView, removeProvider, resetProvider, type Applied } from './apply-provider.ts'
-import { authorOf } from './change.ts'
+import { authorOf, same } from './change.ts'
 import { page, pageOf, TenantPageQuery } from './pages.ts'
 import { ChangedProvider, Health, NewProvider, Provider, ProviderPatch } from './provider-schemas.ts'
 
@@ -130,6 +130,7 @@ providers.openapi(create, async (c) => {
   // A slip of the pen must not make a tenant that has a key.
   if (tenant !== undefined && !(await readTenant(deps.store.db, whose)))
     throw new Fault('not_found', `no tenant ${whose}`, { extra: { field: 'tenant' } })
+  if (wish.prices !== null) await mayPrice(c, whose)
   return c.json(await shown(c, await createProvider(deps, authorOf(c), whose, wish)), 201)
 })
 
@@ -140,7 +141,9 @@ providers.openapi(get, async (c) => {
 
 providers.openapi(patch, async (c) => {
   const row = await mustFind(c, c.req.valid('param').id, c.req.valid('query').tenant)
-  return c.json(await shown(c, await changeProvider(c.get('deps'), authorOf(c), row, c.req.valid('json'))), 200)
+  const wish = c.req.valid('json')
+  if (wish.prices !== undefined && !same(wish.prices, row.prices)) await mayPrice(c, row.tenant)
+  return c.json(await shown(c, await changeProvider(c.get('deps'), authorOf(c), row, wish)), 200)
 })
 
 providers.openapi(remove, async (c) => {
@@ -177,6 +180,16 @@ async function mustFind(c: Context<AppEnv>, id: string, wished: string | undefin
   const row = ProviderId.safeParse(id).success ? await findProvider(c.get('deps').store.db, tenant, id) : undefined
   if (!row) throw new Fault('not_found', `no provider ${id}`)
   return row
+}
+
+/** What a budget is charged by is for those who set the budget: a price of nothing would lift it. Throws `forbidden`. */
+async function mayPrice(c: Context<AppEnv>, tenant: string): Promise<void> {
+  if (isOperator(c.get('principal'))) return
+  const { run_usd: _reserved, ...budgets } = (await readTenant(c.get('deps').store.db, tenant))?.settings.limits?.budget ?? {}
+  if (Object.values(budgets).every((usd) => usd === undefined)) return
+  throw new Fault('forbidden', `prices: the tenant ${tenant} has a budget, so they are set by an operator`, {
+    extra: { field: 'prices' },
+  })
 }
 
 /** The health of every provider of a tenant, by id. */

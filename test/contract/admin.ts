@@ -159,6 +159,7 @@ export function admin(host: Host): void {
     it('sets the parts of a tenant by themselves, and shuts it out as a whole', async () => {
       const fleet = await newTenant()
       expect((await fleet.call('/v1/runs')).status).toBe(200)
+      await ask(operator, 'POST', 'tenants', { id: fleet.tenant })
       await ask(operator, 'PUT', `limits?tenant=${fleet.tenant}`, { concurrent_runs: 2 })
       await ask(fleet, 'PUT', 'routing', { failover: false })
       expect(await get(operator, `tenants/${fleet.tenant}`)).toMatchObject({

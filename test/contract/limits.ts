@@ -16,6 +16,8 @@ async function admin(fleet: Fleet, path: string, init: RequestInit = {}): Promis
   const jti = crypto.randomUUID()
   const operator = { kind: 'admin', tenant: 'default', subject: 'operator', jti, scopes: SCOPES, ttlS: 60 } as const
   const { token } = await mint(fleet.host.keys, operator, Date.now())
+  // It may be there already.
+  await fleet.call('/admin/v1/tenants', { method: 'POST', token, body: JSON.stringify({ id: fleet.tenant }) })
   const response = await fleet.call(`/admin/v1/${path}?tenant=${fleet.tenant}`, { ...init, token })
   if (!response.ok) throw new Error(`${path} answered ${response.status}: ${await response.text()}`)
   return (await response.json()) as Json
@@ -121,12 +123,18 @@ export function limits(host: Host): void {
       expect(statuses).toEqual([200, 200, 429, 429, 429, 200, 200, 200, 200])
     })
 
-    it('is what its token carries, whatever is set for tokens', async () => {
-      await limit(fleet, { token_rates: { read: { rate: 0.01, burst: 1 } } })
-      const token = await appToken(fleet, { rates: { read: { rate: 0.01, burst: 2 } } })
-      const statuses = []
-      for (let i = 0; i < 3; i++) statuses.push((await fleet.call('/v1/runners', { token })).status)
-      expect(statuses).toEqual([200, 200, 429])
+    it('is what its token carries or what is set for each token, whichever is less', async () => {
+      const fleet = current()
+      await limit(fleet, { token_rates: { read: { rate: 0.01, burst: 2 } } })
+      for (const [burst, expected] of [
+        [1, [200, 429, 429]],
+        [3, [200, 200, 429]],
+      ] as const) {
+        const token = await appToken(fleet, { rates: { read: { rate: 0.01, burst } } })
+        const statuses = []
+        for (let i = 0; i < 3; i++) statuses.push((await fleet.call('/v1/runs', { token })).status)
+        expect(statuses).toEqual(expected)
+      }
     })
 
     it('comes back with time', async () => {
@@ -291,6 +299,34 @@ export function limits(host: Host): void {
       expect(await used(fleet)).toMatchObject({ total: { spent_usd: 1.5, reserved_usd: 0 } })
       expect((await fleet.run({ prompt: '0' })).status).toBe(402)
       expect((await fleet.run({ prompt: '0', max_budget_usd: 0.5 })).status).toBe(200)
+    })
+
+    it('is bounded and can be read, however much a run says that it cost, and no other run notices', async () => {
+      await fleet.runner({ turn: spends(told) })
+      await limit(fleet, { budget: { total_usd: 10_000_000 } })
+      const runs = await Promise.all(['1e305', '1e12', '0.25'].map((prompt) => fleet.start({ prompt })))
+      const ended = await Promise.all(runs.map(({ id }) => fleet.until(id, 'succeeded')))
+      expect(ended.map((run) => run['cost_usd'])).toEqual([1_000_000, 1_000_000, 0.25])
+      await untilFree(fleet)
+      expect(await used(fleet)).toMatchObject({ total: { spent_usd: 2_000_000.25, reserved_usd: 0 } })
+      expect((await fleet.run({ prompt: '0' })).status).toBe(200)
+    })
+
+    it('ends the wait of those behind, when it is all of the budget', async () => {
+      const cli = gate()
+      await fleet.runner({ turn: cli.turn, slots: 1 })
+      await limit(fleet, { budget: { total_usd: 0.4 } })
+      const start = (prompt: string) => fleet.start({ prompt, max_budget_usd: 0.000001 })
+      const first = await start('first')
+      const behind = await Promise.all(['a', 'b', 'c'].map(start))
+      await cli.finish('first')
+      await fleet.until(first.id, 'succeeded')
+      for (const { id } of behind) {
+        expect(await fleet.until(id, 'failed')).toMatchObject({ cost_usd: 0, error: { code: 'rejected' } })
+      }
+      await untilFree(fleet)
+      expect(await used(fleet)).toMatchObject({ total: { spent_usd: 0.5, reserved_usd: 0 } })
+      expect(cli.order).toEqual(['first'])
     })
 
     it('begins with what was spent before there was a budget', async () => {
