@@ -12,7 +12,7 @@ import type { Breaker } from './breaker.ts'
 import type { Dialler } from './dial.ts'
 import { give, worthier, type Failure } from './last-word.ts'
 import { NO_TOKENS, type Ledger } from './ledger.ts'
-import { modelOf, modelsOf, withModel } from './model-field.ts'
+import { isStreamed, modelOf, modelsOf, withModel } from './model-field.ts'
 import type { News } from './news.ts'
 import { isProviders, retryAfterMs } from './outcome.ts'
 import { passOn } from './pass-on.ts'
@@ -48,15 +48,16 @@ export async function forward(ask: Ask, route: Route, turn: Turn, response: Serv
     return refuse(response, 403, 'permission_error', `${NOT_THAT_MODEL} ${what}`)
   }
   ledger.asked()
+  const streamed = isStreamed(ask.body)
   let failed: Failure | undefined
   for (const [at, payer] of candidates(purse, allowed, asked, office).entries()) {
     const rename = (model: string) => mapped(payer, model)
     const model = asked === null ? null : rename(asked)
     const own = model === asked ? ask : { ...ask, body: withModel(ask.body, rename) }
     const dispatcher = office.dialler.of(payer.mayBePrivate)
-    const times = { timeoutMs: purse.headersTimeoutMs, stallMs: purse.stallMs }
     const tell = (telling: Telling) => route === 'paid' && settle(office, turn, payer, model, telling)
     const lost = (least: Tokens, receivedBytes: number) => ledger.lost(payer, model, { least, sentBytes: ask.body.length, receivedBytes })
+    const times = { timeoutMs: purse.headersTimeoutMs, stallMs: purse.stallMs }
     const got = await attempt(own, payer, { dispatcher, model, ...times, signal })
     if (got.kind === 'stream') {
       const { status, latencyMs } = got
@@ -68,9 +69,12 @@ export async function forward(ask: Ask, route: Route, turn: Turn, response: Serv
       tell({ stage: 'end', outcome, status, latencyMs, tokens })
       return
     }
+    const isSlow = got.kind === 'none' && got.outcome === 'timeout'
     // It had the whole request, and may be at work on an answer that it will bill.
-    if (route === 'paid' && (got.outcome === 'cancelled' || (got.kind === 'none' && got.outcome === 'timeout'))) lost(NO_TOKENS, 0)
-    tell({ stage: 'end', ...got, retryAfterMs: waitOf(got, office) })
+    if (route === 'paid' && (isSlow || got.outcome === 'cancelled')) lost(NO_TOKENS, 0)
+    // An answer in one piece has its headers when it is done: how long a tool lets a model write is no fault of a provider.
+    const outcome = isSlow && !streamed ? 'caller' : got.outcome
+    tell({ stage: 'end', ...got, outcome, retryAfterMs: waitOf(got, office) })
     if (got.outcome === 'cancelled') return
     if (!isProviders(got.outcome)) {
       ledger.answered(payer, at > 0)

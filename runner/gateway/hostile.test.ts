@@ -55,6 +55,14 @@ describe('a tool at the gateway', () => {
     expect([rig.a.requests.length, rig.b.requests.length, rig.reports.length]).toEqual([0, 1, 1])
   })
 
+  it('makes nobody look slow by asking for a long answer in one piece', async () => {
+    rig.a.script(() => hang())
+    const seat = rig.begun(rig.purse(undefined, { headersTimeoutMs: 200 }))
+    for (let i = 0; i < 3; i++) expect((await ask(seat, { body: BODY.replace('true', 'false') })).status).toBe(200)
+    expect(rig.reports.filter(({ provider }) => provider === 'a').map(({ outcome }) => outcome)).toEqual(['caller', 'caller', 'caller'])
+    expect([rig.a.main().length, rig.b.main().length]).toEqual([3, 3])
+  })
+
   it('does not confuse it with a model by the name of a property', async () => {
     expect(await said(await ask(rig.begun(), { body: BODY.replace('some-model', 'constructor') }))).toBe('from a')
     expect(rig.a.main()[0]!.body).toMatchObject({ model: 'constructor' })

@@ -44,8 +44,9 @@ export function give(response: ServerResponse, { payer, got }: Failure): void {
   response.end(body)
 }
 
-/** 504 and 523 are what a gateway says of an origin that is too slow or out of reach; the classes of errors follow them. */
+/** 400: it could not even be sent. 504 and 523 are what a gateway says of an origin that is too slow or out of reach; the classes of errors follow them. */
 function statusFor(got: Failed): number {
   if (got.kind === 'error') return 502
+  if (got.outcome === 'caller') return 400
   return got.outcome === 'timeout' ? 504 : 523
 }

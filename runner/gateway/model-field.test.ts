@@ -1,6 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { modelOf, modelsOf, withModel } from './model-field.ts'
+import { isStreamed, modelOf, modelsOf, withModel } from './model-field.ts'
 
 const bytes = (text: string) => Buffer.from(text)
 const renamed = (text: string, map: Record<string, string> = { a: 'b' }) =>
@@ -28,6 +28,21 @@ describe('the model of a request', () => {
 
   it('has every name that some reader may take', () => {
     expect(modelsOf(bytes('{"model":"a","Model":"b","MODEL":["c"],"x":{"model":"d"},"model":"e"}'))).toEqual(['a', 'b', 'e'])
+  })
+
+  it.each([
+    ['{"stream":true}', true],
+    ['{"stream" : true , "x":1}', true],
+    ['{"stream":false,"stream":true}', true],
+    ['{"stream":true,"stream":false}', false],
+    ['{"stream":"true"}', false],
+    ['{"stream":[true]}', false],
+    ['{"x":{"stream":true}}', false],
+    ['{"stream":true', false],
+    ['{}', false],
+    ['', false],
+  ])('asks for a stream in %j: %j', (text, streamed) => {
+    expect(isStreamed(bytes(text))).toBe(streamed)
   })
 
   it('is replaced where it stands, and nothing else is touched', () => {

@@ -7,6 +7,8 @@
 
 /** `start` and `end` are those of the string with its quotes. */
 type Field = { readonly start: number; readonly end: number; readonly value: string }
+/** `end` may be past blanks behind the value. */
+type Member = { readonly key: string; readonly start: number; readonly end: number; readonly text: Field | undefined }
 
 const [QUOTE, BACKSLASH, COLON, COMMA] = [0x22, 0x5c, 0x3a, 0x2c]
 const OPEN = new Set([0x7b, 0x5b])
@@ -23,6 +25,12 @@ export function modelsOf(body: Uint8Array): readonly string[] {
   return fields(body, (key) => key.toLowerCase() === 'model').map(({ value }) => value)
 }
 
+/** Whether the answer is to come in pieces, so that its headers need not wait for all of it. */
+export function isStreamed(body: Uint8Array): boolean {
+  const said = members(body).findLast(({ key }) => key === 'stream')
+  return said !== undefined && /^true\s*$/.test(Buffer.from(body.subarray(said.start, said.end)).toString('latin1'))
+}
+
 /** The same body with every outermost `model` replaced by what `rename` says; the same object where that is the same. */
 export function withModel(body: Uint8Array, rename: (model: string) => string): Uint8Array {
   const parts: Uint8Array[] = []
@@ -37,7 +45,12 @@ export function withModel(body: Uint8Array, rename: (model: string) => string): 
 }
 
 function fields(body: Uint8Array, isModel = (key: string): boolean => key === 'model'): Field[] {
-  const found: Field[] = []
+  return members(body).flatMap(({ key, text }) => (text && isModel(key) ? text : []))
+}
+
+/** Of the outermost object. */
+function members(body: Uint8Array): Member[] {
+  const found: Member[] = []
   let at = blanks(body, 0)
   if (body[at] !== 0x7b) return []
   at = blanks(body, at + 1)
@@ -47,10 +60,11 @@ function fields(body: Uint8Array, isModel = (key: string): boolean => key === 'm
     at = blanks(body, key.end)
     if (body[at] !== COLON) return []
     at = blanks(body, at + 1)
-    const value = body[at] === QUOTE ? string(body, at) : undefined
-    if (value && isModel(key.value)) found.push(value)
-    at = value ? value.end : skipped(body, at)
-    if (at < 0) return []
+    const text = body[at] === QUOTE ? string(body, at) : undefined
+    const end = text ? text.end : skipped(body, at)
+    if (end < 0) return []
+    found.push({ key: key.value, start: at, end, text })
+    at = end
     at = blanks(body, at)
     if (body[at] === 0x7d) return blanks(body, at + 1) === body.length ? found : []
     if (body[at] !== COMMA) return []

@@ -1,3 +1,4 @@
+import { errors } from 'undici'
 import { describe, expect, it } from 'vitest'
 import { RefusedAddress } from './dial.ts'
 import { isProviders, outcomeOf, outcomeOfError, outcomeOfType, retryAfterMs } from './outcome.ts'
@@ -18,6 +19,7 @@ describe('the outcome of a request', () => {
   it('without an answer is the provider’s, unless the owner refused the address', () => {
     expect(outcomeOfError(Object.assign(new Error('connect'), { code: 'ECONNREFUSED' }))).toBe('unreachable')
     expect(outcomeOfError(new Error('outer', { cause: new RefusedAddress('no') }))).toBe('refused_url')
+    expect(outcomeOfError(new errors.InvalidArgumentError('invalid x-made-up header'))).toBe('caller')
   })
 
   it('of an error event is what its type says', () => {

@@ -33,6 +33,8 @@ export function outcomeOf(status: number, forModel: boolean): Outcome {
 /** Of what kept a request from being answered, or to the end. */
 export function outcomeOfError(error: unknown): Outcome {
   if (error instanceof errors.BodyTimeoutError) return 'timeout'
+  // It was not sent: a header that a tool made up, for one.
+  if (error instanceof errors.InvalidArgumentError || error instanceof errors.NotSupportedError) return 'caller'
   for (let at: unknown = error; at instanceof Error; at = at.cause) if (at instanceof RefusedAddress) return 'refused_url'
   return 'unreachable'
 }
