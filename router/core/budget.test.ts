@@ -94,11 +94,35 @@ describe('what a run cost', () => {
     ['nobody knows of one that is lost', exit({ reason: 'lost' }), true, undefined],
     ['nobody knows of requests without a price', exit({ reason: 'crashed', metered: metered(3, null) }), true, undefined],
   ])('is counted %s', (_what, mark, begun, usd) => {
-    expect(costOf(mark, begun)).toBe(usd)
+    expect(costOf(mark, begun)).toEqual({ usd, isLeast: usd === undefined })
   })
 
   it('is no number that a sum could not hold', () => {
     for (const usd of [1e10, 1e305, Infinity]) expect(toMicros(usd)).toBe(Number.MAX_SAFE_INTEGER)
+  })
+
+  it('is what is known at least, or what the CLI says, where something has no price', () => {
+    expect(costOf(exit({ result, metered: metered(9, null, 75) }), true)).toEqual({ usd: 75, isLeast: true })
+    expect(costOf(exit({ result, metered: metered(9, null, 0.1) }), true)).toEqual({ usd: 0.25, isLeast: true })
+    expect(costOf(exit({ reason: 'timeout', metered: metered(9, null, 0.1) }), true)).toEqual({ usd: 0.1, isLeast: true })
+  })
+
+  it('is never less than what is known, whatever the CLI and its gateway say besides', () => {
+    const usd = fc.double({ min: 0, max: 1e5, noNaN: true })
+    const someMetered = fc.option(fc.tuple(fc.nat(9), fc.option(usd), usd), { nil: undefined })
+    const reason = fc.constantFrom<ExitMark['reason']>('completed', 'timeout', 'crashed', 'lost')
+    fc.assert(
+      fc.property(reason, fc.option(usd, { nil: undefined }), someMetered, (why, said, counted) => {
+        const mark = {
+          reason: why,
+          ...(said === undefined ? {} : { result: { ...result, cost_usd: said } }),
+          ...(counted && { metered: metered(...counted) }),
+        }
+        const cost = costOf(mark, true)
+        expect(cost.usd ?? 0).toBeGreaterThanOrEqual(counted?.[2] ?? 0)
+        expect(cost.usd !== undefined || cost.isLeast).toBe(true)
+      }),
+    )
   })
 
   it('keeps millionths', () => {

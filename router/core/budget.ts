@@ -132,15 +132,27 @@ function smaller(a: number | undefined, b: number | undefined): number | undefin
 /** Their processes never asked a model for anything. */
 const UNBEGUN: ReadonlySet<ExitMark['reason']> = new Set(['not_started', 'queue_timeout', 'rejected'])
 
+/** `usd` undefined: nobody knows. `isLeast`: it was that or more. What it had reserved is charged then, where that is more. */
+export interface Cost {
+  readonly usd: number | undefined
+  readonly isLeast: boolean
+}
+
+const exactly = (usd: number): Cost => ({ usd, isLeast: false })
+const atLeast = (usd: number): Cost => ({ usd: usd > 0 ? usd : undefined, isLeast: true })
+
 /**
- * What a run cost, in USD. The gateway's count of tokens comes first where its provider has a price list: a tool can write
- * to the stdout of its CLI, so the CLI's own word is worth less. Undefined: it spent something, and nobody knows how much
- * (killed, lost, crashed); what it had reserved is charged then. `begun`: the run has been given to a runner.
+ * What a run cost. The gateway's count of tokens comes first where its provider has a price list: a tool can write to the
+ * stdout of its CLI, so the CLI's own word is worth less, and never makes less of what was counted. It is all there is
+ * where nothing had a price. `begun`: the run has been given to a runner.
  */
-export function costOf(exit: Pick<ExitMark, 'reason' | 'result' | 'metered'>, begun: boolean): number | undefined {
+export function costOf(exit: Pick<ExitMark, 'reason' | 'result' | 'metered'>, begun: boolean): Cost {
   const { reason, result, metered } = exit
-  if (!begun || UNBEGUN.has(reason)) return 0
-  const known = metered?.cost_usd ?? result?.cost_usd
-  if (known !== undefined) return known
-  return metered?.requests === 0 ? 0 : undefined
+  if (!begun || UNBEGUN.has(reason)) return exactly(0)
+  const known = metered?.known_usd ?? 0
+  if (typeof metered?.cost_usd === 'number') return exactly(Math.max(metered.cost_usd, known))
+  // There are prices, and something that they could not be held against.
+  if (known > 0) return atLeast(Math.max(known, result?.cost_usd ?? 0))
+  if (result) return exactly(result.cost_usd)
+  return metered?.requests === 0 ? exactly(0) : atLeast(0)
 }

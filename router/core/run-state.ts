@@ -33,6 +33,8 @@ export type Ending = {
   durationMs: number
   /** Undefined: nobody knows, so what was reserved is charged. */
   costUsd: number | undefined
+  /** It was `costUsd` or more: what was reserved is charged where that is more. */
+  costIsLeast?: boolean
   /** The provider that answered last, where the gateway has seen one. */
   provider: string | undefined
 }
@@ -52,10 +54,12 @@ const MESSAGES: Record<Exclude<ExitMark['reason'], 'completed'>, string> = {
 
 /** `begun`: it was with a runner, so something of it may have been spent. */
 export function endingOf(exit: ExitMark, cancelRequested: boolean, begun = true): Ending {
+  const cost = costOf(exit, begun)
   const base = {
     result: exit.result,
     durationMs: exit.duration_ms,
-    costUsd: costOf(exit, begun),
+    costUsd: cost.usd,
+    ...(cost.isLeast ? { costIsLeast: true } : {}),
     provider: exit.metered?.provider ?? undefined,
   }
   if (exit.reason === 'lost') return { ...base, state: 'lost', error: { code: 'lost', message: exit.message ?? MESSAGES.lost } }

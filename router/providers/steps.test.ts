@@ -14,7 +14,7 @@ beforeEach(async () => {
   rig = await openTreasury()
   written = []
   turning = setInterval(() => void turn++, 1)
-  const { batch } = rig.database
+  const batch = rig.database.batch.bind(rig.database)
   Object.assign(rig.database, {
     batch: (statements: Parameters<typeof batch>[0]) => {
       written.push({ statements: statements.length, turn })
@@ -29,8 +29,18 @@ afterEach(() => {
 
 const report = (d: Dispatch, outcome: Outcome, more: Partial<ProviderReport> = {}) =>
   rig.treasury.report(TENANT, {
-    ...{ run: d.run, fence: 1, stage: 'end', provider: 'a', version: 1, model: 'm', outcome, status: 404 },
-    ...{ retry_after_ms: null, latency_ms: null, tokens: null, ...more },
+    run: d.run,
+    fence: 1,
+    stage: 'end',
+    provider: 'a',
+    version: 1,
+    model: 'm',
+    outcome,
+    status: 404,
+    retry_after_ms: null,
+    latency_ms: null,
+    tokens: null,
+    ...more,
   })
 
 describe('a flood of reports', () => {

@@ -161,6 +161,23 @@ describe('the ledger', () => {
     expect(row).toMatchObject({ charged: 2_000_000, estimated: true, settledAt: 5 })
   })
 
+  it.each([
+    [75, 75],
+    [0.5, 2],
+  ])('charges the more of what is known at least, %s, and what was reserved', async (known, usd) => {
+    const own = tenant({ budget: { total_usd: 100 } })
+    const run = await own.row()
+    await own.reserve(run, 2)
+    const metered = { requests: 9, tokens: usage, cost_usd: null, known_usd: known, provider: 'a', failovers: 0 }
+    expect(await own.end(run, { ...done(0.001), metered })).toBe(true)
+    expect(await own.allowance('tenant')).toEqual({ spent: usd * 1_000_000, held: 0 })
+    expect(await log.row(run)).toMatchObject({ state: 'succeeded', costUsd: usd, costEstimated: true })
+    const free = tenant({})
+    const other = await free.row()
+    expect(await free.end(other, { ...done(0.001), metered })).toBe(true)
+    expect(await log.row(other)).toMatchObject({ costUsd: known, costEstimated: true })
+  })
+
   it('says nothing of the cost of a run that reserved nothing and told nothing', async () => {
     const own = tenant({})
     const run = await own.row()

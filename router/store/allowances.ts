@@ -127,46 +127,53 @@ export async function spentBudget(db: Db, run: string): Promise<{ id: string; li
     SELECT its.id AS "id", mine.charged AS "limit", its.spent AS "spent", its.held AS "held" ${isSpent(run)} LIMIT 1`))[0]
 }
 
+export type Charge = { readonly micros: number; readonly isLeast: boolean }
+
+/** `usd` undefined: nobody knows. */
+export function chargeOf(usd: number | undefined, isLeast: boolean): Charge {
+  return usd === undefined ? { micros: 0, isLeast: true } : { micros: toMicros(usd), isLeast }
+}
+
 /**
  * What belongs in front of the statements that end a run, in their batch: its cost is charged to every allowance it falls
  * under, and what it held is free. `alive` is the condition of those statements on the run's row, which makes it happen
- * once. `micros` undefined: what it had reserved stands for its cost, in its row too.
+ * once. `isLeast`: it cost `micros` or more, so what it had reserved stands for its cost where that is more, in its row too.
  */
-export function settleStatements(db: Db, run: string, alive: SQL, micros: number | undefined, now: number): Statement[] {
-  const cost = micros ?? null
+export function settleStatements(db: Db, run: string, alive: SQL, { micros, isLeast }: Charge, now: number): Statement[] {
   const its = sql`SELECT * FROM ${runs} WHERE id = ${run} AND ${alive}`
   const reserved = sql`(SELECT amount FROM ${reservations} WHERE run = ${run} AND unit = 'usd' AND settled_at IS NULL LIMIT 1)`
+  const cost = isLeast ? sql`max(${micros}, coalesce(${reserved}, 0))` : sql`${micros}`
   const day = sql`strftime('%Y-%m-%d', created_at / 1000, 'unixepoch')`
   const charged = db.run(sql`
     WITH its AS (${its}),
       open AS (
         SELECT allowance, amount FROM ${reservations} WHERE run = ${run} AND settled_at IS NULL AND EXISTS (SELECT 1 FROM its)),
       due(id, charge) AS (
-        SELECT tenant || '/usd', coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
-        SELECT tenant || '/usd/day/' || ${day}, coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
-        SELECT tenant || '/usd/session/' || session, coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
-        SELECT tenant || '/usd/token/' || token, coalesce(${cost}, ${reserved}, 0) FROM its UNION ALL
-        SELECT tenant || '/usd/token-day/' || ${day} || '/' || token, coalesce(${cost}, ${reserved}, 0) FROM its)
+        SELECT tenant || '/usd', ${cost} FROM its UNION ALL
+        SELECT tenant || '/usd/day/' || ${day}, ${cost} FROM its UNION ALL
+        SELECT tenant || '/usd/session/' || session, ${cost} FROM its UNION ALL
+        SELECT tenant || '/usd/token/' || token, ${cost} FROM its UNION ALL
+        SELECT tenant || '/usd/token-day/' || ${day} || '/' || token, ${cost} FROM its)
     UPDATE ${allowances} SET updated_at = ${now},
       spent = min(${MOST}, spent + coalesce((SELECT charge FROM due WHERE due.id = ${allowances}.id), 0)),
       held = held - coalesce((SELECT amount FROM open WHERE open.allowance = ${allowances}.id), 0)
     WHERE id IN (SELECT id FROM due UNION ALL SELECT allowance FROM open)`)
   const estimated = db.run(sql`
-    UPDATE ${runs} SET cost_usd = ${reserved} / 1000000.0, cost_estimated = 1
+    UPDATE ${runs} SET cost_usd = ${cost} / 1000000.0, cost_estimated = 1
     WHERE id = ${run} AND ${alive} AND ${reserved} IS NOT NULL`)
   const closed = db.run(sql`
     UPDATE ${reservations} SET settled_at = ${now},
-      charged = CASE unit WHEN 'usd' THEN coalesce(${cost}, amount) ELSE 0 END,
-      estimated = CASE unit WHEN 'usd' THEN ${micros === undefined ? 1 : 0} ELSE 0 END
+      charged = CASE unit WHEN 'usd' THEN ${isLeast ? sql`max(${micros}, amount)` : cost} ELSE 0 END,
+      estimated = CASE unit WHEN 'usd' THEN ${isLeast ? 1 : 0} ELSE 0 END
     WHERE run = ${run} AND settled_at IS NULL AND EXISTS (${its})`)
-  return (micros === undefined ? [charged, estimated, closed] : [charged, closed]) as Statement[]
+  return (isLeast ? [charged, estimated, closed] : [charged, closed]) as Statement[]
 }
 
 /** The same for an append, if it is one that ends its run; where runs and ledger are in one database. */
 export function settleEnding(db: Db, { run, fence, ending }: Append, now: number): Statement[] {
   if (!ending) return []
-  const micros = ending.costUsd === undefined ? undefined : toMicros(ending.costUsd)
-  return settleStatements(db, run, sql`fence = ${fence} AND ended_at IS NULL`, micros, now)
+  const charge = chargeOf(ending.costUsd, ending.costIsLeast ?? false)
+  return settleStatements(db, run, sql`fence = ${fence} AND ended_at IS NULL`, charge, now)
 }
 
 /** Gives back what a run holds that has no row: nothing of it was ever started. Behind the statement that deletes the row. */

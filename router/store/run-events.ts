@@ -4,7 +4,7 @@
  * An append is conditional on the run's fence and on its being alive, in the same statement, so a writer that was
  * overtaken changes nothing (I7), and the rows and the ending they bring are one commit (I5, I8).
  */
-import { and, asc, desc, eq, sql } from 'drizzle-orm'
+import { and, asc, desc, eq, sql, type SQL } from 'drizzle-orm'
 import { runEvents, runs } from '../../drizzle/schema.ts'
 import type { Position } from '../core/intake.ts'
 import type { Append } from '../core/runner-core.ts'
@@ -48,7 +48,7 @@ export function appendStatements(db: Db, append: Append, now: number): Statement
           errorCode: ending.error?.code ?? null,
           errorMessage: ending.error?.message ?? null,
           // Where nobody knows, settleStatements has said what stands for it.
-          ...(ending.costUsd === undefined ? {} : { costUsd: ending.costUsd, costEstimated: false }),
+          ...(ending.costUsd === undefined ? {} : costColumns(ending.costUsd, ending.costIsLeast ?? false)),
           ...(ending.provider === undefined ? {} : { provider: ending.provider }),
           usage: ending.result?.usage ?? null,
           numTurns: ending.result?.num_turns ?? null,
@@ -62,6 +62,11 @@ export function appendStatements(db: Db, append: Append, now: number): Statement
     statements.push(db.update(runs).set(moves).where(and(eq(runs.id, run), eq(runs.fence, fence), sql`ended_at IS NULL`)).returning({ id: runs.id }))
   }
   return statements as Statement[]
+}
+
+/** What of a run's cost is written beside settleStatements. `isLeast`: those may have found that more was reserved. */
+export function costColumns(usd: number, isLeast: boolean): { costUsd: number | SQL; costEstimated: boolean } {
+  return { costUsd: isLeast ? sql`max(coalesce(${runs.costUsd}, 0), ${usd})` : usd, costEstimated: isLeast }
 }
 
 /** Where the log of a run stands: whole events, and the parts of the one after them. */

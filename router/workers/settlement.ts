@@ -4,13 +4,13 @@
  * What is told is the state and not the change, so telling it twice, late, or after something newer does no harm. A row
  * that another runner has by now, under a higher fence, is left alone.
  */
-import { and, eq, isNull, lte, sql } from 'drizzle-orm'
+import { and, eq, isNull, lte, sql, type SQL } from 'drizzle-orm'
 import { unsettled } from '../../drizzle/object-schema.ts'
 import { runs } from '../../drizzle/schema.ts'
-import { toMicros } from '../core/budget.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Db, Log, RunRow, Statement, Store } from '../ports.ts'
-import { settleStatements } from '../store/allowances.ts'
+import { chargeOf, settleStatements } from '../store/allowances.ts'
+import { costColumns } from '../store/run-events.ts'
 
 /** A state that lasts a moment only is not worth a write. */
 const SOON_MS = 1_000
@@ -71,6 +71,30 @@ export class Settlement {
       .onConflictDoUpdate({ target: unsettled.run, set: { version: sql`${unsettled.version} + 1` } })
   }
 
+  /** One that the database refuses for what it is must not keep the others from being told. */
+  async #tell(rows: readonly RunRow[]): Promise<void> {
+    const shared = this.#shared()
+    try {
+      await tellAll(shared, rows)
+    } catch (error) {
+      if (!isRefusedStatement(error)) throw error
+      for (const row of rows) await this.#tellOne(shared, row)
+    }
+  }
+
+  async #tellOne(shared: Store, row: RunRow): Promise<void> {
+    for (const [attempt, wording] of [row, bare(row)].entries()) {
+      try {
+        await tellAll(shared, [wording])
+        return
+      } catch (error) {
+        if (!isRefusedStatement(error)) throw error
+        const rest = attempt === 0 ? 'only that it is over is told' : 'it is told no more'
+        this.#log.error({ err: error, run: row.id }, `the index of runs refuses what became of a run; ${rest}`)
+      }
+    }
+  }
+
   async #settle(): Promise<boolean> {
     clearTimeout(this.#timer)
     this.#timer = undefined
@@ -83,8 +107,7 @@ export class Settlement {
           .innerJoin(runs, eq(runs.id, unsettled.run))
           .limit(PAGE)
         if (owed.length === 0) break
-        const shared = this.#shared()
-        await shared.batch(owed.flatMap(({ row }) => [...settled(shared.db, row), tell(shared.db, row)]))
+        await this.#tell(owed.map(({ row }) => row))
         await this.#own.batch(
           owed.map(({ version, row }) =>
             db.delete(unsettled).where(and(eq(unsettled.run, row.id), eq(unsettled.version, version))),
@@ -99,6 +122,18 @@ export class Settlement {
       return false
     }
   }
+}
+
+/** What belongs over there of these rows, the charge of an ending included. */
+function tellAll({ batch, db }: Store, rows: readonly RunRow[]): Promise<unknown> {
+  return batch(rows.flatMap((row) => [...settled(db, row), tell(db, row)]))
+}
+
+/** A row without what was said of it: that its run is over, and nothing that a database could refuse. */
+function bare(row: RunRow): RunRow {
+  const nothing = { costUsd: null, usage: null, numTurns: null, durationMs: null, resultSeq: null, model: null, eventBytes: null }
+  if (row.endedAt === null) return { ...row, ...nothing }
+  return { ...row, ...nothing, state: 'lost', isError: true, errorCode: 'lost', errorMessage: 'its outcome could not be stored' }
 }
 
 function tell(db: Db, row: RunRow): Statement {
@@ -120,10 +155,10 @@ function tell(db: Db, row: RunRow): Statement {
 }
 
 /** The ledger is over there: what a run cost is charged in the batch that tells its end, and only by the first to tell it. */
-function settled(db: Db, { id, runner, fence, endedAt, costUsd }: RunRow): Statement[] {
+function settled(db: Db, { id, runner, fence, endedAt, costUsd, costEstimated }: RunRow): Statement[] {
   if (endedAt === null) return []
   const alive = sql`runner = ${runner} AND fence <= ${fence} AND ended_at IS NULL`
-  return settleStatements(db, id, alive, costUsd === null ? undefined : toMicros(costUsd), endedAt)
+  return settleStatements(db, id, alive, chargeOf(costUsd ?? undefined, costEstimated === true), endedAt)
 }
 
 const TOLD = [
@@ -132,8 +167,8 @@ const TOLD = [
 ]
 
 /** What changes of a row from its lease on. The wish to end it is written there first, so it is not told back. */
-function told(row: RunRow): Partial<RunRow> {
+function told(row: RunRow): Partial<Omit<RunRow, 'costUsd'>> & { costUsd?: number | SQL } {
   // Where nobody knows the cost, what was reserved stands for it, over there.
-  const cost = row.costUsd === null ? {} : { costUsd: row.costUsd, costEstimated: false }
+  const cost = row.costUsd === null ? {} : costColumns(row.costUsd, row.costEstimated === true)
   return { ...Object.fromEntries(TOLD.map((field) => [field, row[field]])), ...cost, spec: null }
 }
