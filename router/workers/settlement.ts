@@ -11,6 +11,7 @@ import type { Append } from '../core/runner-core.ts'
 import type { Db, Log, RunRow, Statement, Store } from '../ports.ts'
 import { chargeOf, settleStatements } from '../store/allowances.ts'
 import { costColumns } from '../store/run-events.ts'
+import { isRefusedStatement } from '../store/statement-error.ts'
 
 /** A state that lasts a moment only is not worth a write. */
 const SOON_MS = 1_000
@@ -125,8 +126,8 @@ export class Settlement {
 }
 
 /** What belongs over there of these rows, the charge of an ending included. */
-function tellAll({ batch, db }: Store, rows: readonly RunRow[]): Promise<unknown> {
-  return batch(rows.flatMap((row) => [...settled(db, row), tell(db, row)]))
+function tellAll(shared: Store, rows: readonly RunRow[]): Promise<unknown> {
+  return shared.batch(rows.flatMap((row) => [...settled(shared.db, row), tell(shared.db, row)]))
 }
 
 /** A row without what was said of it: that its run is over, and nothing that a database could refuse. */

@@ -124,7 +124,6 @@ export function limits(host: Host): void {
     })
 
     it('is what its token carries or what is set for each token, whichever is less', async () => {
-      const fleet = current()
       await limit(fleet, { token_rates: { read: { rate: 0.01, burst: 2 } } })
       for (const [burst, expected] of [
         [1, [200, 429, 429]],
