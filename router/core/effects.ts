@@ -99,6 +99,16 @@ export function leaseOf(runs: readonly Ref[], re: string): Effect {
   return { do: 'send', message: { t: 'lease', re, l: runs.map((r) => [r.run, r.fence, LEASE_MS]) } }
 }
 
+/** What a heartbeat is answered with. */
+export function renewal(re: string, { renewed, unknown }: { renewed: readonly Ref[]; unknown: readonly Ref[] }): Effect[] {
+  return [...unknown.map(revoke), ...(renewed.length > 0 ? [leaseOf(renewed, re)] : [])]
+}
+
+/** Behind an ending that is being written there is nothing more to keep; before the lease there can be nothing. */
+export function outsideLife(conn: number, { run, phase }: { run: string; phase: string }): Effect[] {
+  return phase === 'ending' ? [] : [malformed(conn, `events of ${run} before its lease`)]
+}
+
 export function cancelOf({ run, fence }: Ref, id: number, mode: 'interrupt' | 'kill'): Effect {
   return { do: 'send', message: { t: 'cancel', id: `c${id}`, run, fence, mode, grace_ms: 2_000 } }
 }

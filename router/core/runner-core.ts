@@ -12,7 +12,7 @@ import { CONNECTION_WINDOW, MAX_MESSAGE, RUN_WINDOW, START_BY_MS } from '../../s
 import type { Mark } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
-import { cancelOf, leaseOf, loss, malformed, revoke, unfit, welcome, whySilent, type Append, type Effect, type RestoredRun } from './effects.ts'
+import { cancelOf, leaseOf, loss, malformed, outsideLife, renewal, revoke, unfit, welcome, whySilent, type Append, type Effect, type RestoredRun } from './effects.ts'
 import { eventBytes, type LogRow } from './intake.ts'
 import { howItEnded, isStarted, offeredRun, renew, whatIsDue, type LiveRun } from './live-run.ts'
 import { reconcile, takeUp } from './reconcile.ts'
@@ -143,7 +143,7 @@ export class RunnerCore {
       case 'mark':
         return this.#mark(conn, message, now)
       case 'hb':
-        return this.#heartbeat(message, now)
+        return renewal(message.id, renew(this.#live, message.runs, now))
       case 'provider':
         return this.#find(message) ? [{ do: 'report', report: message }] : []
       case 'drain':
@@ -163,7 +163,7 @@ export class RunnerCore {
     if (!link.hello) return [malformed(conn, 'events before hello')]
     const run = this.#find(header)
     if (!run) return [revoke(header)]
-    if (!isStarted(run)) return this.#outsideLife(conn, run)
+    if (!isStarted(run)) return outsideLife(conn, run)
     const taken = run.intake.frame(header, body)
     if (!taken.ok) return taken.why === 'seen' ? [] : [malformed(conn, `events of ${run.run} are not contiguous`)]
     run.progressAt = now
@@ -234,9 +234,9 @@ export class RunnerCore {
 
   /** The log will never take this: its run ends here, and nothing else of this runner does. */
   unwritable(append: Append): Effect[] {
-    const run = this.#find(append)
-    // Its end cannot be written either: what is left of it is for the next start of the router.
-    if (!run || append.loss) return this.fencedOut(append)
+    // Not even its end can be written: what is left of it is for the next start of the router.
+    const run = append.loss ? undefined : this.#find(append)
+    if (!run) return this.fencedOut(append)
     this.#uncommitted -= eventBytes(append.rows)
     run.intake.rewind()
     return this.#lose(run, 'what the runner told of this run could not be stored')
@@ -293,7 +293,7 @@ export class RunnerCore {
   #mark(conn: number, message: { run: string; fence: number; seq: number; mark: Mark }, now: number): Effect[] {
     const run = this.#find(message)
     if (!run) return [revoke(message)]
-    if (!isStarted(run)) return this.#outsideLife(conn, run)
+    if (!isStarted(run)) return outsideLife(conn, run)
     const taken = run.intake.mark(message.seq, encoder.encode(JSON.stringify(message.mark)))
     if (!taken.ok) return taken.why === 'seen' ? [] : [malformed(conn, `marks of ${run.run} are not contiguous`)]
     run.progressAt = now
@@ -307,20 +307,9 @@ export class RunnerCore {
     return [{ do: 'append', append: { ...append, ending: endingOf(exit, run.cancel !== undefined, message.seq > 1) } }]
   }
 
-  #heartbeat(message: { id: string; runs: [string, number, number][] }, now: number): Effect[] {
-    const { renewed, unknown } = renew(this.#live, message.runs, now)
-    const leases = renewed.length > 0 ? [leaseOf(renewed, message.id)] : []
-    return [...unknown.map(revoke), ...leases]
-  }
-
   #lose(run: LiveRun, message: string): Effect[] {
     run.phase = 'ending'
     return [{ do: 'append', append: loss(run, run.intake.taken.seq, message) }]
-  }
-
-  /** Behind an ending that is being written there is nothing more to keep; before the lease there can be nothing. */
-  #outsideLife(conn: number, run: LiveRun): Effect[] {
-    return run.phase === 'ending' ? [] : [malformed(conn, `events of ${run.run} before its lease`)]
   }
 
   #letGo(ref: { run: string; fence: number }, t: 'forget' | 'revoke'): Effect[] {

@@ -221,10 +221,7 @@ export class Line implements WaitingLine {
 
   async #take(entry: Entry, runner: string): Promise<void> {
     const spec = await this.#untilStored(entry, () => takeFromQueue(this.#parts.store.db, entry.run, entry.fence, runner))
-    if (!spec && (await isCancelWanted(this.#parts.store.db, entry.run))) {
-      await this.#endCancelled(entry)
-      return
-    }
+    if (!spec && (await isCancelWanted(this.#parts.store.db, entry.run))) return void (await this.#endCancelled(entry))
     const spent = spec ? undefined : await spentMeanwhile(this.#parts.store.db, entry)
     if (spent) return this.#refuse(entry, spent)
     if (!spec) {
