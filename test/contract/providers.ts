@@ -165,6 +165,27 @@ export function providers(host: Host): void {
       expect(data.map((provider) => [provider['id'], provider['enabled']])).toEqual([['big', false], ['small', true]])
     })
 
+    it('are those that the machine can pay with, by what its runner says of it', async () => {
+      for (const id of ['big', 'small']) await admin('POST', `/providers/${id}/disable`)
+      await admin('POST', '/providers', { id: 'local' })
+      link = await runner.connect({ slots: 64, provider: null })
+      const refused = await theirs.call('/v1/runs', { method: 'POST', body: JSON.stringify({ prompt: 'x' }) })
+      expect([refused.status, await refused.json()]).toMatchObject([502, { code: 'unknown_provider' }])
+      await admin('POST', '/providers/big/enable')
+      for (let n = 0; n < 3; n++) expect(chosen(await run())).toBe('big')
+    })
+
+    it('have no session of a run that its runner refused', async () => {
+      const started = theirs.call('/v1/runs', { method: 'POST', body: JSON.stringify({ prompt: 'x' }) })
+      const offer = await link.next('offer')
+      link.send({ t: 'reject', re: offer.id, run: offer.run, fence: offer.fence, code: 'policy', message: 'no' })
+      expect((await started).status).toBe(403)
+      await run()
+      await until('the session of the run behind it to be bound', async () => ((await admin('GET', '/bindings')) as { data: Json[] }).data.length > 0)
+      const { data } = (await admin('GET', '/bindings')) as { data: Json[] }
+      expect(data.map((binding) => binding['session_id'])).not.toContain(sessionOf(offer))
+    })
+
     it('are known after a restart as they were before: breakers, sessions and turns', async () => {
       const first = await run()
       const [home, session] = [chosen(first), sessionOf(first)]
