@@ -86,6 +86,31 @@ async function expectRecovery(f: Fleet, lines: readonly string[]): Promise<numbe
   return performance.now() - since
 }
 
+describe('a database that refuses what one run told', () => {
+  it('loses that run, and neither the others of its runner nor those of anybody else notice', async () => {
+    const cli = printer(100)
+    const f = (fleet = await startNodeFleet())
+    const forged: Turn = (sink, offer, stopped) => {
+      if (offer.spec.prompt !== 'forged') return cli.turn(sink, offer, stopped)
+      return Promise.resolve({ result: { ...resultAt(sink.line(Buffer.from('{"forged":true}'))), num_turns: 13 } })
+    }
+    await f.runner({ turn: forged })
+    await f.host.router.deps.store.db.run(sql`
+      CREATE TRIGGER refuses BEFORE UPDATE ON runs WHEN NEW.num_turns = 13 BEGIN SELECT RAISE(ABORT, 'integer overflow'); END`)
+    const stream = follow(f, await startRun(f))
+    await until('the run to print', () => cli.lines.length > 20)
+    const { id } = await f.start({ prompt: 'forged' })
+    expect(await f.until(id, 'lost')).toMatchObject({ error: { code: 'lost' } })
+    const printed = cli.lines.length
+    await until('the other run to print on', () => cli.lines.length > printed + 20)
+    const next = await f.start({ prompt: 'short' })
+    await f.until(next.id, 'succeeded')
+    expect((await f.runners()).map(({ status }) => status)).toEqual(['online'])
+    cli.stop()
+    await expectWhole(stream, cli.lines)
+  })
+})
+
 describe('a database that somebody else has locked', () => {
   it('for a second: nobody notices but by waiting', async () => {
     const cli = printer(100)
