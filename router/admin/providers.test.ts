@@ -82,13 +82,13 @@ describe('a provider', () => {
     await call('providers', { ...main, id: 'inside', base_url: 'http://10.1.2.3:8080' })
     const policy = { permission_modes: [], bypass: false, mcp_config: false, agents: true, system_prompts: true, allow_private_base_urls: false, sandbox: 'none' }
     const strict = { id: 'r', pool: 'default', labels: {}, slots: 1, busy: 0, draining: false, provider: null, cliVersion: null, agentVersion: '0', policy }
-    const { online } = router.deps.hub
-    Object.assign(router.deps.hub, { online: () => Promise.resolve([strict]) })
+    const { hub } = router.deps
+    Object.assign(router.deps, { hub: { ...hub, online: () => Promise.resolve([strict]) } })
     try {
       expect((await call('providers/inside', { weight: 3, base_url: 'http://10.1.2.3:8080' }, 'PATCH')).body).toMatchObject({ weight: 3, warnings: [] })
       expect(verdict(await call('providers/inside', { base_url: 'http://10.1.2.3:9090', api_key: KEY }, 'PATCH'))).toEqual([403, 'policy', 'base_url'])
     } finally {
-      Object.assign(router.deps.hub, { online })
+      Object.assign(router.deps, { hub })
     }
   })
 

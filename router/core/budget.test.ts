@@ -97,6 +97,15 @@ describe('what a run cost', () => {
     expect(costOf(mark, begun)).toEqual({ usd, isLeast: usd === undefined })
   })
 
+  it('is not what the CLI says of a turn that was cut off, which counts nothing of it', () => {
+    for (const reason of ['cancelled', 'timeout'] as const) {
+      expect(costOf(exit({ reason, result: { ...result, cost_usd: 0 }, metered: metered(1, null) }), true)).toEqual({ usd: undefined, isLeast: true })
+      expect(costOf(exit({ reason, result: { ...result, cost_usd: 0 } }), true)).toEqual({ usd: undefined, isLeast: true })
+      expect(costOf(exit({ reason, result }), true)).toEqual({ usd: 0.25, isLeast: true })
+      expect(costOf(exit({ reason, metered: metered(0, null) }), true)).toEqual({ usd: 0, isLeast: false })
+    }
+  })
+
   it('is no number that a sum could not hold', () => {
     for (const usd of [1e10, 1e305, Infinity]) expect(toMicros(usd)).toBe(Number.MAX_SAFE_INTEGER)
   })

@@ -153,6 +153,7 @@ export function costOf(exit: Pick<ExitMark, 'reason' | 'result' | 'metered'>, be
   if (typeof metered?.cost_usd === 'number') return exactly(Math.max(metered.cost_usd, known))
   // There are prices, and something that they could not be held against.
   if (known > 0) return atLeast(Math.max(known, result?.cost_usd ?? 0))
-  if (result) return exactly(result.cost_usd)
-  return metered?.requests === 0 ? exactly(0) : atLeast(0)
+  if (metered?.requests === 0) return exactly(result?.cost_usd ?? 0)
+  // Of a turn that was cut off the CLI counts nothing of what the model had said by then: a result of 0 is none.
+  return result && reason === 'completed' ? exactly(result.cost_usd) : atLeast(result?.cost_usd ?? 0)
 }

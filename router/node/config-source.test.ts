@@ -148,6 +148,7 @@ describe('the config file of a router', () => {
     await until('the log to speak of it', async () => said.some((line) => /what was set before stays|could not be applied/.test(line)))
     await release()
     await weightIs(6)
+    expect((await weights())[0]?.[1]).toBe(6)
   })
 
   it('keeps a router from starting when it is wrong, or was named and is not there', async () => {
