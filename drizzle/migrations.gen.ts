@@ -4,8 +4,8 @@ export type Migration = { tag: string; when: number; hash: string; statements: s
 export const migrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795247908512,
-    "hash": "7cd793443c1ec857c5422f4a7c79e4d5d8278737fd72f2cc66b88d09525abc30",
+    "when": 1795255537237,
+    "hash": "cfe6385abd11f2ad3ac9e6deef91ee2eb2e158b9c4b591e2680b13570eda36b4",
     "statements": [
       "CREATE TABLE `assertions` (\n\t`jti` text PRIMARY KEY NOT NULL,\n\t`expires_at` integer NOT NULL\n);",
       "CREATE TABLE `enrolments` (\n\t`hash` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`expires_at` integer NOT NULL,\n\t`used_at` integer\n);",
@@ -44,7 +44,7 @@ export const migrations: Migration[] = [
       "CREATE TABLE `providers` (\n\t`tenant` text NOT NULL,\n\t`id` text NOT NULL,\n\t`name` text NOT NULL,\n\t`base_url` text,\n\t`sealed_key` text,\n\t`sealed_by` text,\n\t`version` integer NOT NULL,\n\t`key_tail` text,\n\t`key_print` text,\n\t`env` text NOT NULL,\n\t`models` text,\n\t`model_map` text NOT NULL,\n\t`prices` text,\n\t`weight` integer NOT NULL,\n\t`enabled` integer NOT NULL,\n\t`pools` text,\n\t`created_at` integer NOT NULL,\n\t`updated_at` integer NOT NULL,\n\tPRIMARY KEY(`tenant`, `id`)\n);",
       "CREATE INDEX `providers_sealed_by` ON `providers` (`sealed_by`);",
       "CREATE TABLE `rate_limits` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tat` real NOT NULL\n);",
-      "CREATE TABLE `reservations` (\n\t`run` text NOT NULL,\n\t`allowance` text NOT NULL,\n\t`tenant` text NOT NULL,\n\t`unit` text NOT NULL,\n\t`amount` integer NOT NULL,\n\t`charged` integer,\n\t`estimated` integer,\n\t`settled_at` integer,\n\t`created_at` integer NOT NULL,\n\tPRIMARY KEY(`run`, `allowance`)\n);",
+      "CREATE TABLE `reservations` (\n\t`run` text NOT NULL,\n\t`allowance` text NOT NULL,\n\t`tenant` text NOT NULL,\n\t`unit` text NOT NULL,\n\t`amount` integer NOT NULL,\n\t`limit_then` integer,\n\t`charged` integer,\n\t`estimated` integer,\n\t`settled_at` integer,\n\t`created_at` integer NOT NULL,\n\tPRIMARY KEY(`run`, `allowance`)\n);",
       "CREATE INDEX `reservations_open` ON `reservations` (`tenant`,`run`) WHERE settled_at IS NULL;",
       "CREATE INDEX `reservations_settled` ON `reservations` (`settled_at`) WHERE settled_at IS NOT NULL;",
       "CREATE TABLE `settings` (\n\t`name` text PRIMARY KEY NOT NULL,\n\t`value` text NOT NULL,\n\t`updated_at` integer NOT NULL\n);",

@@ -4,7 +4,7 @@ import type { Migration } from './migrations.gen.ts'
 export const objectMigrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795248350380,
+    "when": 1795255537704,
     "hash": "b389a115d97e44efd77a2a271a39e9ff4f12bf84b01b17731e6c3be69aaba49a",
     "statements": [
       "CREATE TABLE `offers` (\n\t`run` text PRIMARY KEY NOT NULL,\n\t`fence` integer NOT NULL,\n\t`at` integer NOT NULL\n);",

@@ -179,6 +179,8 @@ export const reservations = sqliteTable(
     tenant: text('tenant').notNull(),
     unit: text('unit', { enum: ['usd', 'run'] }).notNull(),
     amount: integer('amount').notNull(),
+    /** The limit that it was let in under, which one that is raised meanwhile does not change; null: there was none. */
+    limitThen: integer('limit_then'),
     charged: integer('charged'),
     /** Nobody knows what it cost, so what it held was charged. */
     estimated: integer('estimated', { mode: 'boolean' }),

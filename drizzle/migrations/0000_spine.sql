@@ -228,6 +228,7 @@ CREATE TABLE `reservations` (
 	`tenant` text NOT NULL,
 	`unit` text NOT NULL,
 	`amount` integer NOT NULL,
+	`limit_then` integer,
 	`charged` integer,
 	`estimated` integer,
 	`settled_at` integer,

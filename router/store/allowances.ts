@@ -4,8 +4,7 @@
  * To take room, to settle and to give back is one atomic batch each, so an allowance is never overdrawn and nothing is
  * charged twice, whoever else does the same at this moment. An allowance comes into being when it is limited for the first
  * time, with what its runs have cost by then; from then on every run that ends is charged to those there are. So a row that
- * nobody holds anything of can be thrown away: it is made anew from the runs. While a reservation is open, `charged` holds
- * the limit that it was let in under.
+ * nobody holds anything of can be thrown away: it is made anew from the runs.
  */
 import { and, eq, gt, like, lt, or, sql, type SQL } from 'drizzle-orm'
 import { allowances, reservations, runs } from '../../drizzle/schema.ts'
@@ -38,10 +37,10 @@ export async function reserve(store: Store, run: string, by: Holder, wants: read
     WITH want(allowance, unit, amount, lim) AS (VALUES ${sql.join(rows, sql`, `)}),
       room(micros) AS (
         SELECT min(w.lim - a.spent - a.held) FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE w.unit = 'usd')
-    INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, charged, created_at)
+    INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, limit_then, created_at)
     SELECT ${run}, allowance, ${tenant}, unit,
       CASE unit WHEN 'usd' THEN max(amount, min(${FLOOR_MICROS}, (SELECT micros FROM room))) ELSE amount END,
-      CASE unit WHEN 'usd' THEN lim END, ${now} FROM want
+      lim, ${now} FROM want
     WHERE NOT EXISTS (
       SELECT 1 FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE a.spent + a.held + w.amount > w.lim)
     ON CONFLICT (run, allowance) DO NOTHING
@@ -116,7 +115,7 @@ export async function whatIsFull(db: Db, wants: readonly Want[]): Promise<Full |
 /** A budget of a run that waits: all of it has been spent meanwhile. */
 const isSpent = (run: string) => sql`
   FROM ${reservations} AS mine JOIN ${allowances} AS its ON its.id = mine.allowance
-  WHERE mine.run = ${run} AND mine.settled_at IS NULL AND mine.unit = 'usd' AND its.spent >= mine.charged`
+  WHERE mine.run = ${run} AND mine.settled_at IS NULL AND mine.unit = 'usd' AND its.spent >= mine.limit_then`
 
 /** A condition of whoever lets a run begin that has waited: those before it may have cost more than they had reserved. */
 export const hasBudgetLeft = (run: string): SQL => sql`NOT EXISTS (SELECT 1 ${isSpent(run)})`
@@ -124,7 +123,7 @@ export const hasBudgetLeft = (run: string): SQL => sql`NOT EXISTS (SELECT 1 ${is
 /** The first budget of this run that is spent, with its limit; undefined: it may begin. */
 export async function spentBudget(db: Db, run: string): Promise<{ id: string; limit: number; spent: number; held: number } | undefined> {
   return (await db.all<{ id: string; limit: number; spent: number; held: number }>(sql`
-    SELECT its.id AS "id", mine.charged AS "limit", its.spent AS "spent", its.held AS "held" ${isSpent(run)} LIMIT 1`))[0]
+    SELECT its.id AS "id", mine.limit_then AS "limit", its.spent AS "spent", its.held AS "held" ${isSpent(run)} LIMIT 1`))[0]
 }
 
 export type Charge = { readonly micros: number; readonly isLeast: boolean }
