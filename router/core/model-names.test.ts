@@ -1,6 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
-import { bare, both, covers } from './model-names.ts'
+import { bare } from '../../shared/model-names.ts'
+import { both, covers } from './model-names.ts'
 
 const GLM = { ANTHROPIC_DEFAULT_OPUS_MODEL: 'glm-5[1m]' }
 

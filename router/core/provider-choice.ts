@@ -4,8 +4,9 @@
  * No clock and no I/O: the caller passes in the turn, which all replicas count on together, and makes the claims that this
  * asks for. A disabled provider is never chosen; one whose breaker is open only when those of all others are.
  */
-import { bare, covers, meaningOf } from './model-names.ts'
+import { bare, meaningOf } from '../../shared/model-names.ts'
 import { badness, standingOf, worst, type Breaker, type Standing } from './breaker.ts'
+import { covers } from './model-names.ts'
 
 /** What a provider's row says that matters here. */
 export interface Option {
