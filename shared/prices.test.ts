@@ -1,7 +1,12 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { Tokens } from './grants.ts'
-import { costOf, unitsOf, usd } from './prices.ts'
+import { unitsOf, usd } from './prices.ts'
+
+const costOf = (...of: Parameters<typeof unitsOf>): number | null => {
+  const units = unitsOf(...of)
+  return units === null ? null : usd(units)
+}
 
 const tokens = (input: number, output = 0, write = 0, read = 0): Tokens => ({
   input_tokens: input,

@@ -8,13 +8,7 @@ import type { Price, Prices, Tokens } from './grants.ts'
 const PRICE_SCALE = 1e9
 const UNITS_PER_USD = 1e15
 
-/** Null where the list has no price for this model: `*` is every model that it does not name. */
-export function costOf(prices: Prices | undefined, model: string | null, tokens: Tokens): number | null {
-  const units = unitsOf(prices, model, tokens)
-  return units === null ? null : usd(units)
-}
-
-/** The same in 10⁻¹⁵ USD, which can be added up without an error. */
+/** In 10⁻¹⁵ USD, which can be added up without an error. Null where the list has no price for this model: `*` is every model that it does not name. */
 export function unitsOf(prices: Prices | undefined, model: string | null, tokens: Tokens): bigint | null {
   const price = priceOf(prices, model)
   if (price) return total(price, tokens)

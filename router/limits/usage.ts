@@ -1,32 +1,19 @@
 /** What a tenant has used of its budgets and limits, as the admin API shows it. */
-import { readAllowanceId, toUsd, type AllowanceKind } from '../core/budget.ts'
+import { readAllowanceId, toUsd } from '../core/budget.ts'
 import type { Db } from '../ports.ts'
-import { allowancesOf, currentAllowances, type AllowanceRow, type Page } from '../store/allowances.ts'
+import { currentAllowances } from '../store/allowances.ts'
 
-
-export type Usage = {
-  /** Cursor of pages. */
-  readonly id: string
-  readonly budget: Exclude<AllowanceKind, 'runs'>
-  /** Which token or session. */
-  readonly of?: string
-  /** `2026-11-21`, of UTC. */
-  readonly day?: string
+export interface Money {
   readonly spent_usd: number
   /** Held by runs that have not ended. */
   readonly reserved_usd: number
 }
 
-/** A page of a tenant's budgets by id. Only budgets that were limited at some time are counted, and so are here. */
-export async function usageOf(db: Db, tenant: string, page: Page = {}): Promise<Usage[]> {
-  return (await allowancesOf(db, tenant, page)).flatMap((row) => viewOf(row) ?? [])
-}
-
 /** What of a tenant's own limits is used now. What is not there was never limited. */
 export interface CurrentUsage {
-  readonly total?: Pick<Usage, 'spent_usd' | 'reserved_usd'>
+  readonly total?: Money
   /** Of this day, of UTC. */
-  readonly day?: Pick<Usage, 'spent_usd' | 'reserved_usd'>
+  readonly day?: Money
   /** Runs that wait or run. */
   readonly runs?: number
 }
@@ -42,10 +29,4 @@ export async function currentUsage(db: Db, tenant: string, now: number): Promise
   return usage
 }
 
-function viewOf({ id, tenant, spent, held }: AllowanceRow): Usage | undefined {
-  const { kind, of, day } = readAllowanceId(tenant, id) ?? {}
-  if (kind === undefined || kind === 'runs') return undefined
-  return { id, budget: kind, ...(of === undefined ? {} : { of }), ...(day === undefined ? {} : { day }), ...money(spent, held) }
-}
-
-const money = (spent: number, held: number) => ({ spent_usd: toUsd(spent), reserved_usd: toUsd(held) })
+const money = (spent: number, held: number): Money => ({ spent_usd: toUsd(spent), reserved_usd: toUsd(held) })

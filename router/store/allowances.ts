@@ -6,16 +6,13 @@
  * time, with what its runs have cost by then; from then on every run that ends is charged to those there are. So a row that
  * nobody holds anything of can be thrown away: it is made anew from the runs.
  */
-import { and, eq, gt, like, lt, or, sql, type SQL } from 'drizzle-orm'
+import { and, eq, like, lt, or, sql, type SQL } from 'drizzle-orm'
 import { allowances, reservations, runs } from '../../drizzle/schema.ts'
 import { allowanceId, dayOf, toMicros, type AllowanceKind, type Spender, type Want } from '../core/budget.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Db, Statement, Store } from '../ports.ts'
 
 export type AllowanceRow = typeof allowances.$inferSelect
-export type ReservationRow = typeof reservations.$inferSelect
-/** A page by id: those behind `after`. */
-export type Page = { readonly after?: string | undefined; readonly limit?: number | undefined }
 /** Whose run it is; its token has not been used before `tokenSince`. */
 export type Holder = Spender & { readonly tokenSince: number }
 export type Full = { readonly want: Want; readonly spent: number; readonly held: number }
@@ -202,16 +199,6 @@ export async function sweepLedger(store: Store, now: number): Promise<void> {
   // All but those of whole tenants, which are two and used by every run.
   const mayGo = and(like(allowances.id, '%/usd/%'), eq(allowances.held, 0), lt(allowances.updatedAt, now - KEEP_MS))
   await db.delete(allowances).where(mayGo)
-}
-
-/** Of one tenant, by id. */
-export async function allowancesOf(db: Db, tenant: string, { after, limit = PAGE }: Page = {}): Promise<AllowanceRow[]> {
-  return db
-    .select()
-    .from(allowances)
-    .where(and(eq(allowances.tenant, tenant), after === undefined ? undefined : gt(allowances.id, after)))
-    .orderBy(allowances.id)
-    .limit(limit)
 }
 
 /** The allowances that count for everybody of a tenant now: all of it, today, and how many runs there are. */
