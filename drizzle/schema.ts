@@ -4,9 +4,11 @@
  */
 import { sql } from 'drizzle-orm'
 import type { Needs, PolicyView } from '../shared/policy.ts'
+import type { RunWebhook } from '../shared/webhooks.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import { customType, index, integer, primaryKey, real, sqliteTable, text, uniqueIndex } from 'drizzle-orm/sqlite-core'
 
+export * from './resources.ts'
 export * from './tenancy.ts'
 
 /** A blob without Node's Buffer. libSQL gives an ArrayBuffer, D1 a list of numbers. */
@@ -53,18 +55,34 @@ export const runners = sqliteTable(
   (t) => [index('runners_tenant').on(t.tenant, t.pool)],
 )
 
-/** A conversation of the CLI. Its transcript is on the disk of `runner`, under `cwd`. */
+export const SESSION_STATUSES = ['active', 'archived', 'closed'] as const
+
+/**
+ * A conversation of the CLI. Its transcript is on the disk of `runner`, under `cwd`. One that somebody has prepared has no
+ * runner until its first run is leased, and its `cwd` is what that run is to ask for.
+ */
 export const sessions = sqliteTable(
   'sessions',
   {
     id: text('id').primaryKey(),
     tenant: text('tenant').notNull(),
-    runner: text('runner').notNull(),
-    cwd: text('cwd').notNull(),
+    runner: text('runner'),
+    cwd: text('cwd'),
+    /** Where the first run of a prepared one goes; null: wherever its token leads. */
+    pool: text('pool'),
+    title: text('title'),
+    status: text('status', { enum: SESSION_STATUSES }).notNull().default('active'),
+    /** The model that a run of it uses which names none; the one that was used last where nobody has set it. */
+    model: text('model'),
+    metadata: text('metadata', { mode: 'json' }).$type<Record<string, unknown>>(),
+    /** The run that is to be the first of a prepared one, and since when: there can only be one. */
+    opener: text('opener'),
+    openerAt: integer('opener_at'),
     createdAt: integer('created_at').notNull(),
+    updatedAt: integer('updated_at').notNull(),
     lastRunAt: integer('last_run_at').notNull(),
   },
-  (t) => [index('sessions_tenant').on(t.tenant, t.lastRunAt)],
+  (t) => [index('sessions_tenant').on(t.tenant, t.lastRunAt), index('sessions_by_age').on(t.lastRunAt)],
 )
 
 /** Whether a live run has a connection is not kept here: the router that holds the socket knows, and a restart asks anew. */
@@ -102,6 +120,14 @@ export const runs = sqliteTable(
     provider: text('provider'),
     model: text('model'),
     metadata: text('metadata', { mode: 'json' }).$type<Record<string, string>>(),
+    /** The dialect that it was asked for in. */
+    origin: text('origin').notNull().default('native'),
+    batch: text('batch'),
+    batchIndex: integer('batch_index'),
+    /** Who is told of it by name, besides the webhooks of its tenant. */
+    webhook: text('webhook', { mode: 'json' }).$type<RunWebhook>(),
+    /** The real directory that it works in, from its lease on. */
+    cwd: text('cwd'),
     createdAt: integer('created_at').notNull(),
     startedAt: integer('started_at'),
     endedAt: integer('ended_at'),
@@ -134,6 +160,9 @@ export const runs = sqliteTable(
     // One turn at a time per session: two turns would fork its transcript and lose one of them.
     uniqueIndex('runs_session_turn').on(t.session).where(sql`state IN ('offered', 'leased', 'running')`),
     index('runs_session').on(t.session, t.id),
+    index('runs_batch').on(t.batch, t.batchIndex).where(sql`batch IS NOT NULL`),
+    // What statistics sum up.
+    index('runs_ended').on(t.tenant, t.endedAt).where(sql`ended_at IS NOT NULL`),
     // Only live rows: what a runner or a restarted router has to take up again.
     index('runs_live').on(t.runner).where(sql`ended_at IS NULL`),
     index('runs_queued').on(t.createdAt).where(sql`state = 'queued'`),

@@ -2,7 +2,7 @@
  * The only place where routes are mounted. A host gives it a way to its `Deps` and gets a fetch handler back.
  */
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import type { Context } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { createMiddleware } from 'hono/factory'
 import { requestId } from 'hono/request-id'
@@ -19,6 +19,7 @@ import { runnerConnect } from './api/runner-connect.ts'
 import { runnerToken } from './api/runner-token.ts'
 import { runners } from './api/runners.ts'
 import { runs } from './api/runs.ts'
+import { FAMILIES, familyOf } from './compat/families.ts'
 import { jwks } from './guard/jwks.ts'
 import { perimeter } from './guard/perimeter.ts'
 import { asFault, problem } from './guard/problem.ts'
@@ -36,17 +37,12 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
   )
   app.use(secureHeaders())
   app.use(perimeter())
-  app.use(
-    bodyLimit({
-      maxSize: MAX_BODY,
-      onError: () => {
-        throw new Fault('too_large', `the body is larger than ${MAX_BODY} bytes`)
-      },
-    }),
-  )
+  app.use(onlyIfSpoken)
+  app.use((c, next) => limitBody(familyOf(c.req.path)?.maxBody ?? MAX_BODY)(c, next))
   app.use(jsonBodies)
 
   for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
+  for (const { routes } of FAMILIES) app.route('/', routes)
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })
   app.doc31('/openapi.json', {
@@ -55,14 +51,42 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
     security: [{ token: [] }],
   })
 
-  app.notFound((c) => problem(c, new Fault('not_found', `no route ${c.req.method} ${c.req.path.slice(0, 128)}`)))
+  app.notFound((c) => refuse(c, new Fault('not_found', `no route ${c.req.method} ${c.req.path.slice(0, 128)}`)))
   app.onError((error, c) => {
     const fault = asFault(error)
     // What went wrong stays here; the client gets the id to ask about.
     if (fault.code === 'internal' || fault.code === 'storage') c.get('deps').log.error({ err: error, request_id: c.get('requestId'), path: c.req.path }, 'a request failed')
-    return problem(c, fault)
+    return refuse(c, fault)
   })
   return app
+}
+
+/** In the dialect of whoever was asked. A family that is switched off says nothing, not even no. */
+function refuse(c: Context<AppEnv>, fault: Fault): Response {
+  const family = c.get('silent') ? undefined : familyOf(c.req.path)
+  return family ? family.refuse(c, fault) : problem(c, fault)
+}
+
+/** Paths of a family that is switched off are nobody's. */
+const onlyIfSpoken = createMiddleware<AppEnv>(async (c, next) => {
+  const family = familyOf(c.req.path)
+  if (family && !(await c.get('deps').catalog.compat())[family.name].enabled) {
+    c.set('silent', true)
+    throw new Fault('not_found', `no route ${c.req.method} ${c.req.path.slice(0, 128)}`)
+  }
+  await next()
+})
+
+const limits = new Map<number, MiddlewareHandler>()
+function limitBody(maxSize: number): MiddlewareHandler {
+  const known = limits.get(maxSize)
+  if (known) return known
+  const onError = () => {
+    throw new Fault('too_large', `the body is larger than ${maxSize} bytes`)
+  }
+  const made = bodyLimit({ maxSize, onError })
+  limits.set(maxSize, made)
+  return made
 }
 
 /** `curl -d` says it sends a form; a body that is skipped for that reason would be a puzzle. */

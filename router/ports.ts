@@ -89,11 +89,12 @@ export interface RunnerHub {
 }
 
 export type RunRow = typeof schema.runs.$inferSelect
+export type RunState = RunRow['state']
 
 /** A run as it is submitted: everything that its row holds from the start. */
 export type NewRun = Pick<
   RunRow,
-  'id' | 'tenant' | 'subject' | 'token' | 'session' | 'pool' | 'labels' | 'bound' | 'needs' | 'priority' | 'queueUntil' | 'timeoutS' | 'onDisconnectMs' | 'model' | 'metadata' | 'createdAt'
+  'id' | 'tenant' | 'subject' | 'token' | 'session' | 'pool' | 'labels' | 'bound' | 'needs' | 'priority' | 'queueUntil' | 'timeoutS' | 'onDisconnectMs' | 'model' | 'metadata' | 'origin' | 'batch' | 'batchIndex' | 'webhook' | 'createdAt'
 > & { readonly spec: RunSpec }
 
 /** An `Idempotency-Key` and what was asked with it. */
@@ -267,5 +268,7 @@ export interface Variables {
   /** Throws when the principal would not be let in any more. For answers that take their time. */
   recheck: Recheck
   requestId: string
+  /** The path is that of a dialect which is switched off. */
+  silent?: boolean
 }
 export type AppEnv = { Variables: Variables; Bindings: object }

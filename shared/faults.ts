@@ -24,6 +24,7 @@ export const FAULTS = {
   run_not_found: { status: 404, retryable: false, title: 'no such run' },
   session_not_found: { status: 404, retryable: false, title: 'no such session' },
   conflict: { status: 409, retryable: false, title: 'it is there already, or was changed meanwhile' },
+  session_inactive: { status: 409, retryable: false, title: 'the session takes no more runs' },
   session_busy: { status: 409, retryable: true, title: 'the session has a turn in progress' },
   idempotency: { status: 422, retryable: false, title: 'the key belongs to another request' },
   pruned: { status: 410, retryable: false, title: 'these events are no longer kept' },

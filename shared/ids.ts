@@ -5,6 +5,7 @@
 import { z } from 'zod'
 
 export const RunId = z.string().regex(/^run_[0-9a-f]{32}$/, 'is not a run id')
+export const BatchId = z.string().regex(/^bat_[0-9a-f]{32}$/, 'is not a batch id')
 export const RunnerId = z.string().regex(/^rnr_[0-9a-f]{32}$/, 'is not a runner id')
 /** The CLI takes any UUID and writes it in lower case. */
 export const SessionId = z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$/, 'is not a session id (a UUID in lower case)')

@@ -3,7 +3,7 @@
  * The runner holds every field against its owner's policy before it uses it.
  */
 import { z } from 'zod'
-import { SessionId, TenantId } from './ids.ts'
+import { Name, SessionId, TenantId } from './ids.ts'
 
 /** The CLI's own list (claude-cli 2.1.197 takes any string, so it is checked here). */
 export const PermissionMode = z.enum(['default', 'acceptEdits', 'plan', 'dontAsk', 'auto', 'bypassPermissions'])
@@ -22,6 +22,8 @@ export const ToolName = z.string().regex(/^[A-Za-z][A-Za-z0-9_-]{0,127}$/, 'is n
 export const ModelName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._:/@[\]-]{0,127}$/, 'is not a model name')
 
 export const AgentName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_:.-]{0,127}$/, 'is not an agent name')
+
+export const McpServerName = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$/, 'is not the name of an MCP server')
 
 const text = (max: number) => z.string().max(max)
 
@@ -50,6 +52,8 @@ export const CliOptions = z.object({
   agent: AgentName.optional(),
   agents: shallow(z.record(AgentName, z.record(z.string(), z.unknown()))).optional(),
   mcp_config: shallow(z.record(z.string(), z.unknown())).optional(),
+  /** Servers that the owner of the machine has named in its `runner.toml`. */
+  mcp_servers: z.array(McpServerName).max(32).optional(),
   json_schema: shallow(z.record(z.string(), z.unknown())).optional(),
   effort: Effort.optional(),
   max_turns: z.int().min(1).max(10_000).optional(),
@@ -71,6 +75,12 @@ export const RunSpec = CliOptions.extend({
   session: SessionUse,
   /** Absolute, or relative to the first workspace root. Absent: a fresh folder for the session. */
   cwd: z.string().min(1).max(4096).optional(),
+  /** A folder of this name under the first workspace root, shared by all runs that name it; made where it is missing. Not beside `cwd`. */
+  workspace: Name.optional(),
+  /** Further folders that tools may work in, held to the same rules as `cwd`. */
+  add_dirs: z.array(z.string().min(1).max(4096)).max(16).optional(),
+  /** Bytes of output that are kept of it; the result always is. */
+  max_log_bytes: z.int().min(65_536).max(1_099_511_627_776).optional(),
   prompt: text(1_048_576),
   /** What its token is good for; absent: any. */
   models: z.array(ModelName).max(64).optional(),

@@ -10,18 +10,27 @@ const NEWLINE = 0x0a
 export const SSE_RETRY = encoder.encode('retry: 500\n\n')
 export const SSE_COMMENT = encoder.encode(': keep-alive\n\n')
 
+/** How the lines of an event are written: its name (none: unnamed), and what ends a line. */
+export interface LineStyle {
+  readonly event?: string | undefined
+  readonly eol?: '\n' | '\r\n' | undefined
+}
+const NATIVE: LineStyle = { event: 'message' }
+
 /** `bytes` are whole lines, each ended by `\n`; ids count up from `first`. */
-export function sseMessages(first: number, bytes: Uint8Array): Uint8Array {
+export function sseMessages(first: number, bytes: Uint8Array, { event, eol = '\n' }: LineStyle = NATIVE): Uint8Array {
+  const named = event === undefined ? '' : `event: ${event}${eol}`
+  const end2 = encoder.encode(eol + eol)
   const heads: Uint8Array[] = []
   const ends: number[] = []
   let size = 0
   for (let at = 0, id = first; at < bytes.length; id++) {
     const end = bytes.indexOf(NEWLINE, at)
     const stop = end < 0 ? bytes.length : end
-    const head = encoder.encode(`id: ${id}\nevent: message\ndata: `)
+    const head = encoder.encode(`id: ${id}${eol}${named}data: `)
     heads.push(head)
     ends.push(stop)
-    size += head.length + (stop - at) + 2
+    size += head.length + (stop - at) + end2.length
     at = stop + 1
   }
   const out = new Uint8Array(size)
@@ -32,14 +41,14 @@ export function sseMessages(first: number, bytes: Uint8Array): Uint8Array {
     out.set(head, to)
     out.set(bytes.subarray(from, stop), to + head.length)
     to += head.length + stop - from
-    out[to++] = NEWLINE
-    out[to++] = NEWLINE
+    out.set(end2, to)
+    to += end2.length
     from = stop + 1
   }
   return out
 }
 
 /** `data` must be one line. */
-export function sseEvent(id: number, event: string, data: string): Uint8Array {
-  return encoder.encode(`id: ${id}\nevent: ${event}\ndata: ${data}\n\n`)
+export function sseEvent(id: number, event: string | undefined, data: string, eol: '\n' | '\r\n' = '\n'): Uint8Array {
+  return encoder.encode(`id: ${id}${eol}${event === undefined ? '' : `event: ${event}${eol}`}data: ${data}${eol}${eol}`)
 }

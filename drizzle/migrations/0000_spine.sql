@@ -77,6 +77,11 @@ CREATE TABLE `runs` (
 	`provider` text,
 	`model` text,
 	`metadata` text,
+	`origin` text DEFAULT 'native' NOT NULL,
+	`batch` text,
+	`batch_index` integer,
+	`webhook` text,
+	`cwd` text,
 	`created_at` integer NOT NULL,
 	`started_at` integer,
 	`ended_at` integer,
@@ -98,6 +103,8 @@ CREATE TABLE `runs` (
 CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);--> statement-breakpoint
 CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');--> statement-breakpoint
 CREATE INDEX `runs_session` ON `runs` (`session`,`id`);--> statement-breakpoint
+CREATE INDEX `runs_batch` ON `runs` (`batch`,`batch_index`) WHERE batch IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `runs_ended` ON `runs` (`tenant`,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';--> statement-breakpoint
 CREATE INDEX `runs_kept` ON `runs` (`ended_at`,`event_bytes`,`pruned_at`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;--> statement-breakpoint
@@ -105,13 +112,108 @@ CREATE INDEX `runs_pruning` ON `runs` (`pruned_at`) WHERE pruned_at IS NOT NULL 
 CREATE TABLE `sessions` (
 	`id` text PRIMARY KEY NOT NULL,
 	`tenant` text NOT NULL,
-	`runner` text NOT NULL,
-	`cwd` text NOT NULL,
+	`runner` text,
+	`cwd` text,
+	`pool` text,
+	`title` text,
+	`status` text DEFAULT 'active' NOT NULL,
+	`model` text,
+	`metadata` text,
+	`opener` text,
+	`opener_at` integer,
 	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
 	`last_run_at` integer NOT NULL
 );
 --> statement-breakpoint
 CREATE INDEX `sessions_tenant` ON `sessions` (`tenant`,`last_run_at`);--> statement-breakpoint
+CREATE INDEX `sessions_by_age` ON `sessions` (`last_run_at`);--> statement-breakpoint
+CREATE TABLE `batches` (
+	`id` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`subject` text NOT NULL,
+	`size` integer NOT NULL,
+	`refused` text NOT NULL,
+	`metadata` text,
+	`created_at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `batches_tenant` ON `batches` (`tenant`,`id`);--> statement-breakpoint
+CREATE TABLE `config_files` (
+	`tenant` text NOT NULL,
+	`pool` text NOT NULL,
+	`kind` text NOT NULL,
+	`name` text NOT NULL,
+	`content` text NOT NULL,
+	`version` integer NOT NULL,
+	`updated_by` text NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	PRIMARY KEY(`tenant`, `pool`, `kind`, `name`)
+);
+--> statement-breakpoint
+CREATE TABLE `config_sets` (
+	`tenant` text NOT NULL,
+	`pool` text NOT NULL,
+	`version` integer NOT NULL,
+	PRIMARY KEY(`tenant`, `pool`)
+);
+--> statement-breakpoint
+CREATE TABLE `deliveries` (
+	`id` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`webhook` text,
+	`event` text NOT NULL,
+	`run` text,
+	`session` text,
+	`url` text NOT NULL,
+	`format` text NOT NULL,
+	`body` text NOT NULL,
+	`state` text NOT NULL,
+	`attempts` integer NOT NULL,
+	`next_at` integer,
+	`claimed_until` integer,
+	`status` integer,
+	`error` text,
+	`created_at` integer NOT NULL,
+	`last_at` integer
+);
+--> statement-breakpoint
+CREATE INDEX `deliveries_tenant` ON `deliveries` (`tenant`,`id`);--> statement-breakpoint
+CREATE INDEX `deliveries_run` ON `deliveries` (`run`) WHERE run IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `deliveries_due` ON `deliveries` (`next_at`) WHERE next_at IS NOT NULL;--> statement-breakpoint
+CREATE TABLE `notices` (
+	`id` text PRIMARY KEY NOT NULL,
+	`tenant` text NOT NULL,
+	`event` text NOT NULL,
+	`run` text,
+	`session` text,
+	`at` integer NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `notices_at` ON `notices` (`at`);--> statement-breakpoint
+CREATE TABLE `prompts` (
+	`run` text PRIMARY KEY NOT NULL,
+	`session` text NOT NULL,
+	`text` text NOT NULL
+);
+--> statement-breakpoint
+CREATE INDEX `prompts_session` ON `prompts` (`session`);--> statement-breakpoint
+CREATE TABLE `webhooks` (
+	`tenant` text NOT NULL,
+	`id` text NOT NULL,
+	`url` text,
+	`sealed_secret` text NOT NULL,
+	`sealed_by` text NOT NULL,
+	`events` text,
+	`format` text NOT NULL,
+	`enabled` integer NOT NULL,
+	`created_at` integer NOT NULL,
+	`updated_at` integer NOT NULL,
+	PRIMARY KEY(`tenant`, `id`)
+);
+--> statement-breakpoint
+CREATE INDEX `webhooks_sealed_by` ON `webhooks` (`sealed_by`);--> statement-breakpoint
 CREATE TABLE `allowances` (
 	`id` text PRIMARY KEY NOT NULL,
 	`tenant` text NOT NULL,

@@ -37,6 +37,11 @@ CREATE TABLE `runs` (
 	`provider` text,
 	`model` text,
 	`metadata` text,
+	`origin` text DEFAULT 'native' NOT NULL,
+	`batch` text,
+	`batch_index` integer,
+	`webhook` text,
+	`cwd` text,
 	`created_at` integer NOT NULL,
 	`started_at` integer,
 	`ended_at` integer,
@@ -58,6 +63,8 @@ CREATE TABLE `runs` (
 CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);--> statement-breakpoint
 CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');--> statement-breakpoint
 CREATE INDEX `runs_session` ON `runs` (`session`,`id`);--> statement-breakpoint
+CREATE INDEX `runs_batch` ON `runs` (`batch`,`batch_index`) WHERE batch IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `runs_ended` ON `runs` (`tenant`,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';--> statement-breakpoint
 CREATE INDEX `runs_kept` ON `runs` (`ended_at`,`event_bytes`,`pruned_at`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;--> statement-breakpoint

@@ -2,7 +2,8 @@
 import { z } from '@hono/zod-openapi'
 import { Name, RunId, SessionId } from '../../shared/ids.ts'
 import { Usage } from '../../shared/marks.ts'
-import { CliOptions } from '../../shared/run-spec.ts'
+import { CliOptions, RunSpec } from '../../shared/run-spec.ts'
+import { RunWebhook } from '../../shared/webhooks.ts'
 import { PUBLIC_STATUSES } from '../core/run-state.ts'
 
 /** Bytes of one request body. */
@@ -16,6 +17,10 @@ export const RunRequest = CliOptions.extend({
   session_id: SessionId.optional(),
   fork_session: z.boolean().optional(),
   cwd: z.string().min(1).max(4096).optional(),
+  workspace: Name.optional().openapi({ description: 'In place of `cwd`: a folder of this name on the machine, shared by all runs that name it.' }),
+  add_dirs: z.array(z.string().min(1).max(4096)).max(16).optional().openapi({ description: 'Further folders that tools may work in.' }),
+  max_log_bytes: RunSpec.shape.max_log_bytes.describe('Bytes of output that are kept; the result always is.'),
+  webhook: RunWebhook.optional().openapi({ description: 'Who is told of it, besides the webhooks of the tenant.' }),
   pool: Name.optional(),
   labels: Labels.optional(),
   timeout_s: z.int().min(1).max(86_400).optional(),
@@ -35,6 +40,7 @@ export const RunRequest = CliOptions.extend({
 })
   .strict()
   .refine((r) => !r.fork_session || r.session_id !== undefined, { path: ['fork_session'], message: 'needs the session_id to fork from' })
+  .refine((r) => r.cwd === undefined || r.workspace === undefined, { path: ['workspace'], message: 'is in place of cwd: give one of them' })
   .openapi('RunRequest')
 
 export const Status = z.enum(PUBLIC_STATUSES)

@@ -105,6 +105,11 @@ runs.openapi(start, async (c) => {
     queueTimeoutS: body.queue_timeout_s ?? (async ? timeoutS : QUEUE_TIMEOUT_S),
     onDisconnectMs: patienceMs(body.on_disconnect),
     metadata: body.metadata,
+    origin: 'native',
+    workspace: body.workspace,
+    addDirs: body.add_dirs,
+    maxLogBytes: body.max_log_bytes,
+    webhook: body.webhook,
   }
   const welcome = <T>(work: (signal: AbortSignal) => Promise<T>) => whileWelcome(c.get('recheck'), c.req.raw.signal, work)
   const options = { newSessionId: crypto.randomUUID(), claim: await claimOf(c.req.header('idempotency-key'), body), until: async ? 'placed' : 'accepted' } as const

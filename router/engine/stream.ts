@@ -20,8 +20,34 @@ const BLOCKED_MS = 30_000
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
+/** How a dialect writes what happens. Each piece is written as one chunk: some clients parse chunks, not events. */
+export interface Framing {
+  readonly headers?: Readonly<Record<string, string>>
+  /** Before anything else. */
+  readonly head: Uint8Array
+  /** `bytes` are whole lines of the CLI, the first of which is event `first`. */
+  lines(first: number, bytes: Uint8Array): Uint8Array
+  /** A mark of ours but the exit, as the JSON that is stored; undefined where the dialect has no word for it. */
+  mark(seq: number, kind: string, json: string): Uint8Array | undefined
+  /** The last piece. `row` is that of the ended run; undefined if it is gone. */
+  end(seq: number, row: RunRow | undefined): Uint8Array | Promise<Uint8Array>
+  /** The place in the line of a run that waits. */
+  queued?(position: number): Uint8Array
+  /** Says that the stream lives. */
+  comment(now: number): Uint8Array
+}
+
+const native = (row: RunRow): Framing => ({
+  head: SSE_RETRY,
+  lines: (first, bytes) => sseMessages(first, bytes),
+  mark: sseEvent,
+  end: (seq, ended) => sseEvent(seq, 'done', JSON.stringify(ended ? runSummary(ended) : { id: row.id })),
+  queued: queuedNotice,
+  comment: () => SSE_COMMENT,
+})
+
 /** The events of a run as its row was a moment ago, after `afterSeq`, for as long as `recheck` has nothing against who asked. */
-export function eventStream(deps: Deps, row: RunRow, afterSeq: number, recheck: Recheck): Response {
+export function eventStream(deps: Deps, row: RunRow, afterSeq: number, recheck: Recheck, framing: Framing = native(row)): Response {
   const ref: RunRef = { run: row.id, tenant: row.tenant }
   const stop = new AbortController()
   const leave = deps.hub.attend(ref)
@@ -50,21 +76,29 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number, recheck: 
       waits = position !== undefined
       if (position !== undefined && position !== place) {
         place = position
-        return [queuedNotice(position)]
+        return framing.queued ? [framing.queued(position)] : []
       }
       const page = await orTimeout(next, waits ? Math.min(POSITION_EVERY_MS, commentEveryMs) : commentEveryMs)
       if (page === undefined && waits && deps.platform.now() - spokenAt < commentEveryMs) continue
-      if (page === undefined) return [SSE_COMMENT]
+      if (page === undefined) return [framing.comment(deps.platform.now())]
       waits = false
       next = undefined
       if (page.done) return 'end'
-      return Promise.all(page.value.map((chunk) => frame(deps, row, chunk)))
+      const pieces = await Promise.all(page.value.map((chunk) => frame(deps, row, chunk, framing)))
+      return pieces.filter((piece) => piece !== undefined)
+    }
+  }
+  /** A pull that brings nothing is not repeated. */
+  const nextPieces = async () => {
+    for (;;) {
+      const page = await nextPage()
+      if (page.length > 0 || stop.signal.aborted) return page
     }
   }
   const body = new ReadableStream<Uint8Array>(
     {
       start(out) {
-        out.enqueue(SSE_RETRY)
+        out.enqueue(framing.head)
         visit = watchVisit(recheck, () => {
           end()
           deps.log.info({ run: ref.run }, 'a subscriber whose token is no longer good was let go')
@@ -76,7 +110,7 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number, recheck: 
       async pull(out) {
         clearTimeout(blocked)
         try {
-          const page = await nextPage()
+          const page = await nextPieces()
           if (ended) return
           if (page === 'end') {
             end()
@@ -106,6 +140,7 @@ export function eventStream(deps: Deps, row: RunRow, afterSeq: number, recheck: 
       'cache-control': 'no-cache, no-transform',
       'x-accel-buffering': 'no',
       'x-run-id': ref.run,
+      ...framing.headers,
     },
   })
 }
@@ -115,13 +150,11 @@ function queuedNotice(position: number): Uint8Array {
   return encoder.encode(`event: queued\ndata: ${JSON.stringify({ position })}\n\n`)
 }
 
-async function frame(deps: Deps, row: RunRow, chunk: EventChunk): Promise<Uint8Array> {
-  if (chunk.kind === 'ev') return sseMessages(chunk.first, chunk.bytes)
+async function frame(deps: Deps, row: RunRow, chunk: EventChunk, framing: Framing): Promise<Uint8Array | undefined> {
+  if (chunk.kind === 'ev') return framing.lines(chunk.first, chunk.bytes)
   const text = decoder.decode(chunk.bytes)
   const { kind } = JSON.parse(text) as { kind: string }
-  if (kind !== 'exit') return sseEvent(chunk.first, kind, text)
-  const ended = await deps.records.latest(row)
-  return sseEvent(chunk.first, 'done', JSON.stringify(ended ? runSummary(ended) : { id: row.id }))
+  return kind === 'exit' ? framing.end(chunk.first, await deps.records.latest(row)) : framing.mark(chunk.first, kind, text)
 }
 
 /** True for the mark that ends a run's log. */

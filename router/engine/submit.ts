@@ -9,12 +9,13 @@ import { Fault } from '../../shared/faults.ts'
 import { needsOf } from '../../shared/policy.ts'
 import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
 import { narrowedCli, poolOf, refusePool } from '../guard/narrow.ts'
-import { admit, giveUp, planOf } from '../limits/admission.ts'
-import type { Claim, Deps, Principal, RunRef } from '../ports.ts'
+import { admit, giveUp, planOf, type Plan } from '../limits/admission.ts'
+import type { RunWebhook } from '../../shared/webhooks.ts'
+import type { Claim, Deps, NewRun, Principal, RunRef } from '../ports.ts'
 import { findClaim } from '../store/idempotency.ts'
 import { sessionHasTurn } from '../store/runs.ts'
 import { findRunner } from '../store/runners.ts'
-import { findSession, type SessionRow } from '../store/sessions.ts'
+import { claimOpening, findSession, yieldOpening, type SessionRow } from '../store/sessions.ts'
 
 const RETRY_AFTER_S = 2
 /** A key that was freed between two looks is tried again; more often than this somebody plays games. */
@@ -36,7 +37,18 @@ export interface Submission {
   /** Milliseconds after the last subscriber left; null: it goes on without any. */
   readonly onDisconnectMs: number | null
   readonly metadata: Record<string, string> | undefined
+  /** The dialect that it is asked for in. */
+  readonly origin: Origin
+  /** A folder by its name, in place of `cwd`. */
+  readonly workspace?: string | undefined
+  readonly addDirs?: readonly string[] | undefined
+  readonly maxLogBytes?: number | undefined
+  readonly webhook?: RunWebhook | undefined
+  readonly batch?: { readonly id: string; readonly index: number } | undefined
 }
+
+export const ORIGINS = ['native', 'claudecode2api', 'ccs', 'claude-code-server', 'claude-code-api'] as const
+export type Origin = (typeof ORIGINS)[number]
 
 /**
  * `newSessionId` is made by the caller, which has the randomness: it names a fresh or forked conversation. `until` says
@@ -65,7 +77,7 @@ export async function submit(
   throw new Fault('busy', 'too many requests with this Idempotency-Key at once', { retryAfterS: RETRY_AFTER_S })
 }
 
-/** Into the line, with what it may spend held for it. False: its key was taken meanwhile, so there is another run to look at. */
+/** Into the line. False: its key was taken meanwhile, so there is another run to look at. */
 async function begin(
   deps: Deps,
   who: Principal,
@@ -73,7 +85,23 @@ async function begin(
   wish: Submission,
   { newSessionId, claim }: { newSessionId: string; claim: Claim | undefined },
 ): Promise<boolean> {
-  const { row, plan } = await newRun(deps, who, { ...wish, cli: narrowedCli(who.narrowing, wish.cli) }, newSessionId)
+  const session = wish.sessionId === undefined ? undefined : await continued(deps.store.db, who, wish)
+  const { row, plan } = await newRun(deps, who, wish, session, newSessionId)
+  const isOpening = session !== undefined && session.runner === null
+  if (isOpening && !(await claimOpening(deps.store.db, session.id, run, deps.platform.now()))) {
+    throw new Fault('session_busy', `the first run of session ${session.id} is under way`, { retryAfterS: RETRY_AFTER_S })
+  }
+  if (!isOpening) return hold(deps, who, run, row, plan, claim)
+  let begun = false
+  try {
+    return (begun = await hold(deps, who, run, row, plan, claim))
+  } finally {
+    if (!begun) deps.platform.background(yieldOpening(deps.store.db, session.id, run))
+  }
+}
+
+/** With what it may spend held for it. */
+async function hold(deps: Deps, who: Principal, run: string, row: Omit<NewRun, 'id'>, plan: Plan, claim: Claim | undefined): Promise<boolean> {
   try {
     await admit(deps, run, plan)
   } catch (error) {
@@ -94,27 +122,28 @@ async function begin(
   return false
 }
 
-async function newRun(deps: Deps, who: Principal, wish: Submission, newSessionId: string) {
+async function newRun(deps: Deps, who: Principal, wish: Submission, session: SessionRow | undefined, newSessionId: string) {
   const { store, platform } = deps
-  const session = wish.sessionId === undefined ? undefined : await continued(store.db, who, wish)
-  const use: SessionUse = !session
-    ? { mode: 'new', id: newSessionId }
-    : wish.fork
-      ? { mode: 'fork', id: newSessionId, from: session.id }
-      : { mode: 'resume', id: session.id }
+  const use = useOf(session, wish.fork, newSessionId)
   if (wish.onBusy === 'reject' && (await sessionHasTurn(store.db, use.id))) {
     throw new Fault('session_busy', `session ${use.id} has a turn in progress`, { retryAfterS: RETRY_AFTER_S })
   }
+  const model = wish.cli.model ?? session?.model ?? undefined
+  const cli = narrowedCli(who.narrowing, model === undefined ? wish.cli : { ...wish.cli, model })
   const cwd = session?.cwd ?? wish.cwd
   const pool = await placeOf(store.db, who, wish.pool, session)
   const now = platform.now()
-  const plan = await planOf(deps, who, { session: use.id, createdAt: now }, wish.cli.max_budget_usd)
+  const plan = await planOf(deps, who, { session: use.id, createdAt: now }, cli.max_budget_usd)
+  const { workspace, addDirs, maxLogBytes, batch } = wish
   const spec: RunSpec = {
-    ...wish.cli,
+    ...cli,
     ...(plan.budgetUsd === undefined ? {} : { max_budget_usd: plan.budgetUsd }),
     tenant: who.tenant,
     session: use,
     ...(cwd === undefined ? {} : { cwd }),
+    ...(workspace === undefined || cwd !== undefined ? {} : { workspace }),
+    ...(addDirs === undefined ? {} : { add_dirs: [...addDirs] }),
+    ...(maxLogBytes === undefined ? {} : { max_log_bytes: maxLogBytes }),
     prompt: wish.prompt,
     ...(who.narrowing.models === undefined ? {} : { models: [...who.narrowing.models] }),
     timeout_s: wish.timeoutS,
@@ -133,17 +162,28 @@ async function newRun(deps: Deps, who: Principal, wish: Submission, newSessionId
     spec,
     timeoutS: wish.timeoutS,
     onDisconnectMs: wish.onDisconnectMs,
-    model: wish.cli.model ?? null,
+    model: cli.model ?? null,
     metadata: wish.metadata ?? null,
+    origin: wish.origin,
+    batch: batch?.id ?? null,
+    batchIndex: batch?.index ?? null,
+    webhook: wish.webhook ?? null,
     createdAt: now,
   }
   return { row, plan }
 }
 
+/** One that was prepared and has had no run is opened under its own id. */
+function useOf(session: SessionRow | undefined, fork: boolean, newId: string): SessionUse {
+  if (!session) return { mode: 'new', id: newId }
+  if (session.runner === null) return { mode: 'new', id: session.id }
+  return fork ? { mode: 'fork', id: newId, from: session.id } : { mode: 'resume', id: session.id }
+}
+
 /** A session waits in the line of the machine that has it, wherever that has been put. Throws `forbidden` when the token is not good there. */
 async function placeOf(db: Deps['store']['db'], { narrowing }: Principal, asked: string | undefined, session: SessionRow | undefined): Promise<string> {
-  const its = session && (await findRunner(db, session.runner))?.pool
-  if (its === undefined) return poolOf(narrowing, asked)
+  const its = session?.runner ? (await findRunner(db, session.runner))?.pool : session?.pool
+  if (its === undefined || its === null) return poolOf(narrowing, asked)
   refusePool(narrowing, its)
   return its
 }
@@ -151,7 +191,11 @@ async function placeOf(db: Deps['store']['db'], { narrowing }: Principal, asked:
 async function continued(db: Deps['store']['db'], who: Principal, wish: Submission): Promise<SessionRow> {
   const session = await findSession(db, who.tenant, wish.sessionId ?? '')
   if (!session) throw new Fault('session_not_found', `no session ${wish.sessionId}`, { extra: { field: 'session_id' } })
-  if (wish.cwd !== undefined && wish.cwd !== session.cwd) {
+  if (session.status !== 'active') throw new Fault('session_inactive', `session ${session.id} is ${session.status}`, { extra: { field: 'session_id' } })
+  if (session.runner === null && wish.fork) {
+    throw new Fault('invalid_request', `fork_session: session ${session.id} has no turn to fork from`, { extra: { field: 'fork_session' } })
+  }
+  if (wish.cwd !== undefined && session.cwd !== null && wish.cwd !== session.cwd) {
     throw new Fault('session_cwd', `session ${session.id} lives in ${session.cwd}; leave cwd out to continue it`, { extra: { field: 'cwd' } })
   }
   return session

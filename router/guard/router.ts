@@ -4,10 +4,11 @@ import type { ZodError } from 'zod'
 import { Fault } from '../../shared/faults.ts'
 import type { AppEnv } from '../ports.ts'
 
-export function newRouter(): OpenAPIHono<AppEnv> {
+/** `say`: how a dialect puts it; `part` is where the value was: `json`, `query`, `param` or `header`. */
+export function newRouter(say: (error: ZodError, part: string) => Fault = invalid): OpenAPIHono<AppEnv> {
   return new OpenAPIHono<AppEnv>({
     defaultHook: (result) => {
-      if (!result.success) throw invalid(result.error)
+      if (!result.success) throw say(result.error, result.target)
     },
   })
 }

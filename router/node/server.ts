@@ -19,8 +19,8 @@ import { localLimiter } from '../limits/local-limiter.ts'
 import { Line } from '../line/line.ts'
 import type { Deps, Log, Platform, RouterSettings } from '../ports.ts'
 import { treasuryOf } from '../providers/treasury.ts'
-import { settleEnding } from '../store/allowances.ts'
 import { hubStore } from '../store/hub-store.ts'
+import { endingStatements } from '../store/notices.ts'
 import { storeRecords } from '../store/records.ts'
 import { findRunner, standingOf, touchRunner } from '../store/runners.ts'
 import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
@@ -92,7 +92,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       timeoutS: options.timeoutS,
       blockedMs: options.blockedMs,
     }
-    const eventLog = new GroupCommitLog(sqlCommit(database, platform, (append) => settleEnding(database.db, append, platform.now())), nextTurn)
+    const eventLog = new GroupCommitLog(sqlCommit(database, platform, (append) => endingStatements(database.db, append, platform.now())), nextTurn)
     const attendance = new Attendance({
       async patienceMs({ tenant, run }) {
         const row = await findRun(database.db, tenant, run)

@@ -2,13 +2,14 @@
  * The row of a run. Every move is one compare-and-set on (state, fence): who loses it has been overtaken and must stop.
  */
 import { and, desc, eq, inArray, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
-import { idempotency, runs, sessions } from '../../drizzle/schema.ts'
+import { idempotency, prompts, runs, sessions } from '../../drizzle/schema.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { PublicStatus } from '../core/run-state.ts'
 import { statesOf } from '../core/run-state.ts'
 import type { Claim, Db, NewRun, RunRow, Statement, Store } from '../ports.ts'
 import { hasBudgetLeft, releaseStatements } from './allowances.ts'
 import { IDEMPOTENCY_TTL_MS } from './idempotency.ts'
+import { runNotice } from './notices.ts'
 
 const QUEUED = {
   id: runs.id,
@@ -44,10 +45,10 @@ export async function insertRun(store: Store, run: NewRun, runner: string | unde
     : sql`TRUE`
   const free = runner === undefined ? sql`TRUE` : sessionIsFree(session, id)
   const insert = db.all(sql`
-    INSERT INTO ${runs} (id, tenant, subject, token, session, pool, labels, bound, needs, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, created_at, state, runner, fence)
+    INSERT INTO ${runs} (id, tenant, subject, token, session, pool, labels, bound, needs, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, origin, batch, batch_index, webhook, created_at, state, runner, fence)
     SELECT ${id}, ${tenant}, ${run.subject}, ${run.token}, ${session}, ${run.pool}, ${JSON.stringify(run.labels)}, ${run.bound}, ${JSON.stringify(run.needs)}, ${run.priority}, ${run.queueUntil},
       ${JSON.stringify(run.spec)}, ${run.timeoutS}, ${run.onDisconnectMs}, ${run.model}, ${run.metadata === null ? null : JSON.stringify(run.metadata)},
-      ${run.createdAt}, ${state}, ${runner ?? null}, ${runner === undefined ? 0 : 1}
+      ${run.origin}, ${run.batch}, ${run.batchIndex}, ${run.webhook === null ? null : JSON.stringify(run.webhook)}, ${run.createdAt}, ${state}, ${runner ?? null}, ${runner === undefined ? 0 : 1}
     WHERE ${mine} AND ${free}
     ON CONFLICT (id) DO NOTHING
     RETURNING id`)
@@ -108,15 +109,24 @@ export async function queuedIn(db: Db, tenant: string, pool: string): Promise<Qu
   return db.select(QUEUED).from(runs).where(and(eq(runs.state, 'queued'), eq(runs.tenant, tenant), eq(runs.pool, pool)))
 }
 
-/** The lease and the session that it binds to this runner become durable together. Undefined: overtaken. */
+/**
+ * The lease, the session that it binds to this runner, and what was asked become durable together. Undefined: overtaken.
+ */
 export async function lease(store: Store, run: string, atFence: number, cwd: string, now: number): Promise<RunRow | undefined> {
   const { db } = store
-  const moved = db.update(runs).set({ state: 'leased', startedAt: now }).where(held(run, atFence, 'offered')).returning()
+  const moved = db.update(runs).set({ state: 'leased', startedAt: now, cwd }).where(held(run, atFence, 'offered')).returning()
+  const leased = sql`id = ${run} AND fence = ${atFence} AND state = 'leased'`
   const bind = db.run(sql`
-    INSERT INTO ${sessions} (id, tenant, runner, cwd, created_at, last_run_at)
-    SELECT session, tenant, runner, ${cwd}, ${now}, ${now} FROM ${runs} WHERE id = ${run} AND fence = ${atFence} AND state = 'leased'
-    ON CONFLICT (id) DO UPDATE SET last_run_at = excluded.last_run_at`)
-  const [rows] = await store.batch([moved, bind as Statement])
+    INSERT INTO ${sessions} (id, tenant, runner, cwd, model, created_at, updated_at, last_run_at)
+    SELECT session, tenant, runner, ${cwd}, model, ${now}, ${now}, ${now} FROM ${runs} WHERE ${leased}
+    ON CONFLICT (id) DO UPDATE SET
+      last_run_at = excluded.last_run_at, updated_at = excluded.updated_at, model = coalesce(${sessions}.model, excluded.model),
+      cwd = CASE WHEN ${sessions}.runner IS NULL THEN excluded.cwd ELSE ${sessions}.cwd END, runner = coalesce(${sessions}.runner, excluded.runner)`)
+  const asked = db.run(sql`
+    INSERT INTO ${prompts} (run, session, text) SELECT id, session, json_extract(spec, '$.prompt') FROM ${runs} WHERE ${leased} AND spec IS NOT NULL
+    ON CONFLICT (run) DO NOTHING`)
+  const told = runNotice(db, run, 'run.started', sql`fence = ${atFence} AND state = 'leased'`, now)
+  const [rows] = await store.batch([moved, bind, asked, told] as Statement[])
   return (rows as RunRow[])[0]
 }
 

@@ -4,7 +4,9 @@
  *
  * It holds rows and nothing that belongs to a request, so that a host may share it between requests.
  */
+import type { CompatSettings } from '../../shared/compat-settings.ts'
 import type { Db } from '../ports.ts'
+import { readCompat } from '../store/compat-settings.ts'
 import { readHealth, type HealthRow } from '../store/provider-health.ts'
 import { readProviders, type ProviderRow } from '../store/providers.ts'
 import { readTenant, type TenantRow } from '../store/tenants.ts'
@@ -20,6 +22,10 @@ export interface Catalog {
   providers(tenant: string): Promise<readonly ProviderRow[]>
   /** Breakers that are not as they were made. */
   health(tenant: string): Promise<readonly HealthRow[]>
+  /** How the dialects of older servers are answered. */
+  compat(): Promise<CompatSettings>
+  /** Those were changed here. */
+  compatChanged(): void
   /** Something of this tenant was changed here, or nothing but its breakers. */
   changed(tenant: string, what?: 'health'): void
 }
@@ -31,6 +37,7 @@ export interface CatalogMemory {
   readonly tenants: Map<string, Entry<TenantRow | undefined>>
   readonly providers: Map<string, Entry<readonly ProviderRow[]>>
   readonly health: Map<string, Entry<readonly HealthRow[]>>
+  compat: Entry<CompatSettings> | undefined
   /** The change that each tenant had last: what was being read meanwhile may be from before it. */
   readonly changes: Map<string, number>
   /** Numbers the changes of all. */
@@ -39,7 +46,7 @@ export interface CatalogMemory {
   forgotten: number
 }
 
-export const catalogMemory = (): CatalogMemory => ({ tenants: new Map(), providers: new Map(), health: new Map(), changes: new Map(), lastChange: 0, forgotten: 0 })
+export const catalogMemory = (): CatalogMemory => ({ tenants: new Map(), providers: new Map(), health: new Map(), compat: undefined, changes: new Map(), lastChange: 0, forgotten: 0 })
 
 /** `now`: milliseconds of any clock that only goes forward, the same for all that share `memory`. */
 export function catalogOf(db: Db, memory: CatalogMemory, now: () => number): Catalog {
@@ -59,6 +66,17 @@ export function catalogOf(db: Db, memory: CatalogMemory, now: () => number): Cat
     tenant: (id) => fresh(memory.tenants, id, () => readTenant(db, id)),
     providers: (tenant) => fresh(memory.providers, tenant, () => readProviders(db, tenant)),
     health: (tenant) => fresh(memory.health, tenant, () => readHealth(db, tenant)),
+    async compat() {
+      const at = now()
+      const known = memory.compat
+      if (known && at - known.at < FRESH_MS) return known.value
+      const value = await readCompat(db)
+      memory.compat = { at, value }
+      return value
+    },
+    compatChanged() {
+      memory.compat = undefined
+    },
     changed(tenant, what) {
       if (memory.changes.size >= MAX_TENANTS) {
         memory.changes.clear()

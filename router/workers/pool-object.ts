@@ -13,7 +13,7 @@ import { Wakeups } from '../hub/wakeups.ts'
 import { Line } from '../line/line.ts'
 import type { Returned } from '../line/parts.ts'
 import type { Claim, Dispatch, NewRun, RunRef } from '../ports.ts'
-import { settleEnding } from '../store/allowances.ts'
+import { endingStatements } from '../store/notices.ts'
 import { appendStatements } from '../store/run-events.ts'
 import { queuedIn, type QueuedRow } from '../store/runs.ts'
 import { answerOf, valueOf, type Answer } from './answer.ts'
@@ -209,7 +209,7 @@ export class PoolDO extends DurableObject<Env> {
   async #end(append: Append): Promise<boolean> {
     const store = sharedStore(this.env)
     const now = Date.now()
-    const results = await store.batch([...settleEnding(store.db, append, now), ...appendStatements(store.db, append, now)])
+    const results = await store.batch([...endingStatements(store.db, append, now), ...appendStatements(store.db, append, now)])
     return (results.at(-1) as unknown[]).length > 0
   }
 

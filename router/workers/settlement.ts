@@ -10,6 +10,7 @@ import { runs } from '../../drizzle/schema.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Db, Log, RunRow, Statement, Store } from '../ports.ts'
 import { chargeOf, settleStatements } from '../store/allowances.ts'
+import { endingEvent, runNotice } from '../store/notices.ts'
 import { costColumns } from '../store/run-events.ts'
 import { isRefusedStatement } from '../store/statement-error.ts'
 
@@ -156,10 +157,14 @@ function tell(db: Db, row: RunRow): Statement {
 }
 
 /** The ledger is over there: what a run cost is charged in the batch that tells its end, and only by the first to tell it. */
-function settled(db: Db, { id, runner, fence, endedAt, costUsd, costEstimated }: RunRow): Statement[] {
+function settled(db: Db, { id, runner, fence, state, endedAt, costUsd, costEstimated }: RunRow): Statement[] {
   if (endedAt === null) return []
   const alive = sql`runner = ${runner} AND fence <= ${fence} AND ended_at IS NULL`
-  return settleStatements(db, id, alive, chargeOf(costUsd ?? undefined, costEstimated === true), endedAt)
+  const event = endingEvent(state)
+  return [
+    ...settleStatements(db, id, alive, chargeOf(costUsd ?? undefined, costEstimated === true), endedAt),
+    ...(event ? [runNotice(db, id, event, alive, endedAt)] : []),
+  ]
 }
 
 const TOLD = [

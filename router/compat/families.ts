@@ -1,0 +1,6 @@
+/** All dialects of older servers. No path is owned by two of them. */
+import type { Family } from './family.ts'
+
+export const FAMILIES: readonly Family[] = []
+
+export const familyOf = (path: string): Family | undefined => FAMILIES.find((family) => family.owns(path))

@@ -1,0 +1,43 @@
+/**
+ * What happened and is to be told: written in the batch that makes it so, so that a crash loses none and tells none twice.
+ * Who is told, and how, is router/webhooks' business; where nobody wants to hear of anything, nothing is written.
+ */
+import { sql, type SQL } from 'drizzle-orm'
+import { notices, runs, sessions, webhooks } from '../../drizzle/schema.ts'
+import type { WebhookEvent } from '../../shared/webhooks.ts'
+import type { Append } from '../core/runner-core.ts'
+import type { Db, RunState, Statement } from '../ports.ts'
+import { settleEnding } from './allowances.ts'
+
+const listens = (tenant: unknown) => sql`EXISTS (SELECT 1 FROM ${webhooks} WHERE tenant = ${tenant} AND enabled = 1 AND url IS NOT NULL)`
+
+/** `alive` is the condition of the statements of the batch behind it on the run's row. */
+export function runNotice(db: Db, run: string, event: WebhookEvent, alive: SQL, now: number): Statement {
+  return db.run(sql`
+    INSERT INTO ${notices} (id, tenant, event, run, session, at)
+    SELECT ${`${event}/${run}`}, its.tenant, ${event}, its.id, its.session, ${now} FROM ${runs} AS its
+    WHERE its.id = ${run} AND ${alive} AND (its.webhook IS NOT NULL OR ${listens(sql`its.tenant`)})
+    ON CONFLICT (id) DO NOTHING`) as Statement
+}
+
+/** In front of the deletion of a session, or behind its making. */
+export function sessionNotice(db: Db, session: string, event: 'session.created' | 'session.deleted', now: number): Statement {
+  return db.run(sql`
+    INSERT INTO ${notices} (id, tenant, event, session, at)
+    SELECT ${`${event}/${session}`}, its.tenant, ${event}, its.id, ${now} FROM ${sessions} AS its
+    WHERE its.id = ${session} AND ${listens(sql`its.tenant`)}
+    ON CONFLICT (id) DO NOTHING`) as Statement
+}
+
+/** Undefined while it lives. */
+export function endingEvent(state: RunState): WebhookEvent | undefined {
+  return state === 'succeeded' || state === 'failed' || state === 'cancelled' || state === 'lost' ? `run.${state}` : undefined
+}
+
+/** What belongs in front of an append that ends its run, where its row and the ledger are in one database. */
+export function endingStatements(db: Db, append: Append, now: number): Statement[] {
+  const event = append.ending && endingEvent(append.ending.state)
+  if (!event) return []
+  const alive = sql`fence = ${append.fence} AND ended_at IS NULL`
+  return [...settleEnding(db, append, now), runNotice(db, append.run, event, alive, now)]
+}
