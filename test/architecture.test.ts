@@ -99,6 +99,15 @@ describe('the arrows', () => {
     expect(forbidden(/^runner\//, (t) => !isOurs(t) || inside('shared', 'runner')(t))).toEqual([])
   })
 
+  it('a dialect knows none of the others, and only the list of them knows all', () => {
+    const dialects = [...new Set(shipped.flatMap((path) => /^router\/compat\/([\w-]+)\//.exec(path)?.[1] ?? []))].filter((name) => name !== 'kit')
+    for (const name of dialects) {
+      const others = dialects.filter((other) => other !== name).map((other) => `router/compat/${other}`)
+      expect(forbidden(new RegExp(`^router/compat/${name}/`), (t) => !inside(...others)(t) && t !== 'router/compat/families.ts')).toEqual([])
+    }
+    expect(forbidden(/^router\/compat\/kit\//, (t) => !inside(...dialects.map((name) => `router/compat/${name}`))(t))).toEqual([])
+  })
+
   it('the store and the routes stay apart', () => {
     expect(forbidden(/^router\/(?:store|core|guard)\//, (t) => !inside('router/api', 'router/admin', 'router/compat', 'router/app.ts')(t))).toEqual([])
     expect(forbidden(/^router\/ports\.ts$/, (t) => !inside('router/api', 'router/admin', 'router/engine')(t))).toEqual([])

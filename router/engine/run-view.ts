@@ -1,8 +1,8 @@
 /** A run as clients see it. The row of an ended run never changes, so neither does this. */
 import type { Records, RunRow } from '../ports.ts'
 import { publicStatus } from '../core/run-state.ts'
+import { answerOf, resultOf } from './result.ts'
 
-const decoder = new TextDecoder()
 const iso = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
 
 /** All of a run but the text of its result, which lives in the event log only. */
@@ -33,25 +33,5 @@ export function runSummary(row: RunRow, queuePosition?: number) {
 /** With the result: its text, or whatever the CLI put in its place; null while there is none. */
 export async function runView(records: Records, row: RunRow, queuePosition?: number) {
   const { id, status, session_id, runner_id, provider, model, ...rest } = runSummary(row, queuePosition)
-  return { id, status, session_id, runner_id, provider, model, result: await resultText(records, row), ...rest }
-}
-
-async function resultText(records: Records, row: RunRow): Promise<unknown> {
-  if (row.resultSeq === null || row.prunedAt !== null) return null
-  const line = await records.event(row, row.resultSeq)
-  if (!line) return null
-  const parsed = parse(line)
-  if (typeof parsed !== 'object' || parsed === null) return null
-  // A structured answer is there beside its text when the run asked for one.
-  if ('structured_output' in parsed && parsed.structured_output !== null && parsed.structured_output !== undefined) return parsed.structured_output
-  return 'result' in parsed ? parsed.result : null
-}
-
-/** A runner may name any line as its result; one that is no JSON has no text. */
-function parse(line: Uint8Array): unknown {
-  try {
-    return JSON.parse(decoder.decode(line))
-  } catch {
-    return undefined
-  }
+  return { id, status, session_id, runner_id, provider, model, result: answerOf(await resultOf(records, row)), ...rest }
 }
