@@ -54,6 +54,25 @@ describe('the lines of a run as server-sent events', () => {
   })
 })
 
+describe('the same lines for clients of other servers', () => {
+  const styles = fc.record({ event: fc.constantFrom(undefined, 'message', 'x'), eol: fc.constantFrom('\n' as const, '\r\n' as const) })
+
+  it('carry the same ids and characters, whatever ends a line and whatever their name is', () => {
+    fc.assert(
+      fc.property(fc.array(jsonLine, { maxLength: 6 }), styles, (lines, style) => {
+        const bytes = sseMessages(5, encoder.encode(lines.map((line) => `${line}\n`).join('')), style)
+        expect(parse(bytes).events).toEqual(lines.map((data, i) => ({ id: String(5 + i), event: style.event, data })))
+      }),
+    )
+  })
+
+  it('have no name where the dialect has none, and CRLF where it writes that', () => {
+    expect(decoder.decode(sseMessages(2, encoder.encode('{}\n'), {}))).toBe('id: 2\ndata: {}\n\n')
+    expect(decoder.decode(sseMessages(2, encoder.encode('{}\n'), { event: 'message', eol: '\r\n' }))).toBe('id: 2\r\nevent: message\r\ndata: {}\r\n\r\n')
+    expect(decoder.decode(sseEvent(3, undefined, '{}', '\r\n'))).toBe('id: 3\r\ndata: {}\r\n\r\n')
+  })
+})
+
 describe('the other server-sent events', () => {
   it('carry a mark by its name and id', () => {
     fc.assert(
