@@ -13,7 +13,8 @@ export const prompts = sqliteTable(
   {
     run: text('run').primaryKey(),
     session: text('session').notNull(),
-    text: text('text').notNull(),
+    /** As JSON: a prompt may hold what is no UTF-8, and what ends a text. */
+    text: text('text', { mode: 'json' }).$type<string>().notNull(),
   },
   (t) => [index('prompts_session').on(t.session)],
 )

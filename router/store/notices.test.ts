@@ -1,6 +1,6 @@
-import { eq, sql } from 'drizzle-orm'
+import { eq } from 'drizzle-orm'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
-import { notices, runs, webhooks } from '../../drizzle/schema.ts'
+import { notices, prompts, runs, webhooks } from '../../drizzle/schema.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import { appendOf, mark, openLog, type LogRig } from '../../test/kit/log.ts'
 import { endingOf } from '../core/run-state.ts'
@@ -78,12 +78,12 @@ describe('the lease of a run', () => {
     await listen('default')
     const run = await log.run()
     const { session } = (await log.row(run))!
-    const spec = { tenant: 'default', session: { mode: 'new' as const, id: session }, prompt: 'Say "hello".\n€', timeout_s: 60 }
+    const spec = { tenant: 'default', session: { mode: 'new' as const, id: session }, prompt: 'Say "hello".\n€\0 \ud800', timeout_s: 60 }
     await log.database.db.update(runs).set({ state: 'offered', runner: 'rnr_1', spec }).where(eq(runs.id, run))
     expect(await lease(log.database, run, 1, '/work', 5)).toMatchObject({ id: run, state: 'leased', cwd: '/work' })
     expect(await lease(log.database, run, 1, '/work', 6)).toBeUndefined()
     expect(await told()).toEqual([['run.started', run, 5]])
-    const [asked] = await log.database.db.all<{ text: string }>(sql`SELECT text FROM prompts WHERE run = ${run}`)
-    expect(asked?.text).toBe('Say "hello".\n€')
+    const [asked] = await log.database.db.select().from(prompts).where(eq(prompts.run, run))
+    expect(asked?.text).toBe('Say "hello".\n€\0 \ud800')
   })
 })

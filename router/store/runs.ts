@@ -122,8 +122,9 @@ export async function lease(store: Store, run: string, atFence: number, cwd: str
     ON CONFLICT (id) DO UPDATE SET
       last_run_at = excluded.last_run_at, updated_at = excluded.updated_at, model = coalesce(${sessions}.model, excluded.model),
       cwd = CASE WHEN ${sessions}.runner IS NULL THEN excluded.cwd ELSE ${sessions}.cwd END, runner = coalesce(${sessions}.runner, excluded.runner)`)
+  // As the JSON that it is in the spec: as text, a lone surrogate is no UTF-8, and reading that back aborts the process of libSQL.
   const asked = db.run(sql`
-    INSERT INTO ${prompts} (run, session, text) SELECT id, session, json_extract(spec, '$.prompt') FROM ${runs} WHERE ${leased} AND spec IS NOT NULL
+    INSERT INTO ${prompts} (run, session, text) SELECT id, session, spec -> '$.prompt' FROM ${runs} WHERE ${leased} AND spec IS NOT NULL
     ON CONFLICT (run) DO NOTHING`)
   const told = runNotice(db, run, 'run.started', sql`fence = ${atFence} AND state = 'leased'`, now)
   const [rows] = await store.batch([moved, bind, asked, told] as Statement[])
