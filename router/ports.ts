@@ -134,6 +134,8 @@ export interface WaitingLine {
   position(place: Place): Promise<number | undefined>
   /** Takes it out of the line, as cancelled. False: it does not wait. */
   cancel(ref: RunRef): Promise<boolean>
+  /** Its row has another priority by now. Where it does not wait, nothing happens. */
+  reprioritise(place: Place): Promise<void>
 }
 
 /** What runs pay for their tokens with. */

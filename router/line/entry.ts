@@ -23,7 +23,7 @@ export type Entry = {
   readonly labels: Readonly<Record<string, string>>
   readonly bound: string | undefined
   readonly needs: Needs
-  readonly priority: number
+  priority: number
   readonly createdAt: number
   readonly queueUntil: number
   fence: number
@@ -61,6 +61,15 @@ export function entryOf(row: QueuedRow, known: boolean): Entry {
     refusal: undefined,
     why: 'all_busy',
   }
+}
+
+/** Somebody of the same pool waits already and would be overtaken by `entry`. */
+export function wouldOvertake(entry: Entry, others: Iterable<Entry>): boolean {
+  for (const other of others) {
+    if (other.offered || other.pool !== entry.pool || other.priority < entry.priority) continue
+    if (other.why !== 'session_busy' && other.why !== 'bound_offline' && other.why !== 'policy') return true
+  }
+  return false
 }
 
 /** It waits: for those who only wanted to know that much, this is the answer. From now on its id is known. */

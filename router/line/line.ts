@@ -5,28 +5,27 @@
 import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import type { Placed } from '../core/placement.ts'
-import { placesIn, queueOrder } from '../core/queue-order.ts'
+import { queueOrder } from '../core/queue-order.ts'
 import { spentMeanwhile } from '../limits/admission.ts'
 import type { Claim, NewRun, Place, RunRef, WaitingLine } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
-import { endOf, entryOf, letWait, policyFault, tell, timeoutFault, uncertain, whyNot, type Entry, type Watcher } from './entry.ts'
+import { endOf, entryOf, letWait, policyFault, tell, timeoutFault, uncertain, whyNot, wouldOvertake, type Entry, type Watcher } from './entry.ts'
 import type { LineParts, Returned } from './parts.ts'
 import { Pass } from './pass.ts'
+import { Places } from './places.ts'
 import { Turns } from './turns.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
 const MAX_REOFFERS = 2
 const STORE_RETRY_MS = 1_000
-/** How old a place in the line may be that somebody is shown. */
-const PLACES_MS = 500
 
 export class Line implements WaitingLine {
   readonly #parts: LineParts
   readonly #entries = new Map<string, Entry>()
   /** Their rows are being written. */
-  readonly #arriving = new Set<string>()
+  readonly #arriving = new Map<string, Entry>()
   readonly #turns = new Turns()
-  #places: { at: number; of: ReadonlyMap<string, number> } = { at: -Infinity, of: new Map() }
+  readonly #places = new Places()
   #kicked = false
   #closed = false
   /** A run is in the line no more, whatever became of it. */
@@ -65,7 +64,7 @@ export class Line implements WaitingLine {
     const first = this.#pass().place(entry)
     // It would wait for an owner to change his mind. Who waits already does wait: a runner that allows it may come back.
     if (!first.ok && first.why === 'policy') throw policyFault(first.refusal)
-    this.#arriving.add(run.id)
+    this.#arriving.set(run.id, entry)
     try {
       return await this.#submit(run, claim, entry, first)
     } catch (error) {
@@ -79,7 +78,7 @@ export class Line implements WaitingLine {
 
   async #submit(run: NewRun, claim: Claim | undefined, entry: Entry, first: Placed): Promise<'submitted' | 'taken'> {
     // The usual case, in one commit: nobody is ahead and there is a slot.
-    const atOnce = first.ok && !this.#ahead(entry) && !this.#busySessions().has(entry.session)
+    const atOnce = first.ok && !wouldOvertake(entry, this.#entries.values()) && !this.#busySessions().has(entry.session)
     if (atOnce && (await insertRun(this.#parts.store, run, first.runner, claim))) {
       entry.fence = 1
       this.#entries.set(entry.run, entry)
@@ -110,9 +109,18 @@ export class Line implements WaitingLine {
     if (!entry) return Promise.resolve(undefined)
     // Whoever asks knows its id, so it must end as a run.
     entry.known = true
-    const now = this.#parts.now()
-    if (now - this.#places.at > PLACES_MS || !this.#places.of.has(run)) this.#places = { at: now, of: placesIn(this.#waiting()) }
-    return Promise.resolve(this.#places.of.get(run) ?? 1)
+    return Promise.resolve(this.#places.of(run, () => this.#waiting(), this.#parts.now()))
+  }
+
+  async reprioritise({ id: run, tenant }: Place): Promise<void> {
+    if (!this.has(run)) return
+    // Two changes at once may be heard of in the other order: the row knows which was the last.
+    const row = await findRun(this.#parts.store.db, tenant, run)
+    const entry = this.#entries.get(run) ?? this.#arriving.get(run)
+    if (!row || !entry) return
+    entry.priority = row.priority
+    this.#places.forget()
+    this.kick()
   }
 
   async cancel({ run }: RunRef): Promise<boolean> {
@@ -201,22 +209,6 @@ export class Line implements WaitingLine {
     const busy = this.#turns.sessions(this.#parts.now())
     for (const entry of this.#entries.values()) if (entry.offered) busy.add(entry.session)
     return busy
-  }
-
-  /** Somebody of the same pool waits already and would be overtaken. */
-  #ahead(entry: Entry): boolean {
-    for (const other of this.#entries.values()) {
-      if (
-        !other.offered &&
-        other.pool === entry.pool &&
-        other.priority >= entry.priority &&
-        other.why !== 'session_busy' &&
-        other.why !== 'bound_offline' &&
-        other.why !== 'policy'
-      )
-        return true
-    }
-    return false
   }
 
   async #take(entry: Entry, runner: string): Promise<void> {

@@ -9,7 +9,7 @@ import { statesOf } from '../core/run-state.ts'
 import type { Claim, Db, NewRun, RunRow, Statement, Store } from '../ports.ts'
 import { hasBudgetLeft, releaseStatements } from './allowances.ts'
 import { IDEMPOTENCY_TTL_MS } from './idempotency.ts'
-import { runNotice } from './notices.ts'
+import { runNotice, sessionNotice } from './notices.ts'
 
 const QUEUED = {
   id: runs.id,
@@ -127,7 +127,9 @@ export async function lease(store: Store, run: string, atFence: number, cwd: str
     INSERT INTO ${prompts} (run, session, text) SELECT id, session, spec -> '$.prompt' FROM ${runs} WHERE ${leased} AND spec IS NOT NULL
     ON CONFLICT (run) DO NOTHING`)
   const told = runNotice(db, run, 'run.started', sql`fence = ${atFence} AND state = 'leased'`, now)
-  const [rows] = await store.batch([moved, bind, asked, told] as Statement[])
+  // One that was prepared was told of when it was made; what is told twice in the same millisecond is told once.
+  const made = sessionNotice(db, sql`its.created_at = ${now} AND its.id = (SELECT session FROM ${runs} WHERE ${leased})`, 'session.created', now)
+  const [rows] = await store.batch([moved, bind, made, asked, told] as Statement[])
   return (rows as RunRow[])[0]
 }
 
@@ -167,6 +169,16 @@ export async function requestCancel(db: Db, tenant: string, id: string, now: num
     .update(runs)
     .set({ cancelRequestedAt: sql`coalesce(${runs.cancelRequestedAt}, ${now})` })
     .where(and(eq(runs.id, id), eq(runs.tenant, tenant), isNull(runs.endedAt)))
+    .returning({ id: runs.id })
+  return rows.length === 1
+}
+
+/** While it waits. What is being offered may come back into the line. False: it was changed since, or waits no more. */
+export async function movePriority(db: Db, { id, priority }: Pick<RunRow, 'id' | 'priority'>, to: number): Promise<boolean> {
+  const rows = await db
+    .update(runs)
+    .set({ priority: to })
+    .where(and(eq(runs.id, id), eq(runs.priority, priority), inArray(runs.state, ['queued', 'offered'])))
     .returning({ id: runs.id })
   return rows.length === 1
 }

@@ -95,6 +95,10 @@ export class WorkersLine implements WaitingLine {
     return row?.state === 'queued' ? insist(async () => valueOf(await this.#pool(row).cancel(nameOf(row), ref))) : false
   }
 
+  async reprioritise(run: Place): Promise<void> {
+    await insist(async () => valueOf(await this.#pool(run).reprioritise(nameOf(run), run.id)))
+  }
+
   async #start(runner: string, run: NewRun, claim: Claim | undefined): Promise<Started> {
     try {
       return await this.#env.RUNNER.getByName(runner).start(run, claim)

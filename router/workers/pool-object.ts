@@ -93,6 +93,10 @@ export class PoolDO extends DurableObject<Env> {
     return answerOf(this.#open(name).then((line) => line.cancel(ref)))
   }
 
+  reprioritise(name: PoolName, id: string): Promise<Answer<void>> {
+    return answerOf(this.#open(name).then((line) => line.reprioritise({ ...name, id })))
+  }
+
   /** Resolves when the run has left the line, or after a while. */
   async moved(name: PoolName, run: string, withinMs: number): Promise<void> {
     const line = await this.#open(name)

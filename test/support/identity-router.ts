@@ -57,6 +57,7 @@ const noLine: WaitingLine = {
   submit: () => Promise.resolve('taken'),
   outcome: () => Promise.resolve('unknown'),
   position: () => Promise.resolve(undefined),
+  reprioritise: () => Promise.resolve(),
   cancel: () => Promise.resolve(false),
 }
 

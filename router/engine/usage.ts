@@ -1,0 +1,65 @@
+/**
+ * What was used, from the runs that have ended: all of it, or by day, model, provider, session, project, tenant or dialect.
+ * Every dialect shows its statistics from here, so they are the same numbers everywhere.
+ *
+ * Whose they may be is the caller's to decide: an operator alone may leave the tenant out.
+ */
+import type { Deps } from '../ports.ts'
+import { publicStatus, type PublicStatus } from '../core/run-state.ts'
+import { countStates, sumUsage, sumUsageBy, type UsageFilter, type UsageKey, type UsageOrder, type UsageSums } from '../store/usage.ts'
+import type { Origin } from './submit.ts'
+
+export { USAGE_KEYS, USAGE_ORDERS, type UsageKey, type UsageOrder } from '../store/usage.ts'
+
+/** Which runs are counted: by when they ended (`from` belongs to it, `to` does not; milliseconds since 1970), session, directory, dialect. */
+export type UsageRange = Omit<UsageFilter, 'tenant' | 'origin'> & { readonly origin?: Origin | undefined }
+
+/** `failed` has those that were lost; `estimated` is how many of the runs have a cost that nobody counted. */
+export interface Used {
+  readonly runs: number
+  readonly succeeded: number
+  readonly failed: number
+  readonly cancelled: number
+  /** Different ones. */
+  readonly sessions: number
+  readonly input_tokens: number
+  readonly output_tokens: number
+  readonly cache_creation_input_tokens: number
+  readonly cache_read_input_tokens: number
+  /** Exact to a billionth of a dollar per run. */
+  readonly cost_usd: number
+  readonly estimated: number
+  readonly duration_ms: number
+  /** Milliseconds since 1970; null where there is no run. */
+  readonly last_ended_at: number | null
+}
+/** A day is `2026-11-21`, of UTC. Null: nobody knows, as of the directory of a run that never started. */
+export type UsedBy = { readonly key: string | null } & Used
+
+/** `tenant` undefined: all of them. */
+export async function usageSummary({ store }: Pick<Deps, 'store'>, tenant: string | undefined, range: UsageRange = {}): Promise<Used> {
+  const { key: _, ...used } = view(await sumUsage(store.db, { ...range, tenant }))
+  return used
+}
+
+/** Days come newest first and the others by what they cost, unless `order` says otherwise; highest first unless `ascending`. */
+export async function usageBy(
+  { store }: Pick<Deps, 'store'>,
+  tenant: string | undefined,
+  by: UsageKey,
+  { limit, order = by === 'day' ? 'key' : 'cost_usd', ascending = false, ...range }: UsageRange & { limit: number; order?: UsageOrder | undefined; ascending?: boolean | undefined },
+): Promise<UsedBy[]> {
+  const rows = await sumUsageBy(store.db, by, { ...range, tenant }, { order, ascending, limit })
+  return rows.map(view)
+}
+
+/** How many runs are in each public status, of all that are kept. */
+export async function runCounts({ store }: Pick<Deps, 'store'>, tenant: string, origin?: Origin): Promise<Record<PublicStatus, number>> {
+  const counts = { queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0, lost: 0 }
+  for (const { state, count } of await countStates(store.db, { tenant, origin })) counts[publicStatus(state)] += count
+  return counts
+}
+
+function view({ usd, nanos, ...used }: UsageSums): UsedBy {
+  return { ...used, cost_usd: usd + nanos / 1_000_000_000 }
+}
