@@ -84,6 +84,8 @@ export interface RunnerHub {
   drain(runner: string, on: boolean): Promise<void>
   /** Its row says that it was revoked: its connection ends now (4403). */
   revoke(runner: string): Promise<void>
+  /** The files of a pool are others now: its runners that are connected are told. Each run finds them as they were when it was offered. */
+  configChanged(tenant: string, pool: string): Promise<void>
   /** Over all tenants, for health checks: numbers only. */
   load(): Promise<{ runners: number; slots: number; busy: number; cliVersion: string | null }>
 }

@@ -97,6 +97,10 @@ export class NodeHub implements RunnerHub {
     return Promise.resolve()
   }
 
+  configChanged(): Promise<void> {
+    return Promise.resolve()
+  }
+
   /** Runners that are connected here. */
   get connectedIds(): string[] {
     return [...this.#seats.values()].flatMap(({ socket, who }) => (socket ? [who.runner] : []))

@@ -51,6 +51,10 @@ export class WorkersHub implements RunnerHub, Records {
     await this.#env.RUNNER.getByName(runner).revoke()
   }
 
+  configChanged(): Promise<void> {
+    return Promise.resolve()
+  }
+
   /** The object that the events come from counts who reads them. */
   attend(): () => void {
     return () => undefined
