@@ -15,6 +15,7 @@ import { enroll } from './api/enroll.ts'
 import { health } from './api/health.ts'
 import { MAX_BODY } from './api/run-schemas.ts'
 import { runEvents } from './api/run-events.ts'
+import { runPriority } from './api/run-priority.ts'
 import { runnerConnect } from './api/runner-connect.ts'
 import { runnerToken } from './api/runner-token.ts'
 import { runners } from './api/runners.ts'
@@ -41,7 +42,7 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
   app.use((c, next) => limitBody(familyOf(c.req.path)?.maxBody ?? MAX_BODY)(c, next))
   app.use(jsonBodies)
 
-  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
+  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, runPriority, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
   for (const { routes } of FAMILIES) app.route('/', routes)
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })

@@ -10,9 +10,10 @@ import { PUBLIC_STATUSES } from '../core/run-state.ts'
 export const MAX_BODY = 1024 * 1024
 
 const Labels = z.record(Name, z.string().max(256))
-const Metadata = z.record(z.string().min(1).max(64), z.string().max(1024)).refine((m) => Object.keys(m).length <= 32, 'has more than 32 entries')
+export const Metadata = z.record(z.string().min(1).max(64), z.string().max(1024)).refine((m) => Object.keys(m).length <= 32, 'has more than 32 entries')
 
-export const RunRequest = CliOptions.extend({
+/** What a run is asked for with, field by field. */
+export const RunFields = CliOptions.extend({
   prompt: z.string().max(MAX_BODY).refine((p) => p.trim() !== '', 'must not be blank').openapi({ example: 'Say hello.' }),
   session_id: SessionId.optional(),
   fork_session: z.boolean().optional(),
@@ -37,8 +38,9 @@ export const RunRequest = CliOptions.extend({
     .optional()
     .openapi({ description: 'What becomes of the run when its last subscriber has left; `detach` unless given.' }),
   metadata: Metadata.optional(),
-})
-  .strict()
+}).strict()
+
+export const RunRequest = RunFields
   .refine((r) => !r.fork_session || r.session_id !== undefined, { path: ['fork_session'], message: 'needs the session_id to fork from' })
   .refine((r) => r.cwd === undefined || r.workspace === undefined, { path: ['workspace'], message: 'is in place of cwd: give one of them' })
   .openapi('RunRequest')

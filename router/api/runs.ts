@@ -3,19 +3,19 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { Fault } from '../../shared/faults.ts'
 import { RunId } from '../../shared/ids.ts'
-import { CliOptions } from '../../shared/run-spec.ts'
 import { isTerminal, publicStatus } from '../core/run-state.ts'
 import { runSummary, runView } from '../engine/run-view.ts'
 import { cancelRun } from '../engine/cancel.ts'
 import { claimOf } from '../engine/claim.ts'
 import { eventStream, untilEnded } from '../engine/stream.ts'
-import { submit, type Submission } from '../engine/submit.ts'
+import { submit } from '../engine/submit.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
 import { whileWelcome } from '../guard/watch.ts'
 import type { AppEnv, Deps, RunRef, RunRow } from '../ports.ts'
 import { listRuns } from '../store/runs.ts'
 import { ListQuery, notFound, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
+import { wishOf } from './run-wish.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
 const params = z.object({ id: z.string().max(64) })
@@ -85,32 +85,8 @@ runs.openapi(start, async (c) => {
   const deps = c.get('deps')
   const who = c.get('principal')
   const body = c.req.valid('json')
-  const bypassing = bypassField(body)
-  if (bypassing !== undefined && !who.scopes.has('runs:bypass')) {
-    throw new Fault('forbidden', `${bypassing}: bypassPermissions needs the scope runs:bypass`, { extra: { field: bypassing } })
-  }
   const async = /\brespond-async\b/i.test(c.req.header('prefer') ?? '')
-  const timeoutS = body.timeout_s ?? deps.settings.timeoutS
-  const wish: Submission = {
-    prompt: body.prompt,
-    cli: CliOptions.parse(body),
-    sessionId: body.session_id,
-    fork: body.fork_session ?? false,
-    cwd: body.cwd,
-    pool: body.pool,
-    labels: body.labels ?? {},
-    priority: body.priority ?? 5,
-    onBusy: body.on_busy ?? 'queue',
-    timeoutS,
-    queueTimeoutS: body.queue_timeout_s ?? (async ? timeoutS : QUEUE_TIMEOUT_S),
-    onDisconnectMs: patienceMs(body.on_disconnect),
-    metadata: body.metadata,
-    origin: 'native',
-    workspace: body.workspace,
-    addDirs: body.add_dirs,
-    maxLogBytes: body.max_log_bytes,
-    webhook: body.webhook,
-  }
+  const wish = wishOf(deps, who, body, async)
   const welcome = <T>(work: (signal: AbortSignal) => Promise<T>) => whileWelcome(c.get('recheck'), c.req.raw.signal, work)
   const options = { newSessionId: crypto.randomUUID(), claim: await claimOf(c.req.header('idempotency-key'), body), until: async ? 'placed' : 'accepted' } as const
   const ref = await welcome((signal) => submit(deps, who, wish, { ...options, signal }))
@@ -164,21 +140,6 @@ function wantsStream(accept = ''): boolean {
     .toLowerCase()
     .split(',')
     .some((range) => /^\s*text\/event-stream\s*(;|$)/.test(range) && !/;\s*q=0(\.0*)?\s*(;|$)/.test(range))
-}
-
-/** Interactive callers do not wait longer than this for a slot unless they say so. */
-const QUEUE_TIMEOUT_S = 30
-
-function patienceMs(policy: z.infer<typeof RunRequest>['on_disconnect']): number | null {
-  if (policy === undefined || policy === 'detach') return null
-  return policy === 'cancel' ? 0 : policy.detach_for_s * 1_000
-}
-
-/** Where a run asks for no permission checks, for itself or for one of its agents: in CLI 2.1.197 an agent's mode replaces the run's. */
-function bypassField({ permission_mode, agents }: CliOptions): string | undefined {
-  if (permission_mode === 'bypassPermissions') return 'permission_mode'
-  const agent = Object.entries(agents ?? {}).find(([, definition]) => definition['permissionMode'] === 'bypassPermissions')
-  return agent && `agents.${agent[0]}.permissionMode`
 }
 
 /** Its place in the line, for a run that waits. */

@@ -77,6 +77,7 @@ const BODIES: Record<string, object> = {
   'patch /admin/v1/tenants/{id}': { name: 'Ours' },
   'patch /admin/v1/issuers/{id}': { enabled: false },
   'post /v1/runs': { prompt: 'x', queue_timeout_s: 0 },
+  'patch /v1/runs/{id}': { priority: 3 },
   'post /admin/v1/config/reload': {},
   'post /admin/v1/enrolment-tokens': {},
   'put /admin/v1/limits': { concurrent_runs: 1 },
