@@ -239,6 +239,8 @@ export interface Deps {
   readonly gate?: ((request: Request) => Promise<boolean>) | undefined
   /** Where the host has one. */
   readonly config?: ConfigSource | undefined
+  /** Sends webhooks. It looks by itself now and then, so that telling it only saves time. */
+  readonly outbox?: { nudge(tenant: string): void } | undefined
 }
 
 /** A file that says what the admin API would. */

@@ -2,9 +2,9 @@
  * What a provider's base URL may be when it is written down. Names are resolved by the gateway of the runner that dials
  * them, and its owner decides there; what is refused here is what that gateway would refuse whatever a name resolves to.
  */
-import ipaddr from 'ipaddr.js'
 import { z } from 'zod'
 import { Fault } from '../../shared/faults.ts'
+import { namesPrivateHost } from '../guard/addresses.ts'
 import type { OnlineRunner } from '../ports.ts'
 
 /** Without a slash at its end. What is wrong with it is said without quoting it: it may hold a password. */
@@ -28,10 +28,7 @@ function wrongWith(text: string): string | undefined {
 
 /** Whether it names this machine or a private network by itself. `url` is a `BaseUrl`. */
 export function isPrivate(url: string): boolean {
-  // A trailing dot is the root of the DNS: the same name.
-  const host = new URL(url).hostname.replace(/^\[|\]$/g, '').replace(/\.$/, '')
-  if (ipaddr.isValid(host)) return ipaddr.process(host).range() !== 'unicast'
-  return /(?:^|\.)(?:localhost|local|internal|home\.arpa)$/.test(host)
+  return namesPrivateHost(new URL(url))
 }
 
 /**

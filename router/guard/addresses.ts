@@ -1,0 +1,26 @@
+/**
+ * Which addresses are on the open internet. Whoever may make the router, or a runner, call an address could otherwise reach
+ * what only that machine can: its metadata service, or a database next to it.
+ */
+import ipaddr from 'ipaddr.js'
+
+/** An IPv4 address inside an IPv6 one is judged as what it is. Whatever is no address is not public. */
+export function isPublicAddress(address: string): boolean {
+  return ipaddr.isValid(address) && ipaddr.process(address).range() === 'unicast'
+}
+
+/**
+ * Whether it names this machine or a private network by itself; what another name resolves to is seen where it is dialled.
+ * A `URL` has put decimal, octal, hexadecimal and short forms of IPv4 into dots already.
+ */
+export function namesPrivateHost({ hostname }: URL): boolean {
+  // A trailing dot is the root of the DNS: the same name.
+  const host = bareHost(hostname).replace(/\.$/, '')
+  if (ipaddr.isValid(host)) return !isPublicAddress(host)
+  return /(?:^|\.)(?:localhost|local|internal|home\.arpa)$/.test(host)
+}
+
+/** Without the brackets that an IPv6 address has in a URL. */
+export function bareHost(hostname: string): string {
+  return hostname.replace(/^\[|\]$/g, '')
+}
