@@ -1,0 +1,91 @@
+/** `POST /ask`: one turn of the CLI, as its result or as its lines. */
+import { createRoute } from '@hono/zod-openapi'
+import type { Context } from 'hono'
+import { Fault } from '../../../shared/faults.ts'
+import { eventStream } from '../../engine/stream.ts'
+import { resultLine } from '../../engine/result.ts'
+import { requireScope } from '../../guard/authenticate.ts'
+import { poolOf } from '../../guard/narrow.ts'
+import { newRouter } from '../../guard/router.ts'
+import type { AppEnv, RunRef } from '../../ports.ts'
+import { findSession } from '../../store/sessions.ts'
+import { implicitBypass } from '../kit/bypass.ts'
+import { begin, ended, rowOf } from '../kit/runs.ts'
+import { insideWorkspace, leadsTo, WORKSPACE } from './cwd.ts'
+import { framing } from './frames.ts'
+import { refusals } from './refusals.ts'
+import { Ask, CliResult } from './schemas.ts'
+import { failed, sayInvalid } from './words.ts'
+
+const route = createRoute({
+  method: 'post',
+  path: '/ask',
+  tags: ['claude-code-server'],
+  operationId: 'claudeCodeServerAsk',
+  summary: 'Ask the CLI (claude-code-server)',
+  description: 'The answer is the result as the CLI printed it or, with `stream`, every line of it as server-sent events.',
+  middleware: [requireScope('runs:write')] as const,
+  request: { body: { required: true, content: { 'application/json': { schema: Ask } } } },
+  responses: {
+    200: {
+      description: "The CLI's own result object, or its lines.",
+      content: {
+        'application/json': { schema: CliResult },
+        'text/event-stream': { schema: { type: 'string' } },
+      },
+    },
+    ...refusals(400, 401, 402, 403, 404, 409, 413, 415, 429, 500, 502, 503, 504),
+  },
+})
+
+export const ask = newRouter(sayInvalid)
+
+ask.openapi(route, async (c) => {
+  const deps = c.get('deps')
+  const body = c.req.valid('json')
+  const ref = await submitted(c, body)
+  c.header('x-run-id', ref.run)
+  // From here on a second attempt could start a second run.
+  c.header('x-should-retry', 'false')
+  if (body.stream === true) return eventStream(deps, await rowOf(c, ref), 0, c.get('recheck'), framing(deps.records))
+  const row = await ended(c, ref)
+  const line = await resultLine(deps.records, row)
+  if (line === undefined || !line.startsWith('{')) return failed(c, `${row.errorCode ?? 'cli_error'}: ${row.errorMessage ?? 'the CLI ended without a result'}`)
+  return c.body(line, 200, { 'content-type': 'application/json; charset=utf-8' })
+})
+
+async function submitted(c: Context<AppEnv>, body: Ask): Promise<RunRef> {
+  const { catalog } = c.get('deps')
+  const { queue_timeout_s: queueTimeoutS, timeout_s: timeoutS } = (await catalog.compat()).claude_code_server
+  const pool = poolOf(c.get('principal').narrowing, undefined)
+  const place = await placeOf(c, body)
+  const mode = body.permissionMode ?? (await implicitBypass(c, { pool, runner: place.runner }))
+  const { agent, maxTurns, systemPrompt, model, allowedTools, jsonSchema } = body
+  const cli = {
+    ...(mode === undefined ? {} : { permission_mode: mode }),
+    ...(model === undefined ? {} : { model }),
+    ...(agent === undefined ? {} : { agent }),
+    ...(maxTurns === undefined ? {} : { max_turns: maxTurns }),
+    ...(systemPrompt === undefined ? {} : { system_prompt: systemPrompt }),
+    ...(allowedTools === undefined ? {} : { allowed_tools: allowedTools }),
+    ...(jsonSchema === undefined ? {} : { json_schema: jsonSchema }),
+  }
+  try {
+    // Whoever has left wants nothing of it any more: here nobody can come back to a run.
+    const wish = { prompt: body.prompt, cli, sessionId: body.resume, cwd: place.cwd, onDisconnectMs: 0, queueTimeoutS, timeoutS }
+    return await begin(c, { ...wish, origin: 'claude-code-server' })
+  } catch (error) {
+    if (!(error instanceof Fault) || error.code !== 'agent_not_found') throw error
+    throw new Fault('agent_not_found', `Agent '${agent ?? ''}' not found`)
+  }
+}
+
+/** A session stays where it was begun; its directory may be named again. */
+async function placeOf(c: Context<AppEnv>, { cwd, resume }: Ask): Promise<{ cwd: string | undefined; runner?: string | null }> {
+  const name = cwd === undefined ? undefined : insideWorkspace(cwd)
+  if (resume === undefined) return { cwd: name ?? WORKSPACE }
+  const session = await findSession(c.get('deps').store.db, c.get('principal').tenant, resume)
+  if (!session) throw new Fault('session_not_found', `no session ${resume}`)
+  const isThere = name === undefined || (session.cwd !== null && leadsTo(session.cwd, name))
+  return { cwd: isThere ? undefined : name, runner: session.runner }
+}
