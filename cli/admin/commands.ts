@@ -1,6 +1,7 @@
 /** The commands that talk to the admin API, all in one. */
 import type { Command } from 'commander'
 import { auditCommand, bindingsCommands } from './bindings.ts'
+import { compatCommands } from './compat.ts'
 import { configCommands } from './config.ts'
 import { fleetCommands } from './fleet.ts'
 import { identityCommands } from './identity.ts'
@@ -21,6 +22,7 @@ export function adminCommands(program: Command): void {
     tenantCommands,
     auditCommand,
     configCommands,
+    compatCommands,
   ])
     add(program)
 }

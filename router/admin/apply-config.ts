@@ -13,6 +13,7 @@ import { FILE_ACTOR } from '../store/audit.ts'
 import { findProvider } from '../store/providers.ts'
 import { changeTenant, haveTenant } from '../store/tenant-pages.ts'
 import { readTenant } from '../store/tenants.ts'
+import { applyCompat, FileCompat } from './apply-compat.ts'
 import { applyIssuer } from './apply-issuer.ts'
 import { changeProvider, createProvider } from './apply-provider.ts'
 import { changeSettings } from './apply-settings.ts'
@@ -56,6 +57,7 @@ export const ConfigFile = z.strictObject({
     .array(NewIssuer.extend({ tenant: TenantId.default(OPERATOR_TENANT) }))
     .max(64)
     .default([]),
+  compat: FileCompat.optional(),
 })
 export type ConfigFile = z.infer<typeof ConfigFile>
 export type FileProvider = ConfigFile['providers'][number]
@@ -88,6 +90,9 @@ export async function applyConfig(
   for (const [tenant, settings] of Object.entries(config.tenants)) {
     changes.push(...(await applyTenant(deps, tenant, settings)))
   }
+  const { compat } = config
+  // Behind the tenants, as it may name one of them.
+  if (compat) changes.push(...(await named('compat', applyCompat(deps, FILE_ACTOR, compat))).map((family) => `compat/${family}: changed`))
   for (const issuer of config.issuers) {
     const name = `issuer/${issuer.id}`
     const did = await named(name, applyIssuer(deps, FILE_ACTOR, issuer))

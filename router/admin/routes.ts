@@ -1,6 +1,7 @@
 /** The admin API but for identity: what app.ts mounts in one go. */
 import { auditLog } from './audit.ts'
 import { bindings } from './bindings.ts'
+import { compat } from './compat.ts'
 import { config } from './config.ts'
 import { enrolmentTokens } from './enrolment-tokens.ts'
 import { limits } from './limits.ts'
@@ -9,4 +10,4 @@ import { providers } from './providers.ts'
 import { adminRunners } from './runners.ts'
 import { tenants } from './tenants.ts'
 
-export const adminRoutes = [auditLog, bindings, config, enrolmentTokens, limits, pools, providers, adminRunners, tenants]
+export const adminRoutes = [auditLog, bindings, compat, config, enrolmentTokens, limits, pools, providers, adminRunners, tenants]

@@ -11,7 +11,8 @@ import { Fault } from '../../shared/faults.ts'
 import type { Scope } from '../core/scopes.ts'
 import type { AppEnv, Principal } from '../ports.ts'
 import type { Admission, GuardDeps } from './admission.ts'
-import { looksLikeJwt, readPresented, type Presented } from './credentials.ts'
+import { admitAnonymous } from './anonymous.ts'
+import { looksLikeJwt, presentsAnything, readPresented, type Presented } from './credentials.ts'
 import { admitForeign, unverifiedClaims } from './foreign-tokens.ts'
 import { admitLegacy } from './legacy.ts'
 import { classOf, limited, strangersAddress } from './limits.ts'
@@ -20,10 +21,17 @@ import { refuseOrigin } from './perimeter.ts'
 
 /** For app routes: an app or admin token that carries `scope`. */
 export function requireScope(scope: Scope): MiddlewareHandler<AppEnv> {
-  return guard((who) => {
-    if (who.kind === 'runner') throw new Fault('forbidden', 'a runner token is good for runner routes only')
-    if (!who.scopes.has(scope)) throw new Fault('forbidden', `the token lacks the scope ${scope}`, { extra: { scope } })
-  })
+  return guard(appWith(scope))
+}
+
+/** The same, or nobody at all where an operator lets him in: for routes of the dialect that knew no tokens. */
+export function requireScopeOrNobody(scope: Scope): MiddlewareHandler<AppEnv> {
+  return guard(appWith(scope), { letsNobodyIn: true })
+}
+
+const appWith = (scope: Scope) => (who: Principal) => {
+  if (who.kind === 'runner') throw new Fault('forbidden', 'a runner token is good for runner routes only')
+  if (!who.scopes.has(scope)) throw new Fault('forbidden', `the token lacks the scope ${scope}`, { extra: { scope } })
 }
 
 /** For admin routes: an admin token. */
@@ -47,13 +55,15 @@ export function requireRunner(): MiddlewareHandler<AppEnv> {
   )
 }
 
-type Route = { readonly isAdminRoute?: boolean; readonly before?: (c: Context<AppEnv>) => void }
+type Route = { readonly isAdminRoute?: boolean; readonly letsNobodyIn?: boolean; readonly before?: (c: Context<AppEnv>) => void }
 
-function guard(allow: (who: Principal) => void, { isAdminRoute = false, before }: Route = {}): MiddlewareHandler<AppEnv> {
+function guard(allow: (who: Principal) => void, { isAdminRoute = false, letsNobodyIn = false, before }: Route = {}): MiddlewareHandler<AppEnv> {
   return createMiddleware<AppEnv>(async (c, next) => {
     before?.(c)
     const deps = c.get('deps')
-    const { who, recheck } = await admit(deps, readPresented(c.req.raw.headers), strangersAddress(c))
+    const { headers } = c.req.raw
+    const nobody = letsNobodyIn && !presentsAnything(headers) ? await admitAnonymous(deps) : undefined
+    const { who, recheck } = nobody ?? (await admit(deps, readPresented(headers), strangersAddress(c)))
     allow(who)
     c.set('principal', who)
     c.set('recheck', recheck)

@@ -20,6 +20,9 @@ const HOW = 'send it as `Authorization: Bearer <token>`'
 /** What a request brings: a token or key, or the user and password of Basic where that password is no token by its look. */
 export type Presented = { readonly kind: 'token'; readonly token: string } | { readonly kind: 'pair'; readonly user: string; readonly password: string }
 
+/** Whether a request carries something that claims to be a token, good or not. */
+export const presentsAnything = (headers: Headers): boolean => headers.has('authorization') || headers.has('x-api-key')
+
 /**
  * What a request carries; throws `unauthenticated` when there is nothing, or nothing that is clear.
  * Never quotes a header: it may be the secret.

@@ -1,7 +1,7 @@
 /** How the dialects of older servers are answered, as it was set for the whole router. */
 import { CompatSettings, DEFAULT_COMPAT } from '../../shared/compat-settings.ts'
-import type { Db } from '../ports.ts'
-import { readSetting, writeSetting } from './settings.ts'
+import type { Db, Statement } from '../ports.ts'
+import { readSetting, settingStatement } from './settings.ts'
 
 const NAME = 'compat'
 
@@ -11,6 +11,7 @@ export async function readCompat(db: Db): Promise<CompatSettings> {
   return read.success ? read.data : DEFAULT_COMPAT
 }
 
-export async function writeCompat(db: Db, value: CompatSettings, now: number): Promise<void> {
-  await writeSetting(db, NAME, value, now)
+/** For the batch of the change. */
+export function compatStatement(db: Db, value: CompatSettings, now: number): Statement {
+  return settingStatement(db, NAME, value, now)
 }

@@ -1,7 +1,7 @@
 /** Settings of the router as a whole, by name. */
 import { eq } from 'drizzle-orm'
 import { settings } from '../../drizzle/schema.ts'
-import type { Db } from '../ports.ts'
+import type { Db, Statement } from '../ports.ts'
 
 /** Undefined: it was never set. */
 export async function readSetting(db: Db, name: string): Promise<unknown> {
@@ -10,7 +10,12 @@ export async function readSetting(db: Db, name: string): Promise<unknown> {
 }
 
 export async function writeSetting(db: Db, name: string, value: unknown, now: number): Promise<void> {
-  await db
+  await settingStatement(db, name, value, now)
+}
+
+/** The same for a batch. */
+export function settingStatement(db: Db, name: string, value: unknown, now: number): Statement & PromiseLike<unknown> {
+  return db
     .insert(settings)
     .values({ name, value, updatedAt: now })
     .onConflictDoUpdate({ target: settings.name, set: { value, updatedAt: now } })

@@ -80,6 +80,7 @@ const BODIES: Record<string, object> = {
   'patch /v1/runs/{id}': { priority: 3 },
   'post /admin/v1/config/reload': {},
   'post /admin/v1/enrolment-tokens': {},
+  'put /admin/v1/compat': {},
   'put /admin/v1/limits': { concurrent_runs: 1 },
   'put /admin/v1/routing': { failover: false },
   'post /admin/v1/providers': { id: 'ours', base_url: 'https://ours.example', api_key: 'sk-ours-0123456789' },
@@ -95,7 +96,7 @@ const BODIES: Record<string, object> = {
   'post /admin/v1/credentials': { kind: 'key', secret: 'ours-0123456789', subject: 'ours' },
 }
 /** For everybody, and answered without looking at whose it is. */
-const OF_THE_ROUTER = new Set(['/admin/v1/keys', '/admin/v1/keys/master', '/admin/v1/keys/rotate', '/admin/v1/keys/{kid}', '/admin/v1/config/reload'])
+const OF_THE_ROUTER = new Set(['/admin/v1/compat', '/admin/v1/keys', '/admin/v1/keys/master', '/admin/v1/keys/rotate', '/admin/v1/keys/{kid}', '/admin/v1/config/reload'])
 /** Fields of a body that name something that belongs to somebody, and what of theirs goes there. */
 const FIELDS: Record<string, () => string> = { tenant: () => 'theirs', session_id: () => ids['sessions']! }
 const NAMES_SOMETHING = /(?:^|_)(?:ids?|jti|tenant|runner|provider|session|run)$/
