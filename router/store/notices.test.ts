@@ -82,7 +82,7 @@ describe('the lease of a run', () => {
     await log.database.db.update(runs).set({ state: 'offered', runner: 'rnr_1', spec }).where(eq(runs.id, run))
     expect(await lease(log.database, run, 1, '/work', 5)).toMatchObject({ id: run, state: 'leased', cwd: '/work' })
     expect(await lease(log.database, run, 1, '/work', 6)).toBeUndefined()
-    expect(await told()).toEqual([['run.started', run, 5]])
+    expect(await told()).toEqual([['session.created', null, 5], ['run.started', run, 5]])
     const [asked] = await log.database.db.select().from(prompts).where(eq(prompts.run, run))
     expect(asked?.text).toBe('Say "hello".\n€\0 \ud800')
   })

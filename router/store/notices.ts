@@ -20,12 +20,12 @@ export function runNotice(db: Db, run: string, event: WebhookEvent, alive: SQL, 
     ON CONFLICT (id) DO NOTHING`) as Statement
 }
 
-/** In front of the deletion of a session, or behind its making. */
-export function sessionNotice(db: Db, session: string, event: 'session.created' | 'session.deleted', now: number): Statement {
+/** In front of the deletion of a session, or behind its making; `which` is the condition of the statements around it on `its` row. */
+export function sessionNotice(db: Db, which: SQL, event: 'session.created' | 'session.deleted', now: number): Statement {
   return db.run(sql`
     INSERT INTO ${notices} (id, tenant, event, session, at)
-    SELECT ${`${event}/${session}`}, its.tenant, ${event}, its.id, ${now} FROM ${sessions} AS its
-    WHERE its.id = ${session} AND ${listens(sql`its.tenant`)}
+    SELECT ${`${event}/`} || its.id, its.tenant, ${event}, its.id, ${now} FROM ${sessions} AS its
+    WHERE ${which} AND ${listens(sql`its.tenant`)}
     ON CONFLICT (id) DO NOTHING`) as Statement
 }
 

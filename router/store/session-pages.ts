@@ -1,0 +1,99 @@
+/**
+ * Sessions in pages, the one that was used last in front, with what their runs add up to.
+ *
+ * A cursor is a place in that order and not a session, so it holds although the session that it came from moves or goes.
+ * One that is used while somebody pages moves to the front.
+ */
+import { and, asc, desc, eq, inArray, sql, type SQL } from 'drizzle-orm'
+import { prompts, runs, sessions } from '../../drizzle/schema.ts'
+import type { Db } from '../ports.ts'
+import type { SessionRow } from './sessions.ts'
+
+/** What its runs add up to. `live`: those that wait or are under way. */
+export interface Totals {
+  readonly runs: number
+  readonly live: number
+  readonly messages: number
+  readonly costUsd: number
+}
+export const NO_TOTALS: Totals = { runs: 0, live: 0, messages: 0, costUsd: 0 }
+
+export interface Place {
+  readonly lastRunAt: number
+  readonly id: string
+}
+
+export interface SessionFilter {
+  readonly status?: SessionRow['status'] | undefined
+  readonly cwd?: string | undefined
+  /** Only those behind this place, in the order that is asked for. */
+  readonly from?: Place | undefined
+  readonly order?: 'asc' | 'desc' | undefined
+  readonly limit: number
+}
+
+export function listSessionRows(db: Db, tenant: string, { status, cwd, from, order = 'desc', limit }: SessionFilter): Promise<SessionRow[]> {
+  const turn = order === 'asc' ? asc : desc
+  return db
+    .select()
+    .from(sessions)
+    .where(
+      and(
+        eq(sessions.tenant, tenant),
+        status && eq(sessions.status, status),
+        cwd === undefined ? undefined : eq(sessions.cwd, cwd),
+        from && sql`(${sessions.lastRunAt}, ${sessions.id}) ${order === 'asc' ? sql`>` : sql`<`} (${from.lastRunAt}, ${from.id})`,
+      ),
+    )
+    .orderBy(turn(sessions.lastRunAt), turn(sessions.id))
+    .limit(limit)
+}
+
+/** A run shows as messages from its lease on; one that went back into the line waits again. */
+export const isSpoken = sql`(${runs.startedAt} IS NOT NULL AND ${runs.state} NOT IN ('queued', 'offered'))`
+
+/** Of all these sessions in one query, however many runs they had. */
+export async function totalsOf(db: Db, tenant: string, ids: readonly string[]): Promise<Map<string, Totals>> {
+  if (ids.length === 0) return new Map()
+  const rows = await db
+    .select({
+      session: runs.session,
+      runs: sql<number>`count(*)`,
+      live: sql<number>`sum(${runs.endedAt} IS NULL)`,
+      messages: sql<number>`sum(CASE WHEN ${isSpoken} THEN 1 + (${runs.endedAt} IS NOT NULL) ELSE 0 END)`,
+      costUsd: sql<number>`coalesce(sum(${runs.costUsd}), 0.0)`,
+    })
+    .from(runs)
+    .where(and(eq(runs.tenant, tenant), inArray(runs.session, [...ids])))
+    .groupBy(runs.session)
+  return new Map(rows.map(({ session, ...totals }) => [session, totals]))
+}
+
+/** Characters of a prompt that are searched, and prompts of a session: a search must not hold up the streams beside it. */
+const SEARCHED_CHARS = 4_096
+const SEARCHED_PROMPTS = 50
+
+/** Those of these sessions that hold `text` in their title, directory, metadata or prompts, or whose id begins with it. */
+export async function thoseWith(db: Db, ids: readonly string[], text: string): Promise<Set<string>> {
+  if (ids.length === 0) return new Set()
+  const within = `%${escaped(text)}%`
+  const like = (value: SQL, pattern: string) => sql`${value} LIKE ${pattern} ESCAPE '\\'`
+  const said = sql`EXISTS (
+    SELECT 1 FROM (SELECT substr(text, 1, ${SEARCHED_CHARS}) AS text FROM ${prompts} WHERE session = ${sessions.id} LIMIT ${SEARCHED_PROMPTS}) AS p
+    WHERE ${like(sql`p.text`, `%${escaped(JSON.stringify(text).slice(1, -1))}%`)})`
+  const noted = sql`EXISTS (SELECT 1 FROM json_each(${sessions.metadata}) AS m WHERE ${like(sql`m.value`, within)})`
+  const rows = await db
+    .select({ id: sessions.id })
+    .from(sessions)
+    .where(
+      and(
+        inArray(sessions.id, [...ids]),
+        sql`(${like(sql`coalesce(${sessions.title}, '')`, within)} OR ${like(sql`coalesce(${sessions.cwd}, '')`, within)}
+          OR ${like(sql`${sessions.id}`, `${escaped(text)}%`)} OR ${noted} OR ${said})`,
+      ),
+    )
+  return new Set(rows.map(({ id }) => id))
+}
+
+/** What is asked for is text, not a pattern. */
+const escaped = (text: string): string => text.replaceAll(/[\\%_]/g, String.raw`\$&`)
