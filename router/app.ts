@@ -13,6 +13,8 @@ import { identityRoutes } from './admin/identity-routes.ts'
 import { adminRoutes } from './admin/routes.ts'
 import { enroll } from './api/enroll.ts'
 import { health } from './api/health.ts'
+import { models } from './api/models.ts'
+import { processes } from './api/processes.ts'
 import { MAX_BODY } from './api/run-schemas.ts'
 import { runEvents } from './api/run-events.ts'
 import { runPriority } from './api/run-priority.ts'
@@ -20,6 +22,7 @@ import { runnerConnect } from './api/runner-connect.ts'
 import { runnerToken } from './api/runner-token.ts'
 import { runners } from './api/runners.ts'
 import { runs } from './api/runs.ts'
+import { usage } from './api/usage.ts'
 import { FAMILIES, familyOf } from './compat/families.ts'
 import { jwks } from './guard/jwks.ts'
 import { perimeter } from './guard/perimeter.ts'
@@ -42,7 +45,7 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
   app.use((c, next) => limitBody(familyOf(c.req.path)?.maxBody ?? MAX_BODY)(c, next))
   app.use(jsonBodies)
 
-  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, runPriority, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
+  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, runPriority, models, processes, usage, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
   for (const { routes } of FAMILIES) app.route('/', routes)
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })

@@ -116,6 +116,12 @@ const QUERIES: Record<string, (operation: Operation) => string> = {
   since: () => '2020-01-01T00:00:00Z',
   status: () => 'running',
   limit: () => '100',
+  from: () => '2020-01-01',
+  to: () => '2100-01-01',
+  group_by: () => 'session',
+  order: () => 'runs',
+  project: () => '/work',
+  origin: () => 'native',
 }
 
 const collection = (path: string): string =>
