@@ -22,6 +22,8 @@ import { runnerConnect } from './api/runner-connect.ts'
 import { runnerToken } from './api/runner-token.ts'
 import { runners } from './api/runners.ts'
 import { runs } from './api/runs.ts'
+import { sessionMessages } from './api/session-messages.ts'
+import { sessions } from './api/sessions.ts'
 import { usage } from './api/usage.ts'
 import { FAMILIES, familyOf } from './compat/families.ts'
 import { jwks } from './guard/jwks.ts'
@@ -45,7 +47,7 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
   app.use((c, next) => limitBody(familyOf(c.req.path)?.maxBody ?? MAX_BODY)(c, next))
   app.use(jsonBodies)
 
-  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, runPriority, models, processes, usage, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
+  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, sessions, sessionMessages, runPriority, models, processes, usage, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
   for (const { routes } of FAMILIES) app.route('/', routes)
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })

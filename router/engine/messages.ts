@@ -42,12 +42,14 @@ export interface MessageQuery {
 
 export interface MessagesPage {
   readonly messages: SessionMessage[]
-  /** There are more of them in this direction, behind the last one. */
+  /** There are more of them in this direction, behind the last one. A page of very long ones may be short. */
   readonly hasMore: boolean
 }
 
 /** An answer is read from where the events are: on Workers each of them is a way to an object. */
 const READERS = 8
+/** A page with more than this is cut short: a single answer can have 16 MiB. */
+const PAGE_CHARS = 4 * 1024 * 1024
 
 /** Throws `session_not_found`, and `invalid_request` for a cursor that is no message of this session. */
 export async function messagesOf(deps: Pick<Deps, 'store' | 'records'>, tenant: string, session: string, query: MessageQuery): Promise<MessagesPage> {
@@ -70,8 +72,15 @@ export async function messagesOf(deps: Pick<Deps, 'store' | 'records'>, tenant: 
     return order === 'asc' ? of : of.toReversed()
   })
   const within = said.filter((half) => isAfter(half, after) && isBefore(half, before))
-  const page = within.slice(0, limit)
-  return { messages: await inTurn(page, READERS, (half) => messageOf(records, session, half)), hasMore: within.length > limit }
+  const messages: SessionMessage[] = []
+  for (let chars = 0; messages.length < Math.min(limit, within.length) && chars < PAGE_CHARS;) {
+    const some = within.slice(messages.length, Math.min(limit, messages.length + READERS))
+    for (const message of await Promise.all(some.map((half) => messageOf(records, session, half)))) {
+      messages.push(message)
+      chars += message.content?.length ?? 0
+    }
+  }
+  return { messages, hasMore: within.length > messages.length }
 }
 
 interface Half {
@@ -125,15 +134,4 @@ async function answerTo(records: Records, run: RunRow): Promise<{ content: strin
   if (!result) return { content: null, pruned: true }
   const text = result['result'] ?? answerOf(result)
   return { content: text === null || typeof text === 'string' ? text : JSON.stringify(text), pruned: false }
-}
-
-/** So many at once, in the order that they came in. */
-async function inTurn<T, R>(items: readonly T[], atOnce: number, work: (item: T) => Promise<R>): Promise<R[]> {
-  const done: R[] = []
-  let next = 0
-  const worker = async () => {
-    for (let i = next++; i < items.length; i = next++) done[i] = await work(items[i]!)
-  }
-  await Promise.all(Array.from({ length: Math.min(atOnce, items.length) }, worker))
-  return done
 }

@@ -8,13 +8,13 @@ import { Fault } from '../../shared/faults.ts'
 import { SessionId } from '../../shared/ids.ts'
 import { refusePool } from '../guard/narrow.ts'
 import type { Deps, Principal } from '../ports.ts'
-import { listSessionRows, NO_TOTALS, thoseWith, totalsOf, type Place, type SessionFilter, type Totals } from '../store/session-pages.ts'
+import { listSessionRows, NO_TOTALS, sumsOf, thoseWith, totalsOf, type Place, type SessionFilter, type SessionSums, type Totals } from '../store/session-pages.ts'
 import { deleteSession as deleteRow, findSession, liveRunsIn, prepareSession, updateSession, type SessionChange, type SessionRow } from '../store/sessions.ts'
 import { cancelRun } from './cancel.ts'
 import { untilEnded } from './stream.ts'
 
 export type SessionWithTotals = SessionRow & Totals
-export type { SessionChange, SessionRow, Totals }
+export type { SessionChange, SessionRow, SessionSums, Totals }
 
 export interface NewSession {
   /** Where its first run is to work; undefined: wherever that asks for. */
@@ -49,6 +49,12 @@ export async function mustFindMine(deps: Pick<Deps, 'store'>, tenant: string, id
 export async function viewSession(deps: Pick<Deps, 'store'>, tenant: string, id: string): Promise<SessionWithTotals> {
   const row = await mustFindMine(deps, tenant, id)
   return { ...row, ...((await totalsOf(deps.store.db, tenant, [id])).get(id) ?? NO_TOTALS) }
+}
+
+/** What its runs add up to, with their tokens and outcomes. Throws `session_not_found`. */
+export async function sessionStats(deps: Pick<Deps, 'store'>, tenant: string, id: string): Promise<{ session: SessionRow; sums: SessionSums }> {
+  const session = await mustFindMine(deps, tenant, id)
+  return { session, sums: await sumsOf(deps.store.db, tenant, id) }
 }
 
 export interface SessionQuery extends Omit<SessionFilter, 'from'> {

@@ -52,6 +52,9 @@ export function listSessionRows(db: Db, tenant: string, { status, cwd, from, ord
 /** A run shows as messages from its lease on; one that went back into the line waits again. */
 export const isSpoken = sql`(${runs.startedAt} IS NOT NULL AND ${runs.state} NOT IN ('queued', 'offered'))`
 
+const MESSAGES = sql<number>`coalesce(sum(CASE WHEN ${isSpoken} THEN 1 + (${runs.endedAt} IS NOT NULL) ELSE 0 END), 0)`
+const COST = sql<number>`coalesce(sum(${runs.costUsd}), 0.0)`
+
 /** Of all these sessions in one query, however many runs they had. */
 export async function totalsOf(db: Db, tenant: string, ids: readonly string[]): Promise<Map<string, Totals>> {
   if (ids.length === 0) return new Map()
@@ -60,8 +63,8 @@ export async function totalsOf(db: Db, tenant: string, ids: readonly string[]): 
       session: runs.session,
       runs: sql<number>`count(*)`,
       live: sql<number>`sum(${runs.endedAt} IS NULL)`,
-      messages: sql<number>`sum(CASE WHEN ${isSpoken} THEN 1 + (${runs.endedAt} IS NOT NULL) ELSE 0 END)`,
-      costUsd: sql<number>`coalesce(sum(${runs.costUsd}), 0.0)`,
+      messages: MESSAGES,
+      costUsd: COST,
     })
     .from(runs)
     .where(and(eq(runs.tenant, tenant), inArray(runs.session, [...ids])))
@@ -97,3 +100,42 @@ export async function thoseWith(db: Db, ids: readonly string[], text: string): P
 
 /** What is asked for is text, not a pattern. */
 const escaped = (text: string): string => text.replaceAll(/[\\%_]/g, String.raw`\$&`)
+
+/** What the runs of one session add up to, in more detail. */
+export interface SessionSums extends Totals {
+  readonly succeeded: number
+  readonly failed: number
+  readonly turns: number
+  readonly durationMs: number
+  readonly inputTokens: number
+  readonly outputTokens: number
+  readonly cacheCreationInputTokens: number
+  readonly cacheReadInputTokens: number
+  readonly firstStartedAt: number | null
+  readonly lastEndedAt: number | null
+}
+
+export async function sumsOf(db: Db, tenant: string, session: string): Promise<SessionSums> {
+  const tokens = (name: string) => sql<number>`coalesce(sum(json_extract(${runs.usage}, ${`$.${name}`})), 0)`
+  const [row] = await db
+    .select({
+      runs: sql<number>`count(*)`,
+      live: sql<number>`coalesce(sum(${runs.endedAt} IS NULL), 0)`,
+      messages: MESSAGES,
+      costUsd: COST,
+      succeeded: sql<number>`coalesce(sum(${runs.state} = 'succeeded'), 0)`,
+      failed: sql<number>`coalesce(sum(${runs.state} IN ('failed', 'lost')), 0)`,
+      turns: sql<number>`coalesce(sum(${runs.numTurns}), 0)`,
+      durationMs: sql<number>`coalesce(sum(${runs.durationMs}), 0)`,
+      inputTokens: tokens('input_tokens'),
+      outputTokens: tokens('output_tokens'),
+      cacheCreationInputTokens: tokens('cache_creation_input_tokens'),
+      cacheReadInputTokens: tokens('cache_read_input_tokens'),
+      firstStartedAt: sql<number | null>`min(${runs.startedAt})`,
+      lastEndedAt: sql<number | null>`max(${runs.endedAt})`,
+    })
+    .from(runs)
+    .where(and(eq(runs.tenant, tenant), eq(runs.session, session)))
+  // A sum always has a row.
+  return row!
+}
