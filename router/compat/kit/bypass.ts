@@ -5,6 +5,7 @@
  */
 import type { Context } from 'hono'
 import { Fault } from '../../../shared/faults.ts'
+import type { CliOptions } from '../../../shared/run-spec.ts'
 import type { AppEnv, OnlineRunner } from '../../ports.ts'
 
 /** What the header is called that says that an implicit bypass was left out, and why. */
@@ -31,6 +32,14 @@ export async function implicitBypass(c: Context<AppEnv>, to: Destination): Promi
 export function mustMayBypass(c: Context<AppEnv>, field: string): void {
   if (!c.get('principal').scopes.has('runs:bypass')) {
     throw new Fault('forbidden', `${field}: bypassPermissions needs the scope runs:bypass`, { extra: { field } })
+  }
+}
+
+/** The same for every field that could name it: in CLI 2.1.197 the mode of an agent replaces that of the run. */
+export function mustMayBypassIn(c: Context<AppEnv>, { permission_mode, agents }: Pick<CliOptions, 'permission_mode' | 'agents'>): void {
+  if (permission_mode === 'bypassPermissions') mustMayBypass(c, 'permission_mode')
+  for (const [name, agent] of Object.entries(agents ?? {})) {
+    if (agent['permissionMode'] === 'bypassPermissions') mustMayBypass(c, `agents.${name}.permissionMode`)
   }
 }
 
