@@ -12,6 +12,7 @@ import { countSigningKeysSealedByOthers } from '../guard/reseal.ts'
 import { signingKeyContext, type SigningRing } from '../guard/ring.ts'
 import { newRouter } from '../guard/router.ts'
 import { countSealedByOthers } from '../store/providers.ts'
+import { countSealedByOthers as countWebhooksSealedByOthers } from '../store/webhooks.ts'
 import { findSigningKey, pageOfSigningKeys, retirement, rotation, type SigningKeyRow } from '../store/signing-keys.ts'
 import { authorOf, commit, iso, isoOrNull } from './change.ts'
 import { page, pageOf, PageQuery } from './pages.ts'
@@ -92,7 +93,8 @@ adminKeys.openapi(rotate, async (c) => {
 adminKeys.openapi(master, async (c) => {
   mustOperate(c)
   const { store, vault } = c.get('deps')
-  const waiting = (await countSealedByOthers(store.db, vault.kid)) + (await countSigningKeysSealedByOthers(store.db, vault.kid))
+  const counts = [countSealedByOthers(store.db, vault.kid), countSigningKeysSealedByOthers(store.db, vault.kid), countWebhooksSealedByOthers(store.db, vault.kid)]
+  const waiting = (await Promise.all(counts)).reduce((sum, n) => sum + n, 0)
   return c.json({ kid: vault.kid, waiting }, 200)
 })
 

@@ -11,6 +11,7 @@ import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
 import { narrowedCli, poolOf, refusePool } from '../guard/narrow.ts'
 import { admit, giveUp, planOf, type Plan } from '../limits/admission.ts'
 import type { RunWebhook } from '../../shared/webhooks.ts'
+import { checkedAddress } from '../webhooks/address.ts'
 import type { Claim, Deps, NewRun, Principal, RunRef } from '../ports.ts'
 import { findClaim } from '../store/idempotency.ts'
 import { sessionHasTurn } from '../store/runs.ts'
@@ -62,6 +63,7 @@ export async function submit(
 ): Promise<RunRef> {
   const { tenant } = who
   const { claim, until, signal } = options
+  if (wish.webhook) await checkedAddress(deps.store.db, wish.webhook.url, 'webhook.url')
   for (let tries = 0; tries < MAX_TRIES; tries++) {
     const used = claim && (await findClaim(deps.store.db, tenant, claim.key, deps.platform.now()))
     if (used && used.hash !== claim.hash) {

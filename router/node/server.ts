@@ -25,6 +25,7 @@ import { storeRecords } from '../store/records.ts'
 import { findRunner, standingOf, touchRunner } from '../store/runners.ts'
 import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
+import { Outbox } from '../webhooks/outbox.ts'
 import { acceptRunner } from './accept-runner.ts'
 import { watchConfig } from './config-source.ts'
 import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
@@ -32,6 +33,8 @@ import { openDatabase, type Database } from './database.ts'
 import { NodeHub } from './hub.ts'
 import { listen } from './listen.ts'
 import { followVault } from './master-key.ts'
+import { driveOutbox } from './outbox.ts'
+import { webhookDialler } from './webhook-dial.ts'
 
 /** Runners of a stopping router come back spread over this time. */
 const GOAWAY_SPREAD_MS: [number, number] = [0, 1_000]
@@ -39,6 +42,7 @@ const LINE_TICK_MS = 250
 /** A runner that was revoked is let go within 5 s. */
 const STANDING_MS = 2_000
 const SWEEP_MS = 60_000
+const WEBHOOKS_AT_ONCE = { here: 32, perTenant: 16, perHost: 8 }
 const KEEP: Keep = { ageMs: 30 * 86_400_000, bytes: 10 * 1024 ** 3 }
 
 export interface RouterOptions {
@@ -104,12 +108,28 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const hub = new NodeHub({ store: hubStore(database), eventLog, treasury, platform, log, attendance, accept: acceptRunner(() => deps) })
     const line = new Line({ store: database, fleet: hub, platform, log, now: () => performance.now(), nextTurn })
     hub.onCapacity = () => line.kick()
-    hub.onTurnOver = (run) => line.turnOver(run)
+    hub.onTurnOver = (run) => {
+      line.turnOver(run)
+      outbox.nudge()
+    }
     hub.onRequeued = (row) => line.comeBack(row)
     hub.onPresence = (seat) => platform.background(touchRunner(database.db, seat.who.runner, seat.hint, platform.now()))
     const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run), clock: () => performance.now() })
+    const records = storeRecords(database)
+    const dialler = webhookDialler()
+    const sending = new Outbox({
+      store: () => database,
+      records: () => records,
+      vault: () => vault,
+      platform,
+      log,
+      post: dialler.post,
+      most: WEBHOOKS_AT_ONCE,
+      freed: () => outbox.nudge(),
+    })
+    const outbox = driveOutbox(sending, platform.now, log)
     const config = options.configFile && watchConfig({ file: options.configFile.path, required: options.configFile.required, deps: () => deps, env: process.env })
-    const deps: Deps = { store: database, hub, line, records: storeRecords(database), platform, keys, identity, vault, catalog, limiter, addresses, settings, log, config }
+    const deps: Deps = { store: database, hub, line, records, platform, keys, identity, vault, catalog, limiter, addresses, settings, log, config, outbox }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
       const row = await findRunner(database.db, id)
@@ -151,6 +171,8 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
         await eventLog.settled()
         await retention.close()
         await treasury.settled()
+        await outbox.close()
+        await dialler.close()
         database.close()
         await unlock()
       },

@@ -1,0 +1,75 @@
+/** Where tenants want to hear of things. Every query names the tenant; a secret is here only sealed. */
+import { and, asc, count, eq, gt, isNotNull, ne, or } from 'drizzle-orm'
+import { deliveries, webhooks } from '../../drizzle/schema.ts'
+import type { Db, Statement } from '../ports.ts'
+
+export type WebhookRow = typeof webhooks.$inferSelect
+export type WebhookChange = Partial<Pick<WebhookRow, 'url' | 'events' | 'format' | 'enabled' | 'sealedSecret' | 'sealedBy'>>
+
+/** The row whose secret signs what goes to addresses that single requests name. */
+export const REQUEST = 'request'
+
+const which = (tenant: string, id: string) => and(eq(webhooks.tenant, tenant), eq(webhooks.id, id))
+
+/** By id, without that of single requests. */
+export function listWebhooks(db: Db, tenant: string, after: string | undefined, limit: number): Promise<WebhookRow[]> {
+  return db
+    .select()
+    .from(webhooks)
+    .where(and(eq(webhooks.tenant, tenant), isNotNull(webhooks.url), after === undefined ? undefined : gt(webhooks.id, after)))
+    .orderBy(asc(webhooks.id))
+    .limit(limit)
+}
+
+export async function findWebhook(db: Db, tenant: string, id: string): Promise<WebhookRow | undefined> {
+  const [row] = await db.select().from(webhooks).where(which(tenant, id)).limit(1)
+  return row
+}
+
+export async function countWebhooks(db: Db, tenant: string): Promise<number> {
+  const [row] = await db.select({ n: count() }).from(webhooks).where(and(eq(webhooks.tenant, tenant), isNotNull(webhooks.url)))
+  return row?.n ?? 0
+}
+
+export function insertWebhook(db: Db, row: WebhookRow): Statement {
+  return db.insert(webhooks).values(row)
+}
+
+/** Does nothing where there is one already. */
+export async function haveWebhook(db: Db, row: WebhookRow): Promise<void> {
+  await db.insert(webhooks).values(row).onConflictDoNothing()
+}
+
+/** What waits goes to the new address too: the old one may be what is wrong. */
+export function webhookChange(db: Db, { tenant, id }: WebhookRow, change: WebhookChange, now: number): Statement[] {
+  const waiting = and(eq(deliveries.tenant, tenant), eq(deliveries.webhook, id), eq(deliveries.state, 'pending'))
+  return [
+    db.update(webhooks).set({ ...change, updatedAt: now }).where(which(tenant, id)),
+    ...(change.url ? [db.update(deliveries).set({ url: change.url }).where(waiting)] : []),
+  ]
+}
+
+/** With what waits for it, which is failed then; what became of the rest stays to be read. */
+export function webhookDeletion(db: Db, { tenant, id }: WebhookRow): Statement[] {
+  const waiting = and(eq(deliveries.tenant, tenant), eq(deliveries.webhook, id), eq(deliveries.state, 'pending'))
+  return [
+    db.delete(webhooks).where(which(tenant, id)),
+    db.update(deliveries).set({ state: 'failed', nextAt: null, claimedUntil: null, error: 'the webhook was deleted' }).where(waiting),
+  ]
+}
+
+/** Rows whose secret another key of the vault than `kid` has sealed, of all tenants. `after`: where the last page ended. */
+export function sealedByOthers(db: Db, kid: string, after: Pick<WebhookRow, 'tenant' | 'id'> | undefined, limit: number): Promise<WebhookRow[]> {
+  const rest = after && or(gt(webhooks.tenant, after.tenant), and(eq(webhooks.tenant, after.tenant), gt(webhooks.id, after.id)))
+  return db.select().from(webhooks).where(and(ne(webhooks.sealedBy, kid), rest)).orderBy(asc(webhooks.tenant), asc(webhooks.id)).limit(limit)
+}
+
+export async function countSealedByOthers(db: Db, kid: string): Promise<number> {
+  const [row] = await db.select({ n: count() }).from(webhooks).where(ne(webhooks.sealedBy, kid))
+  return row?.n ?? 0
+}
+
+/** The same secret, sealed anew; nothing when it is another one by now. */
+export async function swapSeal(db: Db, was: WebhookRow, sealedSecret: string, sealedBy: string): Promise<void> {
+  await db.update(webhooks).set({ sealedSecret, sealedBy }).where(and(which(was.tenant, was.id), eq(webhooks.sealedSecret, was.sealedSecret)))
+}

@@ -1,0 +1,89 @@
+/**
+ * Notices become messages: one for each webhook that wants to hear of the event, with its body. All of a notice's messages
+ * and its end are one batch, and their ids follow from it, so that who makes them twice makes the same ones.
+ */
+import { WEBHOOK_EVENTS, type RunWebhook } from '../../shared/webhooks.ts'
+import { resultOf } from '../engine/result.ts'
+import type { Log, Records, RunRow, Store } from '../ports.ts'
+import { deliveryIdAt, oldestNotices, replaceNotice, type NewDelivery, type NoticeRow } from '../store/deliveries.ts'
+import { findSession } from '../store/sessions.ts'
+import { listWebhooks } from '../store/webhooks.ts'
+import { bodyOf, type Facts } from './body.ts'
+
+/** Webhooks that one tenant may have: each multiplies what is sent. */
+export const MAX_WEBHOOKS = 32
+const PAGE = 50
+/** A result that could not be had for so long is left out: the news is worth more than its details. */
+const PATIENCE_MS = 10 * 60_000
+
+export interface MakeParts {
+  readonly store: Store
+  readonly records: Records
+  readonly log: Log
+}
+
+/** What an address hears of that one request names, unless it says. */
+const ENDINGS: readonly string[] = WEBHOOK_EVENTS.filter((event) => event.startsWith('run.') && event !== 'run.started')
+
+/** One page of the oldest. Resolves to how many were made into messages, and whether there may be more. */
+export async function makeMessages(parts: MakeParts, now: number, tenant?: string): Promise<{ made: number; isAll: boolean }> {
+  const page = await oldestNotices(parts.store.db, tenant, PAGE)
+  let made = 0
+  for (const notice of page) {
+    try {
+      await makeOf(parts, notice, now)
+      made++
+    } catch (error) {
+      // It waits for the next time and keeps no other from being told.
+      parts.log.warn({ err: error, notice: notice.id }, 'what happened could not be made into messages yet')
+    }
+  }
+  return { made, isAll: page.length < PAGE }
+}
+
+async function makeOf(parts: MakeParts, notice: NoticeRow, now: number): Promise<void> {
+  const { store, records } = parts
+  const { tenant, event, run, session, at } = notice
+  const [row, hooks] = await Promise.all([
+    run === null ? undefined : findRun(records, notice),
+    listWebhooks(store.db, tenant, undefined, MAX_WEBHOOKS),
+  ])
+  const wanting = hooks.filter((hook) => hook.enabled && (hook.events === null || hook.events.includes(event)))
+  const own = row?.webhook && isWanted(row.webhook, event) ? row.webhook : undefined
+  if (wanting.length === 0 && !own) return replaceNotice(store, notice.id, [])
+  const facts = await factsOf(parts, notice, row, now)
+  const about = { tenant, event, run, session, createdAt: now }
+  const messages: NewDelivery[] = []
+  for (const { id, url, format } of wanting) {
+    if (url !== null) messages.push({ ...about, id: await idOf(at, notice.id, id), webhook: id, url, format, body: bodyOf(notice, facts, format, false) })
+  }
+  if (own) {
+    const { format } = own
+    const url = new URL(own.url).href
+    messages.push({ ...about, id: await idOf(at, notice.id, ''), webhook: null, url, format, body: bodyOf(notice, facts, format, true) })
+  }
+  await replaceNotice(store, notice.id, messages)
+}
+
+const findRun = (records: Records, { tenant, run }: NoticeRow) => records.find({ tenant, run: run ?? '' })
+
+function isWanted({ events }: RunWebhook, event: string): boolean {
+  return events ? (events as readonly string[]).includes(event) : ENDINGS.includes(event)
+}
+
+async function factsOf({ store, records }: MakeParts, notice: NoticeRow, run: RunRow | undefined, now: number): Promise<Facts> {
+  if (notice.run === null) return { session: await findSession(store.db, notice.tenant, notice.session ?? '') }
+  if (!run || notice.event === 'run.started') return { run }
+  try {
+    return { run, result: await resultOf(records, run) }
+  } catch (error) {
+    if (now - notice.at < PATIENCE_MS) throw error
+    return { run }
+  }
+}
+
+/** 80 bits of a hash behind the time of what it tells. */
+export async function idOf(at: number, notice: string, webhook: string): Promise<string> {
+  const hash = new Uint8Array(await crypto.subtle.digest('SHA-256', new TextEncoder().encode(`${notice}\0${webhook}`)))
+  return deliveryIdAt(at) + Array.from(hash.subarray(0, 10), (byte) => byte.toString(16).padStart(2, '0')).join('')
+}

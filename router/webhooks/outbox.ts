@@ -1,0 +1,94 @@
+/**
+ * Sends what is to be told: notices become messages, messages that are due are claimed and sent, and what came of it is
+ * recorded. Any number of these may work on one database: claims are theirs alone, and what a dead one had is tried again
+ * when its claim is over.
+ *
+ * When to look is the host's decision.
+ */
+import type { Log, Platform, Records, Store, Vault } from '../ports.ts'
+import { claimDue, nextDue, recordAttempt, type DeliveryRow } from '../store/deliveries.ts'
+import { attempt } from './attempt.ts'
+import { makeMessages } from './make.ts'
+import type { Post } from './post.ts'
+import { readWebhookSettings, type WebhookSettings } from './settings.ts'
+
+/** Beyond the time that a receiver has, for what is ours to do before and after. */
+const CLAIM_MORE_MS = 20_000
+
+export interface OutboxParts {
+  readonly store: () => Store
+  readonly records: () => Records
+  readonly vault: () => Vault | Promise<Vault>
+  readonly platform: Pick<Platform, 'now' | 'random'>
+  readonly log: Log
+  readonly post: Post
+  /** At once here, at once for one tenant, and for one host of a tenant's. */
+  readonly most: { readonly here: number; readonly perTenant: number; readonly perHost: number }
+  /** Undefined: of all of them. */
+  readonly tenant?: string | undefined
+  /** An attempt is over, so there is room for another one. */
+  readonly freed?: () => void
+}
+
+export class Outbox {
+  readonly #parts: OutboxParts
+  readonly #underWay = new Set<Promise<void>>()
+  readonly #closing = new AbortController()
+
+  constructor(parts: OutboxParts) {
+    this.#parts = parts
+  }
+
+  /** When there is something to do; undefined: nothing is. */
+  due(): Promise<number | undefined> {
+    return nextDue(this.#parts.store().db, this.#parts.tenant)
+  }
+
+  /** Begins what is due, as far as there is room, and does not wait for it. Resolves to how much that was. */
+  async pass(): Promise<number> {
+    const { platform, most, tenant } = this.#parts
+    const store = this.#parts.store()
+    const { made } = await makeMessages({ store, records: this.#parts.records(), log: this.#parts.log }, platform.now(), tenant)
+    const free = most.here - this.#underWay.size
+    if (free <= 0 || this.#closing.signal.aborted) return made
+    const settings = await readWebhookSettings(store.db)
+    const now = platform.now()
+    const claimed = await claimDue(store.db, now, now + settings.timeout_s * 1_000 + CLAIM_MORE_MS, { free, ...most }, tenant)
+    for (const delivery of claimed) this.#begin(delivery, settings)
+    return made + claimed.length
+  }
+
+  /** Until nothing is due and nothing under way. Resolves to when there is something to do again. */
+  async drain(): Promise<number | undefined> {
+    for (;;) {
+      if ((await this.pass()) > 0) continue
+      if (this.#underWay.size === 0) return this.due()
+      await Promise.race(this.#underWay)
+    }
+  }
+
+  /** What is under way gets `graceMs` to end; what does not is tried again by whoever comes next. */
+  async close(graceMs: number): Promise<void> {
+    const timer = setTimeout(() => this.#closing.abort(), graceMs)
+    await Promise.all(this.#underWay)
+    clearTimeout(timer)
+    this.#closing.abort()
+  }
+
+  #begin(delivery: DeliveryRow, settings: WebhookSettings): void {
+    const work = this.#attempt(delivery, settings)
+      .catch((error: unknown) => this.#parts.log.warn({ err: error, delivery: delivery.id }, 'an attempt could not be made or recorded; it is made again'))
+      .finally(() => {
+        this.#underWay.delete(work)
+        this.#parts.freed?.()
+      })
+    this.#underWay.add(work)
+  }
+
+  async #attempt(delivery: DeliveryRow, settings: WebhookSettings): Promise<void> {
+    const { platform, log, post } = this.#parts
+    const store = this.#parts.store()
+    const outcome = await attempt({ store, vault: await this.#parts.vault(), platform, log, post }, delivery, settings, this.#closing.signal)
+    await recordAttempt(store.db, delivery, outcome, platform.now())
+  }
+}
