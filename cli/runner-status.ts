@@ -9,7 +9,7 @@ import { lockHolder } from '../router/node/data-dir.ts'
 import { claudeVersion, findClaude } from '../runner/claude-binary.ts'
 import { IdentityError, loadIdentity } from '../runner/identity.ts'
 import { localLogin } from '../runner/login.ts'
-import { PolicyError, readPolicy, type Policy, type PolicySource } from '../runner/policy.ts'
+import { PolicyError, readPolicy, shown, type Policy, type PolicySource } from '../runner/policy.ts'
 import { detect, SandboxError } from '../runner/sandbox.ts'
 import { readStatus, type RunnerStatus } from '../runner/status.ts'
 import { CliError, EXIT } from './exit.ts'
@@ -91,7 +91,7 @@ async function ifStarted(
     sandbox: { mode: sandbox.mode, means: sandbox.means },
     cli: { path, version: path === '' ? null : ((await claudeVersion(path)) ?? null) },
     workspaces: policy.workspaces.length > 0 ? policy.workspaces : [defaultWorkspace(dataDir)],
-    policy,
+    policy: shown(policy),
     source,
   }
 }
@@ -99,9 +99,10 @@ async function ifStarted(
 /** What the file says now that the process, which read it at its start, does not know. */
 function changeOf({ policy, source }: RunnerStatus, read: { policy: Policy } | PolicyError): string | undefined {
   if (read instanceof PolicyError) return read.message
-  const keys = Object.keys(read.policy) as (keyof Policy)[]
+  const now = shown(read.policy)
+  const keys = Object.keys(now) as (keyof Policy)[]
   const other = [...new Set([...keys, ...(Object.keys(policy) as (keyof Policy)[])])].filter(
-    (key) => source.keys[key] !== 'flag' && !isDeepStrictEqual(read.policy[key], policy[key]),
+    (key) => source.keys[key] !== 'flag' && !isDeepStrictEqual(now[key], policy[key]),
   )
   return other.length > 0 ? `${source.file} has other values of ${other.join(', ')}` : undefined
 }

@@ -121,6 +121,7 @@ export async function startCommand(command: StartCommand): Promise<number> {
       home: home(),
       log: (level, message, fields) => log[level](fields, message),
     }).catch((error: unknown) => {
+      if (error instanceof PolicyError) throw new CliError(EXIT.config, error.message)
       throw error instanceof SandboxError ? new CliError(EXIT.config, error.message, error.hint) : error
     })
     log.info({ sandbox: runner.sandbox.mode }, runner.sandbox.means)

@@ -231,6 +231,45 @@ describe('a spool that fills up', () => {
   })
 })
 
+describe('a run whose log is full', () => {
+  const capped = () => {
+    const changed = () => undefined
+    return new HeldRun({ spool, clock, events: { changed, log: () => undefined }, prepared: { ...cli.prepared, maxLogBytes: 1_048_576 }, timeoutMs: TIMEOUT_MS })
+  }
+
+  it('keeps what fits and the result, says how much is missing, and ends as it would have', async () => {
+    const one = capped()
+    one.leased(0, LEASE_MS)
+    const sink = await cli.started
+    const some = Buffer.alloc(100_000, 0x61)
+    const seqs = Array.from({ length: 50 }, () => sink.line(some))
+    expect(seqs.slice(0, 11)).toEqual([2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 11])
+    sink.mark({ kind: 'raw', encoding: 'utf8', data: 'lost too' })
+    const resultSeq = sink.line(line('{"type":"result"}'), true)
+    expect(resultSeq).toBe(12)
+    // What is small comes after what was too large, and would be out of its place.
+    expect(sink.line(line('{}'))).toBe(12)
+    sink.mark({ kind: 'stderr', text: 'last words', truncated: false })
+    cli.exit({ result: resultAt(resultSeq) })
+    while (one.active) await new Promise((resolve) => setImmediate(resolve))
+    expect(cli.cancels).toEqual([])
+    expect(markAt(13)).toMatchObject({ kind: 'stderr' })
+    expect(markAt(14)).toEqual({ kind: 'gap', reason: 'log_cap', bytes: 40 * 100_000 + 64 + 'lost too'.length + 2 })
+    expect(markAt(15)).toMatchObject({ kind: 'exit', reason: 'completed', result: { seq: 12 } })
+    expect(spool.last).toBe(15)
+  })
+
+  it('says nothing of it when everything fits', async () => {
+    const one = capped()
+    one.leased(0, LEASE_MS)
+    const sink = await cli.started
+    sink.line(Buffer.alloc(1_048_576, 0x61))
+    cli.exit()
+    while (one.active) await new Promise((resolve) => setImmediate(resolve))
+    expect(markAt(3)).toMatchObject({ kind: 'exit' })
+  })
+})
+
 describe('a run that is let go', () => {
   it('leaves its spool for the next process, or nothing at all', async () => {
     run.leased(0, LEASE_MS)

@@ -9,6 +9,7 @@ import type { ExitMark, ExitReason, GapMark, RawMark, StderrMark, TurnResult } f
 import type { HeldRun as Held } from '../shared/frames.ts'
 import type { Metered } from '../shared/grants.ts'
 import type { Clock } from './clock.ts'
+import { LogCap, markBytes } from './log-cap.ts'
 import { Outbox } from './outbox.ts'
 import type { Spool } from './spool.ts'
 
@@ -16,8 +17,8 @@ export type CancelMode = 'interrupt' | 'term' | 'kill'
 
 /** Where a turn's output goes. Synchronous: what was read is kept before anything else is read. */
 export interface TurnSink {
-  /** An event line without its `\n`; returns its seq. */
-  line(bytes: Uint8Array): number
+  /** An event line without its `\n`; returns its seq. One that `must` be kept is kept beyond the cap of its log. */
+  line(bytes: Uint8Array, must?: boolean): number
   mark(mark: RawMark | GapMark | StderrMark): void
 }
 
@@ -40,7 +41,14 @@ export interface CliProcess {
   resume(): void
 }
 
-export type Prepared = { readonly process: CliProcess; readonly cwd: string; readonly provider: string; dispose(): Promise<void> }
+export type Prepared = {
+  readonly process: CliProcess
+  readonly cwd: string
+  readonly provider: string
+  /** What is kept of its output; absent: all. */
+  readonly maxLogBytes?: number
+  dispose(): Promise<void>
+}
 
 export type HeldRunEvents = {
   /** There is something new to send. */
@@ -69,6 +77,7 @@ export class HeldRun {
   #full = false
   /** Events were read that the spool did not take. */
   #missing = false
+  readonly #cap: LogCap
 
   constructor(parts: { spool: Spool; clock: Clock; events: HeldRunEvents; prepared?: Prepared; timeoutMs?: number }) {
     this.#spool = parts.spool
@@ -76,6 +85,7 @@ export class HeldRun {
     this.#events = parts.events
     this.#prepared = parts.prepared
     this.#timeoutMs = parts.timeoutMs ?? 0
+    this.#cap = new LogCap(parts.prepared?.maxLogBytes ?? Infinity)
     this.#sessionId = parts.spool.intent.session
     this.run = parts.spool.intent.run
     this.fence = parts.spool.intent.fence
@@ -199,7 +209,7 @@ export class HeldRun {
     }
     this.#events.changed(this)
     this.#stopTimeout = this.#clock.after(this.#timeoutMs, () => this.#endSoon('timeout', 'interrupt'))
-    const end = await prepared.process.turn({ line: (bytes) => this.#line(bytes), mark: (mark) => this.#keep(() => this.#spool.mark(mark)) })
+    const end = await prepared.process.turn({ line: (bytes, must) => this.#line(bytes, must), mark: (mark) => this.#mark(mark) })
     await this.#exit(end)
   }
 
@@ -210,8 +220,13 @@ export class HeldRun {
     await this.#exit({ code: null, signal: null, result: undefined })
   }
 
-  #line(bytes: Uint8Array): number {
+  #line(bytes: Uint8Array, must = false): number {
+    if (!this.#cap.takes(bytes.length, must)) return this.#spool.last
     return this.#keep(() => this.#spool.line(bytes))
+  }
+
+  #mark(mark: RawMark | GapMark | StderrMark): void {
+    if (this.#cap.takes(markBytes(mark), mark.kind === 'stderr')) this.#keep(() => this.#spool.mark(mark))
   }
 
   /** A spool that takes no more ends the run; what was kept before is still sent. */
@@ -270,6 +285,8 @@ export class HeldRun {
       try {
         if (this.#missing) this.#spool.mark({ kind: 'gap', reason: 'spool_lost', from: this.#spool.last + 1, to: null })
         this.#missing = false
+        if (this.#cap.dropped > 0) this.#spool.mark({ kind: 'gap', reason: 'log_cap', bytes: this.#cap.dropped })
+        this.#cap.told()
         this.#spool.mark(mark)
         await this.#spool.sync()
         return

@@ -49,6 +49,10 @@ describe('runner.toml', () => {
       max_budget_usd = 2.5
       max_timeout_s = 60
       max_turns = 4
+      max_log_mb = 8
+      workspace_days = 7
+      [mcp_servers.tiny]
+      command = "tiny"
       [labels]
       gpu = "a100"
     `
@@ -68,6 +72,15 @@ describe('runner.toml', () => {
     ['env_allow = ["A=B"]', 'runner.toml: env_allow.0: must be the name of an environment variable'],
     ['[labels]\n"a b" = "x"', 'runner.toml: labels.a b: '],
     ['max_budget_usd = -1', 'runner.toml: max_budget_usd: '],
+    ['max_log_mb = 0', 'runner.toml: max_log_mb: '],
+    ['workspace_days = -1', 'runner.toml: workspace_days: '],
+    ['[mcp_servers.tiny]', 'runner.toml: mcp_servers.tiny.command: '],
+    ['[mcp_servers."a b"]\ncommand = "x"', 'runner.toml: mcp_servers.a b: '],
+    ['[mcp_servers.tiny]\ncommand = "x"\nshell = true', 'runner.toml: mcp_servers.tiny: '],
+    ['[mcp_servers.tiny]\ncommand = "x"\nargs = ["${TOKEN}"]', 'runner.toml: mcp_servers.tiny.args.0: cannot have a variable'],
+    ['[mcp_servers.tiny]\ncommand = "x"\nreads = ["tools"]', 'runner.toml: mcp_servers.tiny.reads.0: must be an absolute path'],
+    ['[mcp_servers.far]\nurl = "file:///x"', 'runner.toml: mcp_servers.far.url: must be an http or https URL'],
+    ['[mcp_servers.far]\nurl = "https://x.example"\nheaders = { "a b" = "c" }', 'runner.toml: mcp_servers.far.headers.a b: '],
     ['slots = 1\nslots = 2', 'runner.toml: line 2 is not valid TOML'],
     ['slots = ', 'runner.toml: line 1 is not valid TOML'],
   ])('refuses %j and says where', (toml, message) => {

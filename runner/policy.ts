@@ -12,6 +12,7 @@ import { Fault } from '../shared/faults.ts'
 import { Name } from '../shared/ids.ts'
 import { needsOf, PolicyView, refusalOf, type Refusal } from '../shared/policy.ts'
 import { PermissionMode, type RunSpec } from '../shared/run-spec.ts'
+import { hidingValues, McpServers } from './mcp-servers.ts'
 import { SANDBOXES } from './sandbox.ts'
 
 const MODES = PermissionMode.exclude(['bypassPermissions'])
@@ -43,6 +44,8 @@ export const Policy = z.strictObject({
   bypass: z.boolean().default(false),
   /** Whether a run may name MCP servers, which are commands that start on this machine. */
   mcp_config: z.boolean().default(false),
+  /** MCP servers of the owner's, which runs may name whether or not they may bring their own. */
+  mcp_servers: McpServers.default({}),
   agents: z.boolean().default(true),
   system_prompts: z.boolean().default(true),
   /** Names of the runner's environment that the CLI and all its tools get to see. */
@@ -54,6 +57,10 @@ export const Policy = z.strictObject({
   max_budget_usd: z.number().positive().optional(),
   max_timeout_s: z.int().min(1).max(86_400).optional(),
   max_turns: z.int().min(1).max(10_000).optional(),
+  /** What is kept of the output of one run, whatever it asks for. */
+  max_log_mb: z.int().min(1).max(1_048_576).default(1_024),
+  /** Folders that were made for sessions, and transcripts of any, are removed so long after their last run; 0: never. */
+  workspace_days: z.int().min(0).max(36_500).default(30),
 })
 export type Policy = z.infer<typeof Policy>
 
@@ -67,7 +74,12 @@ export type PolicySource = z.infer<typeof PolicySource>
 
 /** What of it the router is told. `sandbox`: the one that runs are kept in, which the file may leave open. */
 export function viewOf(policy: Policy, sandbox: string = policy.sandbox): PolicyView {
-  return { ...PolicyView.parse(policy), sandbox }
+  return { ...PolicyView.parse({ ...policy, mcp_servers: Object.keys(policy.mcp_servers) }), sandbox }
+}
+
+/** What of it may be written down and shown: it has no secret. */
+export function shown(policy: Policy): Policy {
+  return { ...policy, mcp_servers: hidingValues(policy.mcp_servers) }
 }
 
 /** The file is there but says something that cannot be followed. The message names the file and the key. */

@@ -7,6 +7,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Offer } from '../shared/frames.ts'
 import { systemClock } from './clock.ts'
 import { startGateway, type Gateway } from './gateway/gateway.ts'
+import { InUse } from './in-use.ts'
 import { parsePolicy } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect } from './sandbox.ts'
@@ -40,6 +41,8 @@ describe('preparing a run', () => {
       sandbox: await detect('none', { env, claude: CLI, hidden: [] }),
       policy: parsePolicy('env_allow = ["CHAOS_LOG"]', 'runner.toml'),
       roots: [dir],
+      closed: [],
+      inUse: new InUse(),
       configRoot: join(dir, 'config'),
       privateRoot: join(dir, 'runs'),
       treasury: {

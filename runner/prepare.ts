@@ -6,25 +6,31 @@ import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { isAbsolute, join } from 'node:path'
 import { Fault } from '../shared/faults.ts'
 import type { Offer } from '../shared/frames.ts'
+import type { RunSpec } from '../shared/run-spec.ts'
 import { claudeEnv, type EnvParts } from './claude/env.ts'
 import { ClaudeProcess, type Launch } from './claude/process.ts'
 import { fundsFor, type Funds, type Treasury } from './funds.ts'
 import type { Gateway, Seat } from './gateway/gateway.ts'
 import { seated } from './gateway/seated.ts'
 import type { Prepared } from './held-run.ts'
+import type { InUse } from './in-use.ts'
 import { linkLogin, prepareConfigDir } from './login.ts'
+import { mcpServersFor } from './mcp-servers.ts'
 import { guardMentions } from './mentions.ts'
 import { checkPolicy, withLimits, type Policy } from './policy.ts'
 import { visibleWorkspace, type Sandbox } from './sandbox.ts'
 import { SpawnQueue } from './spawns.ts'
 import { trustOf } from './trust.ts'
-import { discard, resolveCwd } from './workspace.ts'
+import { discard, resolveCwd, resolveDirs, type Workspace } from './workspace.ts'
 
 export interface Machine {
   readonly sandbox: Sandbox
   readonly policy: Policy
   /** Absolute and real. */
   readonly roots: readonly string[]
+  /** The runner's own folders, which no `add_dirs` opens. Real paths. */
+  readonly closed: readonly string[]
+  readonly inUse: InUse
   /** Config directories of the CLI live here, one for each tenant. */
   readonly configRoot: string
   /** Folders of single runs, for files that must not be in argv. */
@@ -35,6 +41,8 @@ export interface Machine {
   readonly home: string
   log(message: string, fields: Record<string, unknown>): void
 }
+
+const MIB = 1_048_576
 
 type Prepare = (offer: Offer, marker: string, signal: AbortSignal) => Promise<Prepared>
 
@@ -69,13 +77,21 @@ function unordered(machine: Machine): Prepare {
       allowPrivateBaseUrls: machine.policy.allow_private_base_urls,
       log: (message, fields) => machine.log(message, fields),
     })
-    const workspace = await resolveCwd({ roots: machine.roots, cwd: spec.cwd, sessionId: spec.session.id })
+    const { entries: mcpServers, reads } = mcpServersFor(machine.policy.mcp_servers, spec.mcp_servers ?? [], machine.env)
+    const release = machine.inUse.hold(sessionsOf(spec))
+    const { workspace, dirs } = await foldersOf(machine, spec).catch((error: unknown) => {
+      release()
+      throw error
+    })
+    const leave = machine.inUse.hold([workspace.cwd])
     const configDir = join(machine.configRoot, spec.tenant)
     let privateDir: string | undefined
     let seat: Seat | undefined
     const dispose = async () => {
       await seat?.leave()
       if (privateDir !== undefined) await rm(privateDir, { recursive: true, force: true })
+      release()
+      leave()
     }
     try {
       await mkdir(machine.privateRoot, { recursive: true, mode: 0o700 })
@@ -92,10 +108,11 @@ function unordered(machine: Machine): Prepare {
       const prefix = machine.sandbox.prefix({
         cwd: workspace.cwd,
         workspace: visibleWorkspace(machine.roots, workspace.cwd),
+        dirs,
         configDir,
         privateDir,
         home: machine.home,
-        reads: [env['NODE_EXTRA_CA_CERTS'] ?? ''].filter((path) => isAbsolute(path)),
+        reads: [env['NODE_EXTRA_CA_CERTS'] ?? '', ...reads].filter((path) => isAbsolute(path)),
         writes: credentialsFile === undefined ? [] : [credentialsFile],
       })
       const launch: Launch = {
@@ -104,6 +121,8 @@ function unordered(machine: Machine): Prepare {
         spec,
         prompt: await guardMentions(spec.prompt, workspace.cwd, machine.roots),
         cwd: workspace.cwd,
+        dirs,
+        mcpServers,
         trust: await trustOf(machine.policy.trusted_workspaces, workspace.cwd, (message, fields) =>
           machine.log(message, { ...fields, run }),
         ),
@@ -123,13 +142,25 @@ function unordered(machine: Machine): Prepare {
         await process.cancel('kill')
         throw new Fault('start_by', 'the offer was withdrawn')
       }
-      return { process: seat ? seated(process, seat) : process, cwd: workspace.cwd, provider: funds.provider, dispose }
+      const maxLogBytes = Math.min(spec.max_log_bytes ?? Infinity, machine.policy.max_log_mb * MIB)
+      return { process: seat ? seated(process, seat) : process, cwd: workspace.cwd, provider: funds.provider, maxLogBytes, dispose }
     } catch (error) {
       await dispose()
       await discard(workspace)
       throw error
     }
   }
+}
+
+/** Those whose transcripts the run reads or writes. */
+function sessionsOf({ session }: RunSpec): string[] {
+  return session.mode === 'fork' ? [session.id, session.from] : [session.id]
+}
+
+async function foldersOf({ roots, closed }: Machine, spec: RunSpec): Promise<{ workspace: Workspace; dirs: string[] }> {
+  const dirs = await resolveDirs({ roots, closed, dirs: spec.add_dirs ?? [] })
+  // Last, because it may make a folder.
+  return { workspace: await resolveCwd({ ...spec, roots }), dirs }
 }
 
 function takeSeat(gateway: Gateway, funds: Funds): Seat | undefined {

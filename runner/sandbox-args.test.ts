@@ -8,6 +8,7 @@ const JOB: Job = {
   configDir: '/home/ann/.state/runyard/runner/config/default',
   privateDir: '/home/ann/.state/runyard/runner/runs/run_1-x',
   home: '/home/ann',
+  dirs: [],
   reads: [],
   writes: [],
 }
@@ -83,7 +84,7 @@ describe('the command line of bwrap', () => {
 
   it('mounts an outer folder before an inner one, whatever the paths are', () => {
     const path = array(constantFrom('a', 'b', 'tmp', 'home', 'usr'), { minLength: 1, maxLength: 5 }).map((parts) => `/${parts.join('/')}`)
-    const job = record({ cwd: path, workspace: path, configDir: path, privateDir: path, home: path, reads: array(path), writes: array(path) })
+    const job = record({ cwd: path, dirs: array(path), workspace: path, configDir: path, privateDir: path, home: path, reads: array(path), writes: array(path) })
     assert(
       property(job, record({ programs: array(path), hidden: array(path) }), (j, view) => {
         const all = mountsOf(bwrapArgs('bwrap', view, j))

@@ -11,10 +11,12 @@ export type Job = {
   readonly cwd: string
   /** What the run may change besides its own folders: the workspace, or its session's folder of it. A real path. */
   readonly workspace: string
+  /** Further folders that it may change. Real paths. */
+  readonly dirs: readonly string[]
   readonly configDir: string
   readonly privateDir: string
   readonly home: string
-  /** Further files that the CLI reads, where they exist: the certificates of its environment. */
+  /** What the CLI reads besides, where it exists: the certificates of its environment, programs of MCP servers. */
   readonly reads: readonly string[]
   /** Further files that it writes, where they exist: the machine's login, when that is used. */
   readonly writes: readonly string[]
@@ -86,6 +88,7 @@ export function bwrapArgs(bwrap: string, view: View, job: Job): string[] {
     empty('/tmp'),
     ...(job.home === '/' ? [] : [empty(job.home)]),
     ...[...view.programs, ...job.reads].map(readOnly),
+    ...job.dirs.map(writable),
     writable(job.workspace),
     ...view.hidden.map(empty),
     writable(job.configDir),

@@ -50,7 +50,7 @@ describe.each(['unshare', 'bwrap'] as const)('the real CLI in %s', (mode) => {
     const launch = (part: Part = {}): Launch => {
       const bare = stage.launch(part)
       const { cwd, configDir, privateDir } = bare
-      const prefix = sandbox.prefix({ cwd, workspace: cwd, configDir, privateDir, home: stage.root, reads: [], writes: [] })
+      const prefix = sandbox.prefix({ cwd, workspace: cwd, configDir, privateDir, home: stage.root, dirs: [], reads: [], writes: [] })
       return { ...bare, claude: sandbox.program, prefix }
     }
     const play = async (part: Part = {}) => {
@@ -184,7 +184,7 @@ describe('the choice of a sandbox', () => {
     const bwrap = await toolThat('bwrap', 'exit 0')
     const sandbox = await detect('bwrap', { env: { PATH: `${bwrap.PATH}:${node}` }, claude: join(bin, 'claude') })
     expect(sandbox.program).toBe(join(lib, 'cli.js'))
-    const job = { cwd: '/w', workspace: '/w', configDir: '/c', privateDir: '/p', home: '/', reads: [], writes: [] }
+    const job = { cwd: '/w', workspace: '/w', configDir: '/c', privateDir: '/p', home: '/', dirs: [], reads: [], writes: [] }
     const line = sandbox.prefix(job).join(' ')
     expect(line).toContain(`--ro-bind-try ${lib} ${lib}`)
     expect(line).toContain(`--ro-bind-try ${node} ${node}`)
@@ -198,6 +198,8 @@ describe('the workspace that a sandboxed run sees', () => {
     ['the innermost of several', '/w/inner/a', '/w/inner'],
     ['the root itself', '/w', '/w'],
     ['only the folder of its session', '/w/0199aaaa-0000-7000-8000-000000000000', '/w/0199aaaa-0000-7000-8000-000000000000'],
+    ['only the folder that has a name', '/w/named/acme/site', '/w/named/acme/site'],
+    ['the root for the folder of all that have one', '/w/named/acme', '/w'],
     ['the root for what is below a folder of a session', '/w/0199aaaa-0000-7000-8000-000000000000/src', '/w'],
   ])('is %s', (_what, cwd, seen) => expect(visibleWorkspace(roots, cwd)).toBe(seen))
 })

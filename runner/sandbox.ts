@@ -9,9 +9,8 @@ import { execFile } from 'node:child_process'
 import { constants } from 'node:fs'
 import { access, open, realpath } from 'node:fs/promises'
 import { delimiter, dirname, isAbsolute, join } from 'node:path'
-import { SessionId } from '../shared/ids.ts'
 import { bwrapArgs, unshareArgs, type Job, type View } from './sandbox-args.ts'
-import { isInside } from './workspace.ts'
+import { innermost, isOwnFolder } from './workspace.ts'
 
 export const SANDBOXES = ['auto', 'bwrap', 'unshare', 'none'] as const
 export type Wanted = (typeof SANDBOXES)[number]
@@ -112,12 +111,11 @@ async function bubblewrap({ env, claude, hidden = [] }: Surroundings): Promise<S
 
 /**
  * What a run may see of the workspaces: the innermost root around its folder; only its own folder if that was made for its
- * session. Both are real paths.
+ * session or under a name. Both are real paths.
  */
 export function visibleWorkspace(roots: readonly string[], cwd: string): string {
-  const root = roots.filter((path) => isInside(path, cwd)).toSorted((a, b) => b.length - a.length)[0]
-  if (root === undefined) return cwd
-  return SessionId.safeParse(cwd.slice(root.length + 1)).success ? cwd : root
+  const root = innermost(roots, cwd)
+  return root === undefined || isOwnFolder(cwd.slice(root.length + 1)) ? cwd : root
 }
 
 /** The CLI's own folder; and, when it is a script, that of what runs it. */

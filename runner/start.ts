@@ -4,7 +4,7 @@
  * Stop means: no new runs, a moment for those that are nearly done, the cancel ladder for the rest, and their endings
  * delivered if the router still listens. What could not be delivered waits in the spool for the next start.
  */
-import { mkdir, realpath, rm } from 'node:fs/promises'
+import { mkdir, realpath, rm, stat } from 'node:fs/promises'
 import { statfsSync } from 'node:fs'
 import { loadavg, platform, release } from 'node:os'
 import { join } from 'node:path'
@@ -19,9 +19,11 @@ import { systemClock } from './clock.ts'
 import { startDemoModel } from './demo/model.ts'
 import { startGateway } from './gateway/gateway.ts'
 import { loadSealingKey, type Identity } from './identity.ts'
+import { InUse } from './in-use.ts'
 import { Link, type LinkEvents } from './link.ts'
 import { localLogin, type LocalLogin } from './login.ts'
-import { viewOf, type Policy, type PolicySource } from './policy.ts'
+import { holdsValues, missingVariables } from './mcp-servers.ts'
+import { PolicyError, shown, viewOf, type Policy, type PolicySource } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect, type Sandbox } from './sandbox.ts'
 import { keepStatus } from './status.ts'
@@ -60,8 +62,10 @@ export interface RunningRunner {
   killNow(): void
 }
 
+/** Throws a `SandboxError` or a `PolicyError` when what the owner wants cannot be had here. */
 export async function startRunner(options: RunnerOptions): Promise<RunningRunner> {
   const { stateDir, policy, log, env } = options
+  await lookAtServers(options)
   const spoolDir = join(stateDir, 'spool')
   const privateRoot = join(stateDir, 'runs')
   for (const dir of [spoolDir, join(stateDir, 'config'), ...options.workspaces]) await mkdir(dir, { recursive: true, mode: 0o700 })
@@ -84,6 +88,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   const cliVersion = (await claudeVersion(options.claude)) ?? null
   const sealingKey = await loadSealingKey(stateDir)
   const gateway = await startGateway({ env, clock: systemClock, report: (report) => agent.report(report), log: warn })
+  const inUse = new InUse()
   const agent: Agent = new Agent({
     clock: systemClock,
     spoolDir,
@@ -97,6 +102,8 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       sandbox,
       policy,
       roots,
+      closed: await Promise.all(hidden.map((dir) => realpath(dir))),
+      inUse,
       configRoot: join(stateDir, 'config'),
       privateRoot,
       treasury: { provider, login, sealingKey },
@@ -135,7 +142,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       agent_version: VERSION,
       cli: { path: options.claude, version: cliVersion },
       workspaces: roots,
-      policy,
+      policy: shown(policy),
       source: options.source,
     }),
     warn,
@@ -168,6 +175,15 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   }
   let stopping: Promise<void> | undefined
   return { killNow: () => sweepNow(agent.markers), provider, sandbox, ended, drain, stop: () => (stopping ??= stop()) }
+}
+
+/** A server whose variable is missing would only fail when a run needs it, and others may be reading the secrets of one. */
+async function lookAtServers({ policy, source, env, log }: RunnerOptions): Promise<void> {
+  const [gone] = missingVariables(policy.mcp_servers, env)
+  if (gone) throw new PolicyError(`${source.file}: mcp_servers.${gone.server}: this runner's environment has no variable ${gone.variable}`)
+  if (!source.found || !holdsValues(policy.mcp_servers)) return
+  const { mode } = await stat(source.file)
+  if ((mode & 0o077) !== 0) log('warn', 'a file with values for MCP servers can be read by others; chmod 600 it', { file: source.file })
 }
 
 async function until(done: () => boolean, withinMs: number): Promise<void> {

@@ -4,9 +4,12 @@ import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { Fault } from '../shared/faults.ts'
-import { discard, isInside, resolveCwd } from './workspace.ts'
+import { Name } from '../shared/ids.ts'
+import { discard, isInside, resolveCwd, resolveDirs } from './workspace.ts'
 
 const sessionId = '0190a8c4-7c1e-7000-8000-000000000001'
+const session = { mode: 'new', id: sessionId } as const
+const tenant = 'main'
 let base = ''
 let root = ''
 let second = ''
@@ -29,7 +32,7 @@ beforeAll(async () => {
 })
 afterAll(() => rm(base, { recursive: true, force: true }))
 
-const at = (cwd: string): Promise<{ cwd: string; created: boolean }> => resolveCwd({ roots: [root, second], cwd, sessionId })
+const at = (cwd: string): Promise<{ cwd: string; created: boolean }> => resolveCwd({ roots: [root, second], cwd, tenant, session })
 /** The message a caller would read, with the path it gave cut out. */
 async function refusal(cwd: string): Promise<string> {
   const fault: unknown = await at(cwd).catch((error: unknown) => error)
@@ -51,7 +54,7 @@ describe('a given working directory', () => {
   it('takes an absolute path inside any root, also by another name of the root', async () => {
     expect((await at(join(second, 'lib'))).cwd).toBe(join(second, 'lib'))
     expect((await at(join(base, 'root-alias/app'))).cwd).toBe(join(root, 'app'))
-    expect((await resolveCwd({ roots: [join(base, 'root-alias')], cwd: 'app', sessionId })).cwd).toBe(join(root, 'app'))
+    expect((await resolveCwd({ roots: [join(base, 'root-alias')], cwd: 'app', tenant, session })).cwd).toBe(join(root, 'app'))
   })
 
   it.each([
@@ -140,16 +143,16 @@ describe('a given working directory', () => {
 
 describe('a run without a working directory', () => {
   it('gets a private folder for its session under the first root, and the same one the next time', async () => {
-    const fresh = await resolveCwd({ roots: [root, second], sessionId })
+    const fresh = await resolveCwd({ roots: [root, second], tenant, session })
     expect(fresh).toEqual({ cwd: join(root, sessionId), created: true })
     expect((await stat(fresh.cwd)).mode & 0o777).toBe(0o700)
-    expect(await resolveCwd({ roots: [root, second], sessionId })).toEqual({ cwd: join(root, sessionId), created: false })
+    expect(await resolveCwd({ roots: [root, second], tenant, session })).toEqual({ cwd: join(root, sessionId), created: false })
     await discard(fresh)
     expect(await readdir(root)).not.toContain(sessionId)
   })
 
   it('keeps the folder when something was written, and one that it did not make', async () => {
-    const used = await resolveCwd({ roots: [root], sessionId })
+    const used = await resolveCwd({ roots: [root], tenant, session })
     await writeFile(join(used.cwd, 'kept'), '')
     await discard(used)
     expect(await readdir(used.cwd)).toEqual(['kept'])
@@ -163,14 +166,90 @@ describe('a run without a working directory', () => {
   it('refuses a symlink that someone put in the place of the folder', async () => {
     const planted = '0190a8c4-7c1e-7000-8000-000000000002'
     await symlink(join(base, 'outside'), join(root, planted))
-    await expect(resolveCwd({ roots: [root], sessionId: planted })).rejects.toThrow('is not a folder inside the workspace')
+    await expect(resolveCwd({ roots: [root], tenant, session: { mode: 'new', id: planted } })).rejects.toThrow('is not a folder inside the workspace')
   })
 
   it('does not take a session id for a path', async () => {
-    await expect(resolveCwd({ roots: [root], sessionId: '../outside' })).rejects.toThrow('is not a session id')
+    await expect(resolveCwd({ roots: [root], tenant, session: { mode: 'new', id: '../outside' } })).rejects.toThrow('is not a session id')
   })
 
   it('says that there is no workspace when no root exists', async () => {
-    await expect(resolveCwd({ roots: [join(base, 'gone')], sessionId })).rejects.toThrow('the runner has no workspace folder')
+    await expect(resolveCwd({ roots: [join(base, 'gone')], tenant, session })).rejects.toThrow('the runner has no workspace folder')
+  })
+})
+
+describe('a run in a folder with a name', () => {
+  const named = (workspace: string, of = tenant) => resolveCwd({ roots: [root, second], tenant: of, session, workspace })
+
+  it('gets the same private folder as all that name it, apart from sessions and other tenants', async () => {
+    const first = await named('site')
+    expect(first).toEqual({ cwd: join(root, 'named', tenant, 'site'), created: false })
+    expect((await stat(first.cwd)).mode & 0o777).toBe(0o700)
+    expect(await named('site')).toEqual(first)
+    expect((await named('site', 'other')).cwd).not.toBe(first.cwd)
+    expect((await named(sessionId)).cwd).not.toBe(join(root, sessionId))
+  })
+
+  it('is never outside of its tenant, whatever the name', async () => {
+    const name = fc.oneof(fc.string(), fc.constantFrom('.', '..', 'a/b', '../other', '.hidden', '', 'a\0b', 'x'.repeat(64)), fc.stringMatching(/^[A-Za-z0-9][A-Za-z0-9._-]{0,30}$/))
+    await fc.assert(
+      fc.asyncProperty(name, async (workspace) => {
+        const found = await named(workspace).then(
+          ({ cwd }) => cwd,
+          () => 'refused',
+        )
+        expect(found).toBe(Name.safeParse(workspace).success ? `${root}/named/${tenant}/${workspace}` : 'refused')
+      }),
+      { numRuns: 60 },
+    )
+  })
+
+  it('refuses a link in place of the folder, also one that leads to another of the same tenant', async () => {
+    await named('target')
+    await symlink(join(root, 'named', tenant, 'target'), join(root, 'named', tenant, 'alias'))
+    await symlink(join(base, 'outside'), join(root, 'named', tenant, 'out'))
+    for (const name of ['alias', 'out']) await expect(named(name)).rejects.toMatchObject({ code: 'cwd' })
+  })
+
+  it('is not also given a cwd', async () => {
+    await expect(resolveCwd({ roots: [root], tenant, session, cwd: 'app', workspace: 'site' })).rejects.toMatchObject({ code: 'invalid_request' })
+  })
+})
+
+describe('a session that goes on', () => {
+  const gone = '0190a8c4-7c1e-7000-8000-00000000000f'
+  const resume = { mode: 'resume', id: gone } as const
+
+  it('is not found when the folder that was made for it is gone, and none is made', async () => {
+    for (const use of [resume, { mode: 'fork', id: sessionId, from: gone } as const]) {
+      await expect(resolveCwd({ roots: [root], tenant, session: use, cwd: join(root, gone) })).rejects.toMatchObject({
+        code: 'session_not_found',
+        message: `session ${gone} is no longer on this runner: its folder is gone`,
+      })
+    }
+    await expect(resolveCwd({ roots: [root], tenant, session: resume })).rejects.toMatchObject({ code: 'session_not_found' })
+    expect(await readdir(root)).not.toContain(gone)
+  })
+
+  it('is told of its folder when that was the owner\'s', async () => {
+    await expect(resolveCwd({ roots: [root], tenant, session: resume, cwd: join(root, 'moved') })).rejects.toMatchObject({ code: 'cwd' })
+  })
+})
+
+describe('further folders', () => {
+  const dirs = (...paths: string[]) => resolveDirs({ roots: [root, second], dirs: paths, closed: [join(root, 'state'), base] })
+
+  it('are real folders inside the roots, each once', async () => {
+    expect(await dirs('app', 'link-in', join(second, 'lib'), './app/')).toEqual([join(root, 'app'), join(second, 'lib')])
+    expect(await dirs()).toEqual([])
+  })
+
+  it.each(['..', 'link-out', 'file.txt', 'nowhere', '/etc', 'state', 'state/runner', 'app/../state', '--model=x', 'a\nb'])('are not %j, which is named', async (path) => {
+    await mkdir(join(root, 'state/runner'), { recursive: true })
+    await expect(dirs('app', path)).rejects.toMatchObject({ code: 'cwd', message: `add_dirs: ${JSON.stringify(path)} is not a folder inside the workspace` })
+  })
+
+  it('may hold a folder of the runner, which is not opened by that', async () => {
+    expect(await dirs('.')).toEqual([root])
   })
 })

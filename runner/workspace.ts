@@ -1,14 +1,16 @@
 /**
- * Where a run may work: a folder whose real path is inside one of the owner's workspace roots, or a fresh one for its session.
+ * Where a run may work: a folder whose real path is inside one of the owner's workspace roots, a fresh one for its session,
+ * or one that its caller has given a name. And which further folders it may work in.
  *
  * What was checked is a moment: another run in the same workspace may put a symlink in a folder's place afterwards. Only a
  * sandbox that mounts nothing else closes that gap; this keeps callers in, not programs.
  */
 import { constants } from 'node:fs'
 import { access, mkdir, realpath, rmdir, stat } from 'node:fs/promises'
-import { isAbsolute, join } from 'node:path'
+import { basename, isAbsolute, join } from 'node:path'
 import { Fault } from '../shared/faults.ts'
-import { SessionId } from '../shared/ids.ts'
+import { Name, SessionId, TenantId } from '../shared/ids.ts'
+import type { SessionUse } from '../shared/run-spec.ts'
 
 export type Workspace = {
   /** A real path: no symlink, no dots. */
@@ -17,6 +19,8 @@ export type Workspace = {
   created: boolean
 }
 
+/** Below a root, beside the folders of sessions; in it a folder for each tenant with those that it has named. */
+const NAMED = 'named'
 /** PATH_MAX of Linux; a name inside a path has its own limit, which the file system tells. */
 const MAX_PATH_BYTES = 4096
 // oxlint-disable-next-line no-control-regex -- control characters are what is looked for
@@ -25,27 +29,97 @@ const CONTROL = /[\u0000-\u001f\u007f]/
 const NO_SUCH_FOLDER = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'EPERM', 'ENAMETOOLONG', 'EINVAL'])
 
 /**
- * The folder a run works in. `roots` are absolute; a relative `cwd` starts at the first one. Without `cwd` the folder
- * `<first root>/<sessionId>` is used, and made (0700) when it is not there.
+ * The folder a run works in. `roots` are absolute; a relative `cwd` starts at the first one. A `workspace` is
+ * `<first root>/named/<tenant>/<workspace>`; without either the folder `<first root>/<sessionId>` is used. Both are made
+ * (0700) where they are not there.
  *
  * Throws `Fault('cwd')`. It has one message for what is missing, no folder, outside, or not accessible, so that a caller
- * cannot ask which paths exist outside the workspace.
+ * cannot ask which paths exist outside the workspace. A session that goes on in a folder made for a session, which is
+ * gone, is `Fault('session_not_found')`.
  */
 export async function resolveCwd(options: {
   roots: readonly string[]
+  tenant: string
+  session: SessionUse
   cwd?: string | undefined
-  sessionId: string
+  workspace?: string | undefined
 }): Promise<Workspace> {
-  const { cwd, sessionId } = options
+  const { cwd, session, workspace } = options
   const roots = await realRoots(options.roots)
   const first = roots[0]
   if (first === undefined) throw new Fault('cwd', 'the runner has no workspace folder')
-  if (cwd !== undefined) return { cwd: await folderInside(roots, first, cwd), created: false }
+  if (cwd !== undefined && workspace !== undefined) throw new Fault('invalid_request', 'workspace: is in place of cwd, not beside it')
+  if (cwd !== undefined) {
+    const found = await folderInside(roots, first, cwd)
+    if (found !== undefined) return { cwd: found, created: false }
+    if (session.mode !== 'new' && SessionId.safeParse(basename(cwd)).success) throw goneSession(session)
+    throw notInside(cwd)
+  }
+  if (workspace !== undefined) return { cwd: await namedFolder(first, options.tenant, workspace), created: false }
 
-  const name = SessionId.parse(sessionId)
-  const created = await makeFolder(join(first, name))
+  const name = SessionId.parse(session.id)
+  // What is to be continued was never in a folder that is only now made.
+  const created = session.mode !== 'resume' && (await makeFolder(join(first, name)))
   // An older folder of that name may have become a symlink since.
-  return { cwd: await folderInside(roots, first, name), created }
+  const found = await folderInside(roots, first, name)
+  if (found === undefined) throw session.mode === 'resume' ? goneSession(session) : notInside(name)
+  return { cwd: found, created }
+}
+
+/**
+ * Further folders of a run, by their real paths and each once: as `cwd`, inside one of the roots, and not in what of them is
+ * `closed`, the runner's own folders (real paths). Throws `Fault('cwd')` that names the one that is not.
+ */
+export async function resolveDirs(options: {
+  roots: readonly string[]
+  dirs: readonly string[]
+  closed?: readonly string[]
+}): Promise<string[]> {
+  const { dirs, closed = [] } = options
+  if (dirs.length === 0) return []
+  const roots = await realRoots(options.roots)
+  const found = await Promise.all(
+    dirs.map(async (dir) => {
+      const folder = roots[0] === undefined ? undefined : await folderInside(roots, roots[0], dir)
+      if (folder === undefined || isClosed(roots, closed, folder)) throw notInside(dir, 'add_dirs: ')
+      return folder
+    }),
+  )
+  return [...new Set(found)]
+}
+
+/** In one of `closed`, unless a root that lies in there opens it again. */
+function isClosed(roots: readonly string[], closed: readonly string[], folder: string): boolean {
+  const root = innermost(roots, folder)
+  return closed.some((path) => isInside(path, folder) && (root === undefined || isInside(root, path)))
+}
+
+/** The root that is nearest to a folder inside it. All are real paths. */
+export function innermost(roots: readonly string[], folder: string): string | undefined {
+  return roots.filter((root) => isInside(root, folder)).toSorted((a, b) => b.length - a.length)[0]
+}
+
+/** Made for one session, or under a name: the rest of the root is not its business. `below` is a path inside a root. */
+export function isOwnFolder(below: string): boolean {
+  const [first = '', tenant = '', name = '', ...rest] = below.split('/')
+  if (SessionId.safeParse(below).success) return true
+  return first === NAMED && rest.length === 0 && TenantId.safeParse(tenant).success && Name.safeParse(name).success
+}
+
+/** Every step of the way is a folder of its own: through a link, two names or two tenants could be one. */
+async function namedFolder(root: string, tenant: string, name: string): Promise<string> {
+  let folder = root
+  for (const part of [NAMED, TenantId.parse(tenant), Name.parse(name)]) {
+    folder = join(folder, part)
+    await makeFolder(folder)
+  }
+  if ((await realFolder(folder)) !== folder) throw new Fault('cwd', `workspace: ${quote(name)} is not a folder of its own`)
+  return folder
+}
+
+function goneSession(session: SessionUse): Fault {
+  const id = session.mode === 'fork' ? session.from : session.id
+  return new Fault('session_not_found', `session ${id} is no longer on this runner: its folder is gone`)
 }
 
 /** Takes a fresh folder away again when nothing was put into it. */
@@ -69,13 +143,17 @@ export async function realRoots(roots: readonly string[]): Promise<string[]> {
   return real.filter((root) => root !== undefined)
 }
 
-async function folderInside(roots: readonly string[], first: string, cwd: string): Promise<string> {
+async function folderInside(roots: readonly string[], first: string, cwd: string): Promise<string | undefined> {
   if (cwd !== '' && !CONTROL.test(cwd) && Buffer.byteLength(cwd) <= MAX_PATH_BYTES) {
     // Joined as it is: the kernel takes `link/..` for the parent of the link's target, path.resolve does not.
     const folder = await realFolder(isAbsolute(cwd) ? cwd : `${first}/${cwd}`)
     if (folder !== undefined && roots.some((root) => isInside(root, folder))) return folder
   }
-  throw new Fault('cwd', `${quote(cwd)} is not a folder inside the workspace`)
+  return undefined
+}
+
+function notInside(path: string, field = ''): Fault {
+  return new Fault('cwd', `${field}${quote(path)} is not a folder inside the workspace`)
 }
 
 async function realFolder(path: string): Promise<string | undefined> {

@@ -88,10 +88,13 @@ export const ExitMark = z.object({
   metered: Metered.optional(),
   duration_ms: z.int().nonnegative(),
 })
-/** Events `from`..`to` are missing; `to: null` means everything after `from`. Or one line that was too long to keep. */
+/**
+ * Events `from`..`to` are missing; `to: null` means everything after `from`. Or one line that was too long to keep; or, at
+ * the end of a run, how many bytes came after its log was full.
+ */
 export const GapMark = z.object({
   kind: z.literal('gap'),
-  reason: z.enum(['line_too_long', 'spool_lost', 'lost']),
+  reason: z.enum(['line_too_long', 'log_cap', 'spool_lost', 'lost']),
   from: z.int().positive().optional(),
   to: z.int().positive().nullable().optional(),
   bytes: z.int().nonnegative().optional(),

@@ -27,6 +27,7 @@ const someRun = fc.record(
     permission_mode: fc.constantFrom(...MODES),
     agents: fc.dictionary(fc.stringMatching(/^[a-z]{1,8}$/), someAgent, { maxKeys: 20 }),
     mcp_config: fc.constant({ mcpServers: {} }),
+    mcp_servers: fc.subarray(['a', 'b', 'c']),
     system_prompt: fc.string(),
     append_system_prompt: fc.string(),
     max_budget_usd: fc.double({ min: 0.01, max: 10, noNaN: true }),
@@ -40,6 +41,7 @@ const somePolicy = fc.record(
     permission_modes: fc.subarray([...MODES], { minLength: 1 }),
     bypass: fc.boolean(),
     mcp_config: fc.boolean(),
+    mcp_servers: fc.subarray(['a', 'b', 'c']),
     agents: fc.boolean(),
     system_prompts: fc.boolean(),
     max_budget_usd: fc.double({ min: 0.01, max: 10, noNaN: true }),
@@ -97,6 +99,7 @@ describe('what an owner forbids', () => {
           [run.permission_mode ?? 'default', ...asked].every((mode) => modes.includes(mode)) &&
           (run.agents === undefined || policy.agents) &&
           (run.mcp_config === undefined || policy.mcp_config) &&
+          (run.mcp_servers ?? []).every((name) => policy.mcp_servers?.includes(name)) &&
           ((run.system_prompt === undefined && run.append_system_prompt === undefined) || policy.system_prompts) &&
           within(run.max_budget_usd, policy.max_budget_usd) &&
           within(run.max_turns, policy.max_turns) &&
@@ -117,6 +120,13 @@ describe('what an owner forbids', () => {
     const newer = PolicyView.parse({ ...open, permission_modes: ['plan', 'newerMode'], newer_key: true })
     expect(newer).toEqual({ ...open, permission_modes: ['plan', 'newerMode'] })
     expect(refusalOf(newer, {})?.message).toContain('allowed are plan, newerMode')
+  })
+
+  it('names the server that is not there, and those that are', () => {
+    const wanting = needsOf({ mcp_servers: ['a', 'b'] })
+    expect(refusalOf({ ...open, mcp_servers: ['a', 'c'] }, wanting)?.message).toBe('mcp_servers: "b" is no MCP server of this machine; it has a, c')
+    expect(refusalOf(open, wanting)?.message).toBe('mcp_servers: "a" is no MCP server of this machine; it names none')
+    expect(refusalOf(open, needsOf({ mcp_servers: [] }))).toBeUndefined()
   })
 
   it('is not lifted by bypass in a list of modes that does not name it', () => {

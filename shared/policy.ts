@@ -5,7 +5,10 @@
  * Only what can be said of any machine is decided here: paths, environment and what agents may hold are the runner's.
  */
 import { z } from 'zod'
-import { PermissionMode, type RunSpec } from './run-spec.ts'
+import { McpServerName, PermissionMode, type RunSpec } from './run-spec.ts'
+
+/** Of one machine, so that their names stay small in its hello. */
+export const MAX_MCP_SERVERS = 64
 
 /** The part of `runner.toml` that a run can be held against. What a router does not know of is left out by it. */
 export const PolicyView = z.object({
@@ -13,6 +16,8 @@ export const PolicyView = z.object({
   permission_modes: z.array(z.string().max(64)).max(32),
   bypass: z.boolean(),
   mcp_config: z.boolean(),
+  /** Those that runs may name; a runner that tells of none has none. */
+  mcp_servers: z.array(z.string().max(64)).max(MAX_MCP_SERVERS).optional(),
   agents: z.boolean(),
   system_prompts: z.boolean(),
   max_budget_usd: z.number().positive().optional(),
@@ -30,6 +35,7 @@ export const Needs = z.object({
   /** The modes that its agents ask for, each by the field of the first one that does. */
   agent_modes: z.array(z.tuple([z.string(), z.string()])).max(8).optional(),
   mcp_config: z.literal(true).optional(),
+  mcp_servers: z.array(McpServerName).max(32).optional(),
   agents: z.literal(true).optional(),
   /** The field that sets one. */
   system_prompts: z.enum(['system_prompt', 'append_system_prompt']).optional(),
@@ -47,16 +53,17 @@ const MAX_MODE_CHARS = 64
 
 type Texts = 'system_prompt' | 'append_system_prompt'
 type Limits = 'max_budget_usd' | 'max_turns' | 'timeout_s'
-type Asking = Partial<Pick<RunSpec, 'permission_mode' | 'agents' | 'mcp_config' | Texts | Limits>>
+type Asking = Partial<Pick<RunSpec, 'permission_mode' | 'agents' | 'mcp_config' | 'mcp_servers' | Texts | Limits>>
 
 export function needsOf(spec: Asking): Needs {
-  const { agents, max_budget_usd, max_turns, timeout_s } = spec
+  const { agents, mcp_servers = [], max_budget_usd, max_turns, timeout_s } = spec
   const modes = agentModes(agents ?? {})
   const prompt = (['system_prompt', 'append_system_prompt'] as const).find((field) => spec[field] !== undefined)
   return {
     permission_mode: spec.permission_mode ?? 'default',
     ...(modes.length > 0 ? { agent_modes: modes } : {}),
     ...(spec.mcp_config === undefined ? {} : { mcp_config: true }),
+    ...(mcp_servers.length > 0 ? { mcp_servers } : {}),
     ...(agents === undefined ? {} : { agents: true }),
     ...(prompt === undefined ? {} : { system_prompts: prompt }),
     ...(max_budget_usd === undefined ? {} : { max_budget_usd }),
@@ -86,6 +93,7 @@ export function refusalOf(policy: PolicyView, needs: Needs): Refusal | undefined
     (needs.mcp_config && !policy.mcp_config
       ? refusal('mcp_config', 'runs on this machine may not name MCP servers')
       : undefined) ??
+    serverRefusal(policy.mcp_servers ?? [], needs.mcp_servers ?? []) ??
     (needs.system_prompts && !policy.system_prompts
       ? refusal(needs.system_prompts, 'runs on this machine may not set a system prompt')
       : undefined) ??
@@ -101,6 +109,13 @@ function modeRefusal({ permission_modes, bypass }: PolicyView, field: string, mo
   if (permission_modes.includes(mode) || (bypass && mode === 'bypassPermissions')) return undefined
   const allowed = bypass ? [...permission_modes, 'bypassPermissions'] : permission_modes
   return refusal(field, `${JSON.stringify(mode)} is not allowed on this machine; allowed are ${allowed.join(', ')}`)
+}
+
+function serverRefusal(known: readonly string[], named: readonly string[]): Refusal | undefined {
+  const unknown = named.find((name) => !known.includes(name))
+  if (unknown === undefined) return undefined
+  const there = known.length === 0 ? 'it names none' : `it has ${known.join(', ')}`
+  return refusal('mcp_servers', `${JSON.stringify(unknown)} is no MCP server of this machine; ${there}`)
 }
 
 function over(field: string, value: number | undefined, maximum: number | undefined): Refusal | undefined {

@@ -7,7 +7,7 @@ import { claudeSettings } from './settings.ts'
 const FLAGS = (
   '--input-format --output-format --verbose --setting-sources --strict-mcp-config --disable-slash-commands -p ' +
   '--permission-mode --settings --model --fallback-model --effort --agent --max-turns --max-budget-usd ' +
-  '--tools --mcp-config --include-partial-messages --session-id --resume --fork-session'
+  '--tools --mcp-config --add-dir --include-partial-messages --session-id --resume --fork-session'
 ).split(' ')
 const ID = '0123abcd-0000-4000-8000-000000000001'
 const FROM = '0123abcd-0000-4000-8000-000000000002'
@@ -84,7 +84,7 @@ describe('the command line', () => {
   })
 
   it('has the settings of a repository read where the owner trusts it, and no others', () => {
-    const trusting = claudeArgv(base, { settings: '/p/settings.json' }, true)
+    const trusting = claudeArgv(base, { settings: '/p/settings.json' }, { trusted: true })
     expect(trusting.filter((arg) => !argv().includes(arg))).toEqual(['--setting-sources=user,project'])
     expect(trusting).toContain('--strict-mcp-config')
     expect(claudeSettings(base, true)).toEqual({ ...claudeSettings(base), apiKeyHelper: '' })
@@ -112,8 +112,9 @@ describe('the settings file', () => {
     const rules = { allowed_tools: ['Read(a) Write(b)', 'Bash(git log:*)'], disallowed_tools: ['WebFetch'] }
     expect(claudeSettings({ ...base, ...rules })).toEqual({
       permissions: { allow: ['Read(a) Write(b)', 'Bash(git log:*)'], deny: ['WebFetch'] },
+      cleanupPeriodDays: 36_500,
     })
-    expect(claudeSettings(base)).toEqual({ permissions: { allow: [], deny: [] } })
+    expect(claudeSettings(base)).toEqual({ permissions: { allow: [], deny: [] }, cleanupPeriodDays: 36_500 })
   })
 })
 

@@ -22,8 +22,8 @@ const CONSTANT = [
   '-p',
 ] as const
 
-/** `trusted`: the repository's own settings, hooks and instructions count too. */
-export function claudeArgv(spec: RunSpec, files: ClaudeFiles, trusted = false): string[] {
+/** `trusted`: the repository's own settings, hooks and instructions count too. `dirs` are absolute. */
+export function claudeArgv(spec: RunSpec, files: ClaudeFiles, { trusted = false, dirs = [] }: { trusted?: boolean; dirs?: readonly string[] } = {}): string[] {
   return [
     ...CONSTANT,
     // A repository's settings redirect the API, run hooks and set modes; `user` reads the runner's own config dir only.
@@ -42,6 +42,7 @@ export function claudeArgv(spec: RunSpec, files: ClaudeFiles, trusted = false): 
     // The empty list is `--tools=`: no built-in tool at all.
     ...flag('tools', spec.tools?.join(',')),
     ...flag('mcp-config', files.mcpConfig),
+    ...dirs.map((dir) => `--add-dir=${dir}`),
     ...(spec.include_partial_messages === true ? ['--include-partial-messages'] : []),
     ...session(spec.session),
   ]

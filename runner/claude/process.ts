@@ -34,6 +34,10 @@ export type Launch = {
   cwd: string
   /** What of the repository counts, where the owner trusts it. */
   trust?: Trust | undefined
+  /** Further folders that tools may work in. */
+  dirs?: readonly string[]
+  /** MCP servers of the owner's that the run names. */
+  mcpServers?: Readonly<Record<string, unknown>>
   /** `CLAUDE_CONFIG_DIR` of `env`. */
   configDir: string
   /** A folder of this run (0700) for what others must not read. The caller removes it. */
@@ -69,6 +73,7 @@ export class ClaudeProcess implements CliProcess {
   #signs: Signs = {}
   #result: TurnResult | undefined
   #printed = ''
+  #initialized = false
   #paused = false
   #cancelled = false
 
@@ -81,12 +86,17 @@ export class ClaudeProcess implements CliProcess {
     const files = await writeFiles(launch)
     const { cwd, marker, log } = launch
     // Outputs of tools and folders of sessions, which the CLI leaves behind in /tmp/claude-<uid>, go with the run.
-    const env = { ...launch.env, CLAUDE_CODE_TMPDIR: launch.privateDir }
+    const env = {
+      ...launch.env,
+      CLAUDE_CODE_TMPDIR: launch.privateDir,
+      // Without it a first turn may begin before its servers are there, and its model not know of their tools.
+      ...(files.mcpConfig === undefined ? {} : { MCP_CONNECTION_NONBLOCKING: '0' }),
+    }
     let made: ClaudeProcess | undefined
     const line = (read: Line): void => {
       if (made) made.#read(read)
     }
-    const [command, ...argv] = [...(launch.prefix ?? []), launch.claude, ...claudeArgv(launch.spec, files, launch.trust !== undefined)]
+    const [command, ...argv] = [...(launch.prefix ?? []), launch.claude, ...claudeArgv(launch.spec, files, { trusted: launch.trust !== undefined, dirs: launch.dirs ?? [] })]
     const child = await Child.spawn(command ?? launch.claude, argv, { cwd, env, marker, wrapped: launch.prefix !== undefined, line, log })
     made = new ClaudeProcess(launch, child)
     try {
@@ -232,10 +242,18 @@ export class ClaudeProcess implements CliProcess {
       case 'raw':
         return sink.mark(output.mark)
       case 'event': {
-        const seq = sink.line(line.bytes)
-        if (output.news) this.#note(output.news, seq)
+        const { news } = output
+        const seq = sink.line(line.bytes, this.#mustKeep(news))
+        if (news) this.#note(news, seq)
       }
     }
+  }
+
+  /** Once each: what else calls itself so may be a tool's. */
+  #mustKeep(news: News | undefined): boolean {
+    if (news?.type === 'result') return !this.#result
+    if (news?.type !== 'init' || this.#initialized) return false
+    return (this.#initialized = true)
   }
 
   #note(news: News, seq: number): void {
@@ -275,19 +293,21 @@ export class ClaudeProcess implements CliProcess {
 }
 
 /** Anew for each start: what a run may do is not left over from another. */
-async function writeFiles({ spec, trust, privateDir }: Launch): Promise<ClaudeFiles> {
+async function writeFiles(launch: Launch): Promise<ClaudeFiles> {
+  const { spec, trust, privateDir } = launch
   const write = async (name: string, content: unknown): Promise<string> => {
     const path = join(privateDir, name)
     await writeFile(path, JSON.stringify(content), { mode: 0o600 })
     return path
   }
   const settings = await write('settings.json', claudeSettings(spec, trust !== undefined))
-  const mcpConfig = mcpConfigOf(spec.mcp_config, trust)
+  const mcpConfig = mcpConfigOf(launch)
   return mcpConfig ? { settings, mcpConfig: await write('mcp.json', mcpConfig) } : { settings }
 }
 
-/** A server that the run names takes the place of one of the repository. */
-function mcpConfigOf(named: RunSpec['mcp_config'], trust: Trust | undefined): RunSpec['mcp_config'] {
-  if (!trust || Object.keys(trust.mcpServers).length === 0) return named
-  return { ...named, mcpServers: { ...trust.mcpServers, ...(named?.['mcpServers'] as object | undefined) } }
+/** A server that the run brings takes the place of one of the repository, and one of the owner's that of either. */
+function mcpConfigOf({ spec, trust, mcpServers: owned = {} }: Launch): RunSpec['mcp_config'] {
+  const found = trust?.mcpServers ?? {}
+  if (Object.keys({ ...found, ...owned }).length === 0) return spec.mcp_config
+  return { ...spec.mcp_config, mcpServers: { ...found, ...(spec.mcp_config?.['mcpServers'] as object | undefined), ...owned } }
 }

@@ -35,6 +35,7 @@ export function policies(host: Host): void {
       ['a mode', { permission_modes: ['plan'] }, { permission_mode: 'auto' }, 'permission_mode: "auto" is not allowed on this'],
       ['no mode', { permission_modes: ['plan'] }, {}, 'permission_mode: "default" is not allowed on this machine'],
       ['MCP servers', {}, { mcp_config: { mcpServers: {} } }, 'mcp_config: runs on this machine may not name MCP servers'],
+      ['a server that none of them has', { mcp_servers: ['other'] }, { mcp_servers: ['tickets'] }, 'mcp_servers: "tickets" is no MCP server of this'],
       ['a prompt', { system_prompts: false }, { append_system_prompt: 'x' }, 'append_system_prompt: runs on this machine may'],
       ['agents', { agents: false }, { agents: { a: { prompt: 'x' } } }, 'agents: runs on this machine may not define agents'],
       [
@@ -120,6 +121,19 @@ export function policies(host: Host): void {
         expect(await fleet.until(id, 'succeeded')).toMatchObject({ runner_id: free.id })
       }
       expect(strict.received).toEqual([])
+    })
+
+    it('goes where the MCP servers are that it names', async () => {
+      const fleet = current()
+      const without = await machine(fleet, {}, 8)
+      const having = await machine(fleet, { mcp_servers: ['search', 'tickets'] }, 8)
+      for (let n = 0; n < 3; n++) {
+        const [{ id }, offer] = await Promise.all([fleet.start({ prompt: 'x', mcp_servers: ['tickets'] }), having.begin()])
+        expect([offer.run, offer.spec.mcp_servers]).toEqual([id, ['tickets']])
+        having.exit(offer, 2)
+        await fleet.until(id, 'succeeded')
+      }
+      expect(without.received).toEqual([])
     })
 
     it('waits for it when it is busy, behind nobody who needs less', async () => {
