@@ -11,6 +11,7 @@ import { Fault } from '../shared/faults.ts'
 import { VERSION } from '../shared/version.ts'
 import { identityRoutes } from './admin/identity-routes.ts'
 import { adminRoutes } from './admin/routes.ts'
+import { batches } from './api/batches.ts'
 import { enroll } from './api/enroll.ts'
 import { health } from './api/health.ts'
 import { models } from './api/models.ts'
@@ -41,7 +42,7 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
       await next()
     }),
   )
-  app.use(secureHeaders())
+  app.use(secureHeaders({ xFrameOptions: 'DENY', strictTransportSecurity: 'max-age=31536000; includeSubDomains' }))
   app.use(perimeter())
   app.use(onlyIfSpoken)
   app.use((c, next) => limitBody(familyOf(c.req.path)?.maxBody ?? MAX_BODY)(c, next))

@@ -4,6 +4,7 @@
  */
 import { describe } from 'vitest'
 import { admin } from './contract/admin.ts'
+import { claudeCodeServer } from './contract/compat-claude-code-server.ts'
 import { disconnect, impatience } from './contract/disconnect.ts'
 import { eviction } from './contract/eviction.ts'
 import { idempotency } from './contract/idempotency.ts'
@@ -19,17 +20,19 @@ import { providers } from './contract/providers.ts'
 import { queue } from './contract/queue.ts'
 import { restarts } from './contract/restarts.ts'
 import { retention } from './contract/retention.ts'
+import { sessionResources } from './contract/session-resources.ts'
 import { sessions } from './contract/sessions.ts'
 import { spine } from './contract/spine.ts'
 import { tokens } from './contract/tokens.ts'
 import type { Host } from './kit/host.ts'
 
-const RUNNERS = [links, protocol, offers, policies, providers, sessions]
+const RUNNERS = [links, protocol, offers, policies, providers, sessions, sessionResources]
 const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests]
+const DIALECTS = [claudeCodeServer]
 const HOSTS = [restarts, eviction, retention]
 
 export function contract(host: Host): void {
   describe(`the contract on ${host.name}`, () => {
-    for (const section of [...CALLERS, ...RUNNERS, ...HOSTS]) section(host)
+    for (const section of [...CALLERS, ...RUNNERS, ...DIALECTS, ...HOSTS]) section(host)
   })
 }

@@ -15,6 +15,7 @@ const PRIVATE = {
   pool: 'private-pool',
   url: 'https://private.example',
   subject: 'private-subject',
+  content: 'private-content',
 }
 /** Its end is nothing that an id could hold. */
 const KEY = 'sk-private-zyxwvuts'
@@ -54,9 +55,16 @@ async function setUp(host: Host): Promise<void> {
   const mapping = { require: [{ claim: 'org', is: 'private-org' }], scopes: ['runs:read'] }
   const idp = { id: 'private-issuer', url: PRIVATE.url, audience: 'private', tenant: 'theirs', mapping }
   const issuer = await made('issuers', idp, fleet)
+  const files = { agents: 'private-agent', skills: 'private-skill', rules: 'private-rule' }
+  for (const path of [...Object.entries(files).map((file) => file.join('/')), 'claude-md']) {
+    const init = { method: 'PUT', token: theirs.adminToken, body: JSON.stringify({ content: PRIVATE.content }) }
+    expect((await theirs.call(`/config/${path}`, init)).status).toBe(201)
+  }
+  const batch = await theirs.call('/v1/batches', { method: 'POST', body: JSON.stringify({ items: [{ prompt: 'x', session_id: crypto.randomUUID() }] }) })
   const [key] = fleet.host.keys.jwks.keys
   ids = {
     runs: run.id,
+    batches: ((await batch.json()) as Json)['id'] as string,
     sessions: run.session_id,
     bindings: run.session_id,
     runners: runner.id,
@@ -67,6 +75,7 @@ async function setUp(host: Host): Promise<void> {
     'enrolment-tokens': String(enrolment['id']),
     tenants: 'theirs',
     keys: key!.kid,
+    ...files,
   }
   operations = await described()
 }
@@ -76,7 +85,13 @@ const BODIES: Record<string, object> = {
   'patch /admin/v1/providers/{id}': { weight: 2 },
   'patch /admin/v1/tenants/{id}': { name: 'Ours' },
   'patch /admin/v1/issuers/{id}': { enabled: false },
+  'post /v1/batches': { items: [{ prompt: 'x', queue_timeout_s: 0 }] },
   'post /v1/runs': { prompt: 'x', queue_timeout_s: 0 },
+  'post /ask': { prompt: 'x' },
+  'put /config/agents/{name}': { content: 'ours' },
+  'put /config/skills/{name}': { content: 'ours' },
+  'put /config/rules/{name}': { content: 'ours' },
+  'put /config/claude-md': { content: 'ours' },
   'post /v1/sessions': { title: 'Ours' },
   'patch /v1/sessions/{id}': { title: 'Ours' },
   'patch /v1/runs/{id}': { priority: 3 },
@@ -99,8 +114,12 @@ const BODIES: Record<string, object> = {
 }
 /** For everybody, and answered without looking at whose it is. */
 const OF_THE_ROUTER = new Set(['/admin/v1/compat', '/admin/v1/keys', '/admin/v1/keys/master', '/admin/v1/keys/rotate', '/admin/v1/keys/{kid}', '/admin/v1/config/reload'])
+/** For a scope that an app does not have unless it is given. */
+const WANTS_MORE = /^(?:put|delete) \/config\//
+/** They make what they name, each in a tenant of its own. */
+const MAKES = /^put \/config\//
 /** Fields of a body that name something that belongs to somebody, and what of theirs goes there. */
-const FIELDS: Record<string, () => string> = { tenant: () => 'theirs', session_id: () => ids['sessions']! }
+const FIELDS: Record<string, () => string> = { tenant: () => 'theirs', session_id: () => ids['sessions']!, resume: () => ids['sessions']! }
 const NAMES_SOMETHING = /(?:^|_)(?:ids?|jti|tenant|runner|provider|session|run)$/
 /** What only looks like it: the name that a new thing gets, and a flag. */
 const OWN_FIELDS = new Set(['id', 'fork_session'])
@@ -118,6 +137,7 @@ const QUERIES: Record<string, (operation: Operation) => string> = {
   since: () => '2020-01-01T00:00:00Z',
   status: ({ path }) => (path.startsWith('/v1/sessions') ? 'active' : 'running'),
   limit: () => '100',
+  offset: () => '0',
   from: () => '2020-01-01',
   to: () => '2100-01-01',
   group_by: () => 'session',
@@ -206,7 +226,7 @@ const callers = () => [
 ]
 /** An app is told that it is an app; an admin, that there is no such thing. */
 const missing = (operation: Operation, who: string) =>
-  (isAdmin(operation) && who === 'app') || OF_THE_ROUTER.has(operation.path) ? 403 : 404
+  ((isAdmin(operation) || WANTS_MORE.test(operation.name)) && who === 'app') || OF_THE_ROUTER.has(operation.path) ? 403 : 404
 
 /** All that they can see of what they have. */
 async function snapshot(): Promise<string> {
@@ -253,7 +273,7 @@ export function isolation(host: Host): void {
         `"session_id":"${ids['bindings']!}","provider":"private-provider"`,
       ])
         expect(seen).toContain(thing)
-      for (const operation of operations.filter(({ inPath }) => inPath.length > 0)) {
+      for (const operation of operations.filter(({ name, inPath }) => inPath.length > 0 && !MAKES.test(name))) {
         const id = ids[collection(operation.path)]!
         const path = operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))
         for (const { who, token } of callers()) {
@@ -271,18 +291,28 @@ export function isolation(host: Host): void {
     })
 
     it('cannot be told by its answer from what is not there', async () => {
-      for (const operation of operations.filter(({ inPath, path }) => inPath.length > 0 && !OF_THE_ROUTER.has(path))) {
+      for (const operation of operations.filter(({ name, inPath, path }) => inPath.length > 0 && !OF_THE_ROUTER.has(path) && !MAKES.test(name))) {
         const theirId = ids[collection(operation.path)]!
         const noId = theirId.replace(/.(?=.$)/, (c) => (c === '0' ? '1' : '0'))
         const [foreign, unknown] = await Promise.all(
           [theirId, noId].map(async (id) => {
             const path = operation.path.replace(/\{[^}]+\}/, encodeURIComponent(id))
             const { text } = await ask(operation, { token: ours.adminToken, path })
-            return { ...(JSON.parse(text.replaceAll(id, 'ID')) as Json), request_id: '' }
+            return { ...(JSON.parse(text.replaceAll(id, 'ID').replace(/"requestId":"[^"]*"/, '"requestId":""')) as Json), request_id: '' }
           }),
         )
         expect(foreign, operation.name).toEqual(unknown)
       }
+    })
+
+    it('stays as it is when another tenant makes something of the same name', async () => {
+      const seen = await snapshot()
+      for (const operation of operations.filter(({ name }) => MAKES.test(name))) {
+        const path = operation.path.replace(/\{[^}]+\}/, ids[collection(operation.path)] ?? '')
+        expect((await ask(operation, { token: ours.adminToken, path })).status, operation.name).toBe(201)
+        if (operation.inPath.length > 0) await fleet.call(path, { method: 'DELETE', token: ours.adminToken })
+      }
+      expect(await snapshot()).toBe(seen)
     })
 
     it('is in no list, whatever is asked of it', async () => {
