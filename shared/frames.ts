@@ -89,11 +89,14 @@ export const Heartbeat = z.object({
 /** How one request of a run to its provider ended: health and usage, not part of the run's log. */
 export const ProviderMessage = ProviderReport.extend({ t: z.literal('provider') })
 export const Refresh = z.object({ t: z.literal('refresh'), assertion: z.string().max(8_192) })
+/** What became of the files of a pool that it was sent. `error`: not all of them are as they should be, and why. */
+export const Configured = z.object({ t: z.literal('configured'), version: z.int().nonnegative(), error: z.string().max(512).optional() })
+export type Configured = z.infer<typeof Configured>
 export const Drain = z.object({ t: z.literal('drain') })
 export const Bye = z.object({ t: z.literal('bye') })
 export const Err = z.object({ t: z.literal('err'), re: MessageId.optional(), code: z.string().max(64), message: z.string().max(2_048) })
 
-export const ToRouter = z.discriminatedUnion('t', [Hello, Accept, Reject, Starting, MarkFrame, Heartbeat, ProviderMessage, Refresh, Drain, Bye, Err])
+export const ToRouter = z.discriminatedUnion('t', [Hello, Accept, Reject, Starting, MarkFrame, Heartbeat, ProviderMessage, Configured, Refresh, Drain, Bye, Err])
 export type ToRouter = z.infer<typeof ToRouter>
 
 /** `continue` from `ack` (and `part` parts of the next event), `revoke`: kill, it is no longer yours, `forget`: all of it is kept here. */
@@ -151,7 +154,20 @@ export const Release = z.object({ t: z.enum(['revoke', 'forget']), run: RunId, f
 export const GoAway = z.object({ t: z.literal('goaway'), reason: z.string().max(256), after_ms: z.tuple([z.int().nonnegative(), z.int().nonnegative()]) })
 export const Token = z.object({ t: z.literal('token'), token: z.string().max(8_192), expires_in_s: z.int().positive() })
 
-export const ToRunner = z.discriminatedUnion('t', [Welcome, Offer, Ack, Lease, Cancel, Release, GoAway, Token, Err])
+/**
+ * Files for the CLI, in place of all that came before, in parts that follow each other; they hold once the last is there.
+ * What is in them is for the runner to judge, file by file: a kind that it does not know must not end its link.
+ */
+export const ConfigMessage = z.object({
+  t: z.literal('config'),
+  version: z.int().nonnegative(),
+  part: z.int().nonnegative(),
+  parts: z.int().positive().max(4096),
+  files: z.array(z.object({ kind: z.string().max(64), name: z.string().max(256), content: z.string() })).max(4096),
+})
+export type ConfigMessage = z.infer<typeof ConfigMessage>
+
+export const ToRunner = z.discriminatedUnion('t', [Welcome, Offer, Ack, Lease, Cancel, Release, GoAway, Token, ConfigMessage, Err])
 export type ToRunner = z.infer<typeof ToRunner>
 
 /** WebSocket close codes of the protocol. */
@@ -189,8 +205,8 @@ export function decodeControl<M>(schema: z.ZodType<M>, known: ReadonlySet<string
   return { ok: false, reason: `${t}: ${why}`.replaceAll(/[^ -~]/g, '?').slice(0, 120) }
 }
 
-const TO_ROUTER = new Set(['hello', 'accept', 'reject', 'starting', 'mark', 'hb', 'provider', 'refresh', 'drain', 'bye', 'err'])
-const TO_RUNNER = new Set(['welcome', 'offer', 'ack', 'lease', 'cancel', 'revoke', 'forget', 'goaway', 'token', 'err'])
+const TO_ROUTER = new Set(['hello', 'accept', 'reject', 'starting', 'mark', 'hb', 'provider', 'configured', 'refresh', 'drain', 'bye', 'err'])
+const TO_RUNNER = new Set(['welcome', 'offer', 'ack', 'lease', 'cancel', 'revoke', 'forget', 'goaway', 'token', 'config', 'err'])
 
 export const decodeToRouter = (text: string): Decoded<ToRouter> => decodeControl(ToRouter, TO_ROUTER, text)
 export const decodeToRunner = (text: string): Decoded<ToRunner> => decodeControl(ToRunner, TO_RUNNER, text)

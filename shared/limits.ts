@@ -19,6 +19,8 @@ export const MAX_MESSAGE = 512 * 1024
 export const ROUTER_MAX_PAYLOAD = 1024 * 1024
 /** What the runner's socket accepts: an offer with its prompt, system prompts and agents. */
 export const RUNNER_MAX_PAYLOAD = 8 * 1024 * 1024
+/** About what one message with config files has, encoded; a file that is larger goes alone. */
+export const CONFIG_PART_BYTES = 512 * 1024
 /** Bytes of one run that may be sent beyond its ack; one message is always allowed, so a large line cannot block itself. */
 export const RUN_WINDOW = 256 * 1024
 /** The same for all runs of one connection. */
