@@ -98,6 +98,7 @@ const BODIES: Record<string, object> = {
   'post /admin/v1/config/reload': {},
   'post /admin/v1/enrolment-tokens': {},
   'put /admin/v1/compat': {},
+  'put /admin/v1/retention': {},
   'put /admin/v1/limits': { concurrent_runs: 1 },
   'put /admin/v1/routing': { failover: false },
   'post /admin/v1/providers': { id: 'ours', base_url: 'https://ours.example', api_key: 'sk-ours-0123456789' },
@@ -113,7 +114,7 @@ const BODIES: Record<string, object> = {
   'post /admin/v1/credentials': { kind: 'key', secret: 'ours-0123456789', subject: 'ours' },
 }
 /** For everybody, and answered without looking at whose it is. */
-const OF_THE_ROUTER = new Set(['/admin/v1/compat', '/admin/v1/keys', '/admin/v1/keys/master', '/admin/v1/keys/rotate', '/admin/v1/keys/{kid}', '/admin/v1/config/reload'])
+const OF_THE_ROUTER = new Set(['/admin/v1/compat', '/admin/v1/retention', '/admin/v1/keys', '/admin/v1/keys/master', '/admin/v1/keys/rotate', '/admin/v1/keys/{kid}', '/admin/v1/config/reload'])
 /** For a scope that an app does not have unless it is given. */
 const WANTS_MORE = /^(?:put|delete) \/config\//
 /** They make what they name, each in a tenant of its own. */
@@ -132,7 +133,8 @@ const QUERIES: Record<string, (operation: Operation) => string> = {
   target: () => `provider/${ids['providers']!}`,
   // Cursors: just before what they have.
   after: ({ path }) => before(ids[collection(path)] ?? '0'),
-  before: ({ path }) => (path.startsWith('/v1/sessions') ? `9${'0'.repeat(12)}.${ids['sessions']!}` : `run_${'f'.repeat(32)}`),
+  before: ({ path }) =>
+    path.startsWith('/v1/sessions') ? `9${'0'.repeat(12)}.${ids['sessions']!}` : `${path === '/v1/batches' ? 'bat' : 'run'}_${'f'.repeat(32)}`,
   action: () => 'provider.create',
   since: () => '2020-01-01T00:00:00Z',
   status: ({ path }) => (path.startsWith('/v1/sessions') ? 'active' : 'running'),
