@@ -17,6 +17,7 @@ import { health } from './api/health.ts'
 import { models } from './api/models.ts'
 import { processes } from './api/processes.ts'
 import { MAX_BODY } from './api/run-schemas.ts'
+import { runDeliveries } from './api/run-deliveries.ts'
 import { runEvents } from './api/run-events.ts'
 import { runPriority } from './api/run-priority.ts'
 import { runnerConnect } from './api/runner-connect.ts'
@@ -48,7 +49,7 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
   app.use((c, next) => limitBody(familyOf(c.req.path)?.maxBody ?? MAX_BODY)(c, next))
   app.use(jsonBodies)
 
-  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runEvents, runs, sessions, sessionMessages, runPriority, batches, models, processes, usage, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
+  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runDeliveries, runEvents, runs, sessions, sessionMessages, runPriority, batches, models, processes, usage, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
   for (const { routes } of FAMILIES) app.route('/', routes)
 
   app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })

@@ -9,5 +9,7 @@ import { pools } from './pools.ts'
 import { providers } from './providers.ts'
 import { adminRunners } from './runners.ts'
 import { tenants } from './tenants.ts'
+import { webhookDeliveries } from './webhook-deliveries.ts'
+import { webhooks } from './webhooks.ts'
 
-export const adminRoutes = [auditLog, bindings, compat, config, enrolmentTokens, limits, pools, providers, adminRunners, tenants]
+export const adminRoutes = [auditLog, bindings, compat, config, enrolmentTokens, limits, pools, providers, adminRunners, tenants, webhooks, webhookDeliveries]

@@ -4,7 +4,7 @@ export interface PostRequest {
   readonly url: string
   readonly headers: Readonly<Record<string, string>>
   readonly body: string
-  /** For everything, from the name to the end of the answer. */
+  /** For everything, from the name to the end of the answer; once the status is there, the rest is not missed. */
   readonly timeoutMs: number
   readonly mayBePrivate: boolean
   /** The host is stopping. */

@@ -1,7 +1,7 @@
 /** How webhooks are sent, as an operator has set it for the whole router. */
 import { z } from 'zod'
-import type { Db } from '../ports.ts'
-import { readSetting, writeSetting } from '../store/settings.ts'
+import type { Db, Statement } from '../ports.ts'
+import { readSetting, settingStatement } from '../store/settings.ts'
 
 export const WebhookSettings = z.strictObject({
   allow_private: z.boolean().default(false).describe('Addresses of this machine and of private networks may be called.'),
@@ -17,6 +17,4 @@ export async function readWebhookSettings(db: Db): Promise<WebhookSettings> {
   return read.success ? read.data : WebhookSettings.parse({})
 }
 
-export async function writeWebhookSettings(db: Db, value: WebhookSettings, now: number): Promise<void> {
-  await writeSetting(db, NAME, value, now)
-}
+export const webhookSettingsChange = (db: Db, value: WebhookSettings, now: number): Statement => settingStatement(db, NAME, value, now)
