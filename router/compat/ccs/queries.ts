@@ -1,0 +1,82 @@
+/** What only ccs asks of the rows of runs and sessions: its tasks, its streams, its projects. */
+import { and, desc, eq, gte, inArray, isNull, lt, sql, type SQL } from 'drizzle-orm'
+import { prompts, runs, sessions } from '../../../drizzle/schema.ts'
+import type { Db, RunRow, RunState } from '../../ports.ts'
+
+/** The field of a run's metadata that makes it a task, and what is in it. */
+export const TASK = 'ccs_task'
+
+const isTask = sql`${runs.origin} = 'ccs' AND json_extract(${runs.metadata}, ${sql.raw(`'$.${TASK}'`)}) IS NOT NULL`
+
+/** By priority, then age. Undefined: whatever their state. */
+export function listTasks(db: Db, tenant: string, states: readonly RunState[] | undefined, limit: number): Promise<RunRow[]> {
+  return db
+    .select()
+    .from(runs)
+    .where(and(eq(runs.tenant, tenant), isTask, states && inArray(runs.state, [...states])))
+    .orderBy(desc(runs.priority), runs.id)
+    .limit(limit)
+}
+
+/** How many tasks there are in each state, and what they cost. States that none is in are not there. */
+export function countTasks(db: Db, tenant: string): Promise<{ state: RunState; count: number; usd: number }[]> {
+  return db
+    .select({ state: runs.state, count: sql<number>`count(*)`, usd: sql<number>`coalesce(sum(${runs.costUsd}), 0.0)` })
+    .from(runs)
+    .where(and(eq(runs.tenant, tenant), isTask))
+    .groupBy(runs.state)
+}
+
+/** What was asked of these runs, as far as it is kept; those that wait have it in their spec. */
+export async function promptsOf(db: Db, rows: readonly RunRow[]): Promise<Map<string, string>> {
+  const asked = rows.flatMap(({ id, spec }): [string, string][] => (spec ? [[id, spec.prompt]] : []))
+  const others = rows.filter(({ spec }) => !spec).map(({ id }) => id)
+  const kept = others.length === 0 ? [] : await db.select().from(prompts).where(inArray(prompts.run, others))
+  return new Map([...asked, ...kept.map(({ run, text }): [string, string] => [run, text])])
+}
+
+/** Runs whose id begins like this; of one session, or of all. */
+export function runsLike(db: Db, tenant: string, prefix: string, session?: string): Promise<RunRow[]> {
+  const its = session === undefined ? undefined : eq(runs.session, session)
+  // `g` follows every hexadecimal digit.
+  return db.select().from(runs).where(and(eq(runs.tenant, tenant), its, gte(runs.id, prefix), lt(runs.id, `${prefix}g`))).limit(2)
+}
+
+/** The newest runs of a session; `live`: of those that have not ended. */
+export function newestRuns(db: Db, tenant: string, session: string, { live, limit }: { live: boolean; limit: number }): Promise<RunRow[]> {
+  const its = and(eq(runs.session, session), eq(runs.tenant, tenant), live ? isNull(runs.endedAt) : undefined)
+  return db.select().from(runs).where(its).orderBy(desc(runs.id)).limit(limit)
+}
+
+export const PROJECT_ORDERS = ['last_activity', 'total_cost', 'session_count', 'messages_count'] as const
+export interface ProjectRow {
+  readonly path: string
+  readonly sessions: number
+  readonly messages: number
+  readonly usd: number
+  readonly last: number
+}
+
+/** Directories that sessions live in. */
+export function readProjects(db: Db, tenant: string, { by, ascending, limit }: { by: (typeof PROJECT_ORDERS)[number]; ascending: boolean; limit: number }): Promise<ProjectRow[]> {
+  const columns = { last_activity: 'last', total_cost: 'usd', session_count: 'sessions', messages_count: 'messages' } as const
+  const order = sql`${sql.identifier(columns[by])} ${sql.raw(ascending ? 'ASC' : 'DESC')}`
+  return db.all<ProjectRow>(sql`SELECT its.cwd AS "path", ${SUMS} ${fromSessions(tenant)} GROUP BY its.cwd ORDER BY ${order}, its.cwd LIMIT ${limit}`)
+}
+
+/** The same, of all of them together. */
+export async function sumProjects(db: Db, tenant: string): Promise<Omit<ProjectRow, 'path'> & { projects: number }> {
+  const [row] = await db.all<Omit<ProjectRow, 'path'> & { projects: number }>(sql`SELECT count(DISTINCT its.cwd) AS "projects", ${SUMS} ${fromSessions(tenant)}`)
+  return row!
+}
+
+export async function sessionsIn(db: Db, tenant: string, cwd: string): Promise<string[]> {
+  const rows = await db.select({ id: sessions.id }).from(sessions).where(and(eq(sessions.tenant, tenant), eq(sessions.cwd, cwd)))
+  return rows.map(({ id }) => id)
+}
+
+/** A run is one message from its lease on, and two once it has ended: as the messages of a session are counted. */
+const SUMS = sql`count(DISTINCT its.id) AS "sessions", coalesce(sum(r.cost_usd), 0.0) AS "usd", max(its.last_run_at) AS "last",
+  coalesce(sum(CASE WHEN r.started_at IS NOT NULL AND r.state NOT IN ('queued', 'offered') THEN 1 + (r.ended_at IS NOT NULL) ELSE 0 END), 0) AS "messages"`
+const fromSessions = (tenant: string): SQL => sql`
+  FROM ${sessions} AS its LEFT JOIN ${runs} AS r ON r.session = its.id AND r.tenant = its.tenant WHERE its.tenant = ${tenant} AND its.cwd IS NOT NULL`
