@@ -5,6 +5,7 @@
 import { describe } from 'vitest'
 import { admin } from './contract/admin.ts'
 import { claudeCodeServer } from './contract/compat-claude-code-server.ts'
+import { compatClaudecode2api } from './contract/compat-claudecode2api.ts'
 import { disconnect, impatience } from './contract/disconnect.ts'
 import { eviction } from './contract/eviction.ts'
 import { idempotency } from './contract/idempotency.ts'
@@ -28,7 +29,7 @@ import type { Host } from './kit/host.ts'
 
 const RUNNERS = [links, protocol, offers, policies, providers, sessions, sessionResources]
 const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests]
-const DIALECTS = [claudeCodeServer]
+const DIALECTS = [compatClaudecode2api, claudeCodeServer]
 const HOSTS = [restarts, eviction, retention]
 
 export function contract(host: Host): void {

@@ -1,7 +1,8 @@
 /** All dialects of older servers. No path is owned by two of them. */
+import { claudecode2api } from './claudecode2api/family.ts'
 import { claudeCodeServer } from './claude-code-server/family.ts'
 import type { Family } from './family.ts'
 
-export const FAMILIES: readonly Family[] = [claudeCodeServer]
+export const FAMILIES: readonly Family[] = [claudecode2api, claudeCodeServer]
 
 export const familyOf = (path: string): Family | undefined => FAMILIES.find((family) => family.owns(path))
