@@ -12,10 +12,12 @@ import { OPERATOR_TENANT } from '../guard/operator.ts'
 import { FILE_ACTOR } from '../store/audit.ts'
 import { findProvider } from '../store/providers.ts'
 import { changeTenant, haveTenant } from '../store/tenant-pages.ts'
+import { RetentionSettings } from '../store/session-retention.ts'
 import { readTenant } from '../store/tenants.ts'
 import { applyCompat, FileCompat } from './apply-compat.ts'
 import { applyIssuer } from './apply-issuer.ts'
 import { changeProvider, createProvider } from './apply-provider.ts'
+import { changeRetention } from './apply-retention.ts'
 import { changeSettings } from './apply-settings.ts'
 import { commit, type ChangeDeps } from './change.ts'
 import { NewIssuer } from './issuers.ts'
@@ -58,6 +60,7 @@ export const ConfigFile = z.strictObject({
     .max(64)
     .default([]),
   compat: FileCompat.optional(),
+  retention: RetentionSettings.optional(),
 })
 export type ConfigFile = z.infer<typeof ConfigFile>
 export type FileProvider = ConfigFile['providers'][number]
@@ -93,6 +96,8 @@ export async function applyConfig(
   const { compat } = config
   // Behind the tenants, as it may name one of them.
   if (compat) changes.push(...(await named('compat', applyCompat(deps, FILE_ACTOR, compat))).map((family) => `compat/${family}: changed`))
+  const { retention } = config
+  if (retention && (await changeRetention(deps, FILE_ACTOR, retention))) changes.push('retention: changed')
   for (const issuer of config.issuers) {
     const name = `issuer/${issuer.id}`
     const did = await named(name, applyIssuer(deps, FILE_ACTOR, issuer))

@@ -9,7 +9,7 @@ import { SessionId } from '../../shared/ids.ts'
 import { refusePool } from '../guard/narrow.ts'
 import type { Deps, Principal } from '../ports.ts'
 import { listSessionRows, NO_TOTALS, sumsOf, thoseWith, totalsOf, type Place, type SessionFilter, type SessionSums, type Totals } from '../store/session-pages.ts'
-import { deleteSession as deleteRow, findSession, liveRunsIn, prepareSession, updateSession, type SessionChange, type SessionRow } from '../store/sessions.ts'
+import { deleteSessions, findSession, isSession, liveRunsIn, prepareSession, updateSession, type SessionChange, type SessionRow } from '../store/sessions.ts'
 import { cancelRun } from './cancel.ts'
 import { untilEnded } from './stream.ts'
 
@@ -27,10 +27,12 @@ export interface NewSession {
 }
 
 /** Prepares a session: the first run that names it opens it, under this id. Throws `forbidden` for a pool that the token is not good for. */
-export async function createSession({ store, platform }: Deps, who: Pick<Principal, 'tenant' | 'narrowing'>, wish: NewSession): Promise<SessionRow> {
+export async function createSession({ store, platform, outbox }: Deps, who: Pick<Principal, 'tenant' | 'narrowing'>, wish: NewSession): Promise<SessionRow> {
   const { cwd = null, pool = null, model = null, title = null, metadata = null } = wish
   if (pool !== null) refusePool(who.narrowing, pool)
-  return prepareSession(store, { id: crypto.randomUUID(), tenant: who.tenant, cwd, pool, model, title, metadata }, platform.now())
+  const row = await prepareSession(store, { id: crypto.randomUUID(), tenant: who.tenant, cwd, pool, model, title, metadata }, platform.now())
+  outbox?.nudge(who.tenant)
+  return row
 }
 
 /** Undefined for every id that is not one of this tenant's. */
@@ -114,7 +116,7 @@ export async function deleteSession(deps: Deps, tenant: string, id: string, { ru
   await mustFindMine(deps, tenant, id)
   const signal = AbortSignal.timeout(CANCEL_MS)
   for (;;) {
-    if (await deleteRow(store, tenant, id, platform.now())) return
+    if ((await deleteSessions(store, isSession(tenant, id), platform.now())) > 0) return deps.outbox?.nudge(tenant)
     const live = await liveRunsIn(store.db, tenant, id)
     if (live.length > 0 && (running === 'refuse' || signal.aborted)) {
       throw new Fault('session_busy', `session ${id} has a turn in progress`, { retryAfterS: 2 })

@@ -1,7 +1,7 @@
 /** Sessions as the router knows them: whose they are, and on which machine and in which directory they live, if they do by now. */
-import { and, eq, isNull, sql } from 'drizzle-orm'
+import { and, eq, isNull, sql, type SQL } from 'drizzle-orm'
 import { bindings, prompts, runEvents, runs, sessions } from '../../drizzle/schema.ts'
-import type { Db, Statement, Store } from '../ports.ts'
+import type { Db, Store } from '../ports.ts'
 import { sessionNotice } from './notices.ts'
 
 export type SessionRow = typeof sessions.$inferSelect
@@ -64,27 +64,28 @@ export async function liveRunsIn(db: Db, tenant: string, session: string): Promi
 }
 
 /**
- * Takes a session and what was said in it away, unless a run of it is alive; its runs stay for statistics. `idleSince`: only
- * if nothing ran since then. False: nothing was done.
+ * Takes sessions and what was said in them away, but for those with a run that is alive; their runs stay for statistics.
+ * `which` is the condition on `its` row. How many they were.
  *
  * Events of runs that reached a machine are marked, so that nobody reads them from now on, and go with the next sweep of
  * whoever keeps them.
  */
-export async function deleteSession(store: Store, tenant: string, id: string, now: number, idleSince?: number): Promise<boolean> {
+export async function deleteSessions(store: Store, which: SQL, now: number): Promise<number> {
   const { db } = store
-  const idle = idleSince === undefined ? sql`TRUE` : sql`its.last_run_at < ${idleSince}`
-  const its = sql`its.id = ${id} AND its.tenant = ${tenant} AND ${idle}
-    AND NOT EXISTS (SELECT 1 FROM ${runs} AS live WHERE live.session = its.id AND live.ended_at IS NULL)`
-  const free = sql`EXISTS (SELECT 1 FROM ${sessions} AS its WHERE ${its})`
-  const ofIts = and(eq(runs.session, id), eq(runs.tenant, tenant), free)
-  const unkept = sql`run IN (SELECT id FROM ${runs} WHERE session = ${id} AND tenant = ${tenant} AND runner IS NULL) AND ${free}`
-  const [, , , , , gone] = await store.batch([
-    sessionNotice(db, its, 'session.deleted', now),
-    db.delete(prompts).where(and(eq(prompts.session, id), free)),
-    db.delete(bindings).where(and(eq(bindings.session, id), eq(bindings.tenant, tenant), free)),
-    db.run(sql`DELETE FROM ${runEvents} WHERE ${unkept}`) as Statement,
-    db.update(runs).set({ metadata: null, prunedAt: sql`coalesce(${runs.prunedAt}, ${now})`, eventBytes: sql`CASE WHEN runner IS NULL THEN 0 ELSE event_bytes END` }).where(ofIts),
-    db.delete(sessions).where(and(eq(sessions.id, id), free)).returning({ id: sessions.id }),
+  const free = sql`${which} AND NOT EXISTS (SELECT 1 FROM ${runs} AS live WHERE live.session = its.id AND live.ended_at IS NULL)`
+  // Nothing that this batch does but its last statement changes which ones they are.
+  const theirs = sql`(SELECT its.id FROM ${sessions} AS its WHERE ${free})`
+  const eventless = sql`(SELECT id FROM ${runs} WHERE session IN ${theirs} AND runner IS NULL)`
+  const kept = { metadata: null, prunedAt: sql`coalesce(pruned_at, ${now})`, eventBytes: sql`CASE WHEN runner IS NULL THEN 0 ELSE event_bytes END` }
+  const results = await store.batch([
+    sessionNotice(db, free, 'session.deleted', now),
+    db.delete(prompts).where(sql`${prompts.session} IN ${theirs}`),
+    db.delete(bindings).where(sql`${bindings.session} IN ${theirs}`),
+    db.delete(runEvents).where(sql`${runEvents.run} IN ${eventless}`),
+    db.update(runs).set(kept).where(sql`${runs.session} IN ${theirs}`),
+    db.delete(sessions).where(sql`${sessions.id} IN ${theirs}`).returning({ id: sessions.id }),
   ])
-  return (gone as unknown[]).length === 1
+  return (results.at(-1) as unknown[]).length
 }
+
+export const isSession = (tenant: string, id: string): SQL => sql`its.id = ${id} AND its.tenant = ${tenant}`
