@@ -6,7 +6,7 @@ import type { Context } from 'hono'
 import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
 import type { BatchItem } from 'drizzle-orm/batch'
 import type * as schema from '../drizzle/schema.ts'
-import type { LocalProvider } from '../shared/frames.ts'
+import type { Configured, LocalProvider } from '../shared/frames.ts'
 import type { Grants, ProviderReport } from '../shared/grants.ts'
 import type { PolicyView } from '../shared/policy.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
@@ -68,6 +68,8 @@ export interface OnlineRunner extends Candidate {
   readonly provider: LocalProvider | null
   readonly cliVersion: string | null
   readonly agentVersion: string
+  /** What it said of the config files of its pool. */
+  readonly config?: Pick<Configured, 'version' | 'error'>
 }
 
 export interface RunnerHub {

@@ -45,7 +45,7 @@ const NO_TEXT = /[\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f\u0085\u2028\u2029
 export function configRefusal({ kind, content }: ConfigFile): string | undefined {
   const bad = NO_TEXT.exec(content)
   if (bad) return `has a character that is no text: U+${bad[0].charCodeAt(0).toString(16).padStart(4, '0').toUpperCase()}`
-  if (!content.isWellFormed()) return 'has half of a surrogate pair'
+  if (/\p{Cs}/u.test(content)) return 'has half of a surrogate pair'
   const text = content.replaceAll('\r\n', '\n')
   const front = frontRefusal(kind, text)
   // The CLI does not look for files or commands in what it tells an agent.

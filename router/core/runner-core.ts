@@ -149,6 +149,8 @@ export class RunnerCore {
       case 'drain':
         link.draining = true
         return []
+      case 'configured':
+        return []
       case 'bye':
         return [{ do: 'close', conn, code: 1000, reason: 'bye' }]
       case 'err':

@@ -6,54 +6,24 @@
  */
 import type { EventFrame } from '../../shared/event-frames.ts'
 import { Fault } from '../../shared/faults.ts'
-import { CLOSE, type Hello, type ToRouter, type ToRunner } from '../../shared/frames.ts'
+import { CLOSE, type Hello, type ToRouter } from '../../shared/frames.ts'
 import { RunnerCore, type Append, type Effect } from '../core/runner-core.ts'
 import { asFault } from '../guard/problem.ts'
-import type { Dispatch, Log, OnlineRunner, Platform, RunnerIdentity, Treasury } from '../ports.ts'
-import type { HubStore } from '../store/hub-store.ts'
+import type { Dispatch, OnlineRunner, RunnerIdentity } from '../ports.ts'
 import type { RunnerRow } from '../store/runners.ts'
-import type { QueuedRow } from '../store/runs.ts'
 import { Acks } from './acks.ts'
-import { Unwritable, type GroupCommitLog } from './event-log.ts'
+import { ConfigSync } from './config-sync.ts'
+import { Unwritable } from './event-log.ts'
+import type { RunnerSocket, SeatParts } from './seat-parts.ts'
 
-/** A connection as a seat uses it. */
-export interface RunnerSocket {
-  readonly conn: number
-  send(message: ToRunner): void
-  close(code: number, reason: string): void
-  /** Called now and then, for what nothing else would notice. */
-  tick(): void
-}
-
-export interface SeatEvents {
-  /** A slot may have come free. */
-  capacity(): void
-  /** The run's turn is over, here at least: its session is free. */
-  turnOver(run: string): void
-  /** A run that had its go never started, and waits again. */
-  requeued(row: QueuedRow): void
-  /** It connected, left, or takes no new runs from now on. */
-  presence(): void
-}
-
-export interface SeatParts {
-  readonly store: HubStore
-  readonly eventLog: GroupCommitLog
-  readonly treasury: Treasury
-  readonly platform: Platform
-  readonly log: Log
-  /** Tells the subscribers of a run that there is something to read. */
-  readonly wake: (run: string) => void
-  /** Milliseconds on a clock that leases and silences are measured on. */
-  readonly now: () => number
-  readonly on: SeatEvents
-}
+export type { RunnerSocket } from './seat-parts.ts'
 
 type Pending = { resolve: () => void; reject: (fault: Fault) => void }
 
 export class Seat {
   readonly who: RunnerIdentity
   readonly core: RunnerCore
+  readonly config: ConfigSync
   readonly #parts: SeatParts
   readonly #acks: Acks
   readonly #pending = new Map<string, Pending>()
@@ -72,6 +42,13 @@ export class Seat {
     this.#conns = conns
     this.core = new RunnerCore(offlineSince)
     this.#acks = new Acks((a) => this.#socket?.send({ t: 'ack', a }))
+    this.config = new ConfigSync({
+      pool: who,
+      source: parts.config,
+      send: (message) => this.#socket?.send(message),
+      link: () => (this.#socket && this.core.hello ? { conn: this.#socket.conn, hello: this.core.hello } : undefined),
+      stands: parts.on.configStands,
+    })
   }
 
   get socket(): RunnerSocket | undefined {
@@ -93,6 +70,7 @@ export class Seat {
       provider: hello.provider,
       cliVersion: hello.cli,
       agentVersion: hello.agent,
+      ...(this.config.has ? { config: this.config.has } : {}),
     }
   }
 
@@ -145,11 +123,20 @@ export class Seat {
     log.info({ runner: this.who.runner, conn, runs: hello.runs.length }, 'runner connected')
     on.presence()
     on.capacity()
+    this.configChanged()
   }
 
   message(conn: number, message: Exclude<ToRouter, { t: 'hello' } | { t: 'refresh' }>): void {
     this.perform(this.core.message(conn, message, this.#parts.now()))
     if (message.t === 'drain') this.#parts.on.presence()
+    if (message.t === 'configured') this.config.heard(conn, message)
+  }
+
+  /** So that a runner has new files before its next run, whose offer would wait for them. */
+  configChanged(): void {
+    const { platform, log } = this.#parts
+    const told = this.config.sync().catch((error: unknown) => log.warn({ err: error, runner: this.who.runner }, 'config files could not be sent; they are with the next run'))
+    platform.background(told)
   }
 
   frame(conn: number, frame: EventFrame): void {
@@ -263,12 +250,13 @@ export class Seat {
     if (!hello) return
     try {
       const payee = { ...this.who, provider: hello.provider, policy: hello.policy }
-      const grants = await this.#parts.treasury.grants({ run, tenant, runner, fence, spec }, payee)
+      // A run finds the files of its pool as they were when it was offered, or later.
+      const [grants] = await Promise.all([this.#parts.treasury.grants({ run, tenant, runner, fence, spec }, payee), this.config.sync()])
       // Withdrawn meanwhile, it would only have a CLI started in vain.
       if (this.#socket?.conn === conn && this.core.knows(run, fence)) this.#socket.send(grants ? { ...message, grants } : message)
     } catch (error) {
       const fault = asFault(error)
-      if (fault.code === 'internal') this.#parts.log.error({ err: error, run }, 'what a run pays with could not be found out')
+      if (fault.code === 'internal') this.#parts.log.error({ err: error, run }, 'what a run needs could not be found out')
       this.perform(this.core.withdrawn(run, fence, fault.code, fault.message))
     }
   }

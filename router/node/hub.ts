@@ -5,6 +5,7 @@ import type { Context } from 'hono'
 import { Fault } from '../../shared/faults.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Attendance } from '../hub/attendance.ts'
+import type { ConfigSource } from '../hub/config-sync.ts'
 import type { GroupCommitLog } from '../hub/event-log.ts'
 import { followLog } from '../hub/follow-log.ts'
 import { Seat, type RunnerSocket } from '../hub/seat.ts'
@@ -19,6 +20,7 @@ export interface HubParts {
   readonly store: HubStore
   readonly eventLog: GroupCommitLog
   readonly treasury: Treasury
+  readonly config: ConfigSource
   readonly platform: Platform
   readonly log: Log
   readonly attendance: Attendance
@@ -97,7 +99,8 @@ export class NodeHub implements RunnerHub {
     return Promise.resolve()
   }
 
-  configChanged(): Promise<void> {
+  configChanged(tenant: string, pool: string): Promise<void> {
+    for (const seat of this.#seats.values()) if (seat.who.tenant === tenant && seat.who.pool === pool) seat.configChanged()
     return Promise.resolve()
   }
 
@@ -139,11 +142,12 @@ export class NodeHub implements RunnerHub {
   seat(who: RunnerIdentity): Seat {
     const known = this.#seats.get(who.runner)
     if (known) return known
-    const { store, eventLog, treasury, platform, log } = this.#parts
+    const { store, eventLog, treasury, config, platform, log } = this.#parts
     const seat: Seat = new Seat(who, {
       store,
       eventLog,
       treasury,
+      config,
       platform,
       log,
       wake: (run) => this.#wakeups.wake(run),

@@ -12,6 +12,7 @@ import { cancelRun } from '../engine/cancel.ts'
 import { resealSecrets, tidy } from '../engine/housekeeping.ts'
 import { identityMemory, identityOf } from '../guard/identity.ts'
 import { Attendance } from '../hub/attendance.ts'
+import { configSource } from '../hub/config-sync.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
 import { Retention, type Keep } from '../hub/retention.ts'
 import { BlockLimiter } from '../limits/block-limiter.ts'
@@ -105,7 +106,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       abandoned: async (ref) => void (await cancelRun(deps, ref)),
       failed: (error) => log.error({ err: error }, 'a run that nobody watches could not be ended'),
     })
-    const hub = new NodeHub({ store: hubStore(database), eventLog, treasury, platform, log, attendance, accept: acceptRunner(() => deps) })
+    const hub = new NodeHub({ store: hubStore(database), eventLog, treasury, config: configSource(() => database), platform, log, attendance, accept: acceptRunner(() => deps) })
     const line = new Line({ store: database, fleet: hub, platform, log, now: () => performance.now(), nextTurn })
     hub.onCapacity = () => line.kick()
     hub.onTurnOver = (run) => {
@@ -127,7 +128,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       most: WEBHOOKS_AT_ONCE,
       freed: () => outbox.nudge(),
     })
-    const outbox = driveOutbox(sending, platform.now, log)
+    const outbox = driveOutbox(sending, () => platform.now(), log)
     const config = options.configFile && watchConfig({ file: options.configFile.path, required: options.configFile.required, deps: () => deps, env: process.env })
     const deps: Deps = { store: database, hub, line, records, platform, keys, identity, vault, catalog, limiter, addresses, settings, log, config, outbox }
 

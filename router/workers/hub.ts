@@ -51,8 +51,13 @@ export class WorkersHub implements RunnerHub, Records {
     await this.#env.RUNNER.getByName(runner).revoke()
   }
 
-  configChanged(): Promise<void> {
-    return Promise.resolve()
+  async configChanged(tenant: string, pool: string): Promise<void> {
+    const connected = await this.#store.db
+      .select({ id: runners.id })
+      .from(runners)
+      .where(and(eq(runners.tenant, tenant), eq(runners.pool, pool), isNotNull(runners.online)))
+    // One that cannot be told now finds it with its next run.
+    await Promise.allSettled(connected.map(({ id }) => this.#env.RUNNER.getByName(id).configChanged()))
   }
 
   /** The object that the events come from counts who reads them. */

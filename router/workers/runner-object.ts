@@ -9,8 +9,7 @@ import { DurableObject } from 'cloudflare:workers'
 import { objectMigrations } from '../../drizzle/object-migrations.gen.ts'
 import { Fault } from '../../shared/faults.ts'
 import { SUBPROTOCOL } from '../../shared/version.ts'
-import { isTerminal } from '../core/run-state.ts'
-import { Attendance } from '../hub/attendance.ts'
+import { configSource, type ConfigStanding } from '../hub/config-sync.ts'
 import { GroupCommitLog, sqlCommit, type Commit } from '../hub/event-log.ts'
 import { Retention } from '../hub/retention.ts'
 import { Seat } from '../hub/seat.ts'
@@ -33,6 +32,7 @@ import { SeatRecord, type SeatRow } from './seat-record.ts'
 import { Settlement } from './settlement.ts'
 import { sharedStore } from './shared-store.ts'
 import { sharedTreasury } from './treasury.ts'
+import { attendanceOf } from './unwatched.ts'
 
 /** While runs live, deadlines are looked at this often; an object that died with them is woken after the second. */
 const TICK_MS = 1_000
@@ -53,16 +53,7 @@ export class RunnerDO extends DurableObject<Env> {
   readonly #sockets = new RunnerSockets(this.ctx, this.env)
   readonly #alarms = new AlarmClock(this.ctx.storage)
   readonly #presence = new Presence(this.env, this.#record, () => this.#alarms.within(RETRY_MS))
-  readonly #attendance = new Attendance({
-    patienceMs: async (ref) => {
-      const row = await this.row(ref)
-      return row && !isTerminal(row.state) ? (row.onDisconnectMs ?? undefined) : undefined
-    },
-    abandoned: async (ref) => {
-      if (await requestCancel(sharedStore(this.env).db, ref.tenant, ref.run, Date.now())) await this.cancel(ref)
-    },
-    failed: (error) => log.error({ err: error }, 'a run that nobody watches could not be ended'),
-  })
+  readonly #attendance = attendanceOf(this.env, this)
   readonly #retention = new Retention({
     store: this.#own,
     platform: this.#platform,
@@ -164,6 +155,11 @@ export class RunnerDO extends DurableObject<Env> {
     this.#seat?.revoke()
   }
 
+  /** The files of its pool are others now. */
+  async configChanged(): Promise<void> {
+    await this.#awake()?.config.sync()
+  }
+
   async row(ref: RunRef): Promise<RunRow | undefined> {
     return findRun(this.#own.db, ref.tenant, ref.run)
   }
@@ -237,6 +233,8 @@ export class RunnerDO extends DurableObject<Env> {
         heardAt: this.#sockets.heardAt(kept.ws) ?? Date.now(),
       })
       this.#sockets.reopen(kept, seat)
+      const config = await this.ctx.storage.get<ConfigStanding>('config')
+      if (config?.conn === conn) seat.config.restore(config)
     }
     this.#presence.owed = !row.told
     await seat.restore()
@@ -284,6 +282,7 @@ export class RunnerDO extends DurableObject<Env> {
         // more to say than 1,300 a second was all that its object ever heard: no request, no cancel.
         eventLog: new GroupCommitLog(this.#commit, () => new Promise((resolve) => setTimeout(resolve, 0))),
         treasury: this.#treasury,
+        config: configSource(() => sharedStore(this.env)),
         platform: this.#platform,
         log,
         wake: (run) => this.#tell(run),
@@ -293,6 +292,7 @@ export class RunnerDO extends DurableObject<Env> {
           turnOver: () => offers.capacity(seat),
           requeued: (row) => this.#platform.background(offers.handOver(row)),
           presence: () => this.#platform.background(this.#presence.tell(seat)),
+          configStands: (standing) => this.#platform.background(this.ctx.storage.put('config', standing)),
         },
       },
       { conns, offlineSince: lostAt ?? Date.now() },

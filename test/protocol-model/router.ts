@@ -48,6 +48,7 @@ export class RouterProcess {
       store: this.#store(world),
       eventLog,
       treasury: { grants: () => Promise.resolve(undefined), begun: () => undefined, over: () => undefined, report: () => undefined },
+      config: { version: () => Promise.resolve(0), read: () => Promise.resolve({ version: 0, files: [] }) },
       platform,
       log: this.log,
       attendance: new Attendance(NOBODY_MINDS),
