@@ -27,6 +27,7 @@ import { PolicyError, shown, viewOf, type Policy, type PolicySource } from './po
 import { preparer } from './prepare.ts'
 import { detect, type Sandbox } from './sandbox.ts'
 import { keepStatus } from './status.ts'
+import { keepSwept } from './workspace-sweep.ts'
 
 /** SIGTERM must be over in 10 s: this, 4 s of the ladder from SIGTERM on with its sweep, and the delivery. */
 const DRAIN_MS = 2_000
@@ -147,6 +148,10 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     }),
     warn,
   )
+  const cleaning = keepSwept(
+    { roots, configRoot: join(stateDir, 'config'), days: policy.workspace_days, inUse, log: (message, fields) => log('info', message, fields) },
+    () => systemClock.wall(),
+  )
   let over = false
   const ended = link.run().finally(() => (over = true))
 
@@ -169,6 +174,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     await agent.close()
     // The folder of a run that was forgotten just now may still be there.
     await rm(privateRoot, { recursive: true, force: true })
+    await cleaning.close()
     await gateway.close()
     await status.close()
     await closeDemo()
