@@ -19,7 +19,7 @@ beforeEach(async () => {
 })
 
 const keep = (days: number) => log.database.batch([retentionStatement(log.database.db, { session_days: days }, 1)])
-const left = async () => (await log.database.db.select().from(sessions)).map(({ title }) => title).toSorted()
+const left = async () => (await log.database.db.select().from(sessions)).map(({ title }) => title)
 
 async function session(title: string, lastRunAt: number): Promise<string> {
   const id = crypto.randomUUID()
