@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { admins, startFleet, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { gate } from '../kit/turns.ts'
+import { BODIES, MAKES, MISSING, OF_THE_ROUTER, WANTS_MORE } from './isolation-known.ts'
 
 const PRIVATE = {
   prompt: 'private-prompt',
@@ -34,6 +35,8 @@ interface Operation {
   readonly open: boolean
   readonly inPath: string[]
   readonly inQuery: string[]
+  /** Of those, which it cannot do without. */
+  readonly needed: string[]
   readonly inBody: string[] | undefined
 }
 
@@ -61,9 +64,11 @@ async function setUp(host: Host): Promise<void> {
     expect((await theirs.call(`/config/${path}`, init)).status).toBe(201)
   }
   const batch = await theirs.call('/v1/batches', { method: 'POST', body: JSON.stringify({ items: [{ prompt: 'x', session_id: crypto.randomUUID() }] }) })
+  const task = await theirs.call('/api/async/messages', { method: 'POST', body: JSON.stringify({ prompt: PRIVATE.prompt }) })
   const [key] = fleet.host.keys.jwks.keys
   ids = {
     runs: run.id,
+    '{process_id}': run.id.replace(/^run_(.{8})(.{4})(.{4})(.{4})/, '$1-$2-$3-$4-'),
     batches: ((await batch.json()) as Json)['id'] as string,
     sessions: run.session_id,
     bindings: run.session_id,
@@ -73,6 +78,9 @@ async function setUp(host: Host): Promise<void> {
     credentials: String(credential['id']),
     issuers: String(issuer['id']),
     'enrolment-tokens': String(enrolment['id']),
+    'load-balance': String(provider['id']),
+    tasks: ((await task.json()) as Json)['task_id'] as string,
+    projects: '/work',
     tenants: 'theirs',
     keys: key!.kid,
     ...files,
@@ -80,45 +88,6 @@ async function setUp(host: Host): Promise<void> {
   operations = await described()
 }
 
-/** What an operation takes besides ids, so that it gets as far as looking for them. */
-const BODIES: Record<string, object> = {
-  'patch /admin/v1/providers/{id}': { weight: 2 },
-  'patch /admin/v1/tenants/{id}': { name: 'Ours' },
-  'patch /admin/v1/issuers/{id}': { enabled: false },
-  'post /v1/batches': { items: [{ prompt: 'x', queue_timeout_s: 0 }] },
-  'post /v1/runs': { prompt: 'x', queue_timeout_s: 0 },
-  'post /ask': { prompt: 'x' },
-  'put /config/agents/{name}': { content: 'ours' },
-  'put /config/skills/{name}': { content: 'ours' },
-  'put /config/rules/{name}': { content: 'ours' },
-  'put /config/claude-md': { content: 'ours' },
-  'post /v1/sessions': { title: 'Ours' },
-  'patch /v1/sessions/{id}': { title: 'Ours' },
-  'patch /v1/runs/{id}': { priority: 3 },
-  'post /admin/v1/config/reload': {},
-  'post /admin/v1/enrolment-tokens': {},
-  'put /admin/v1/compat': {},
-  'put /admin/v1/retention': {},
-  'put /admin/v1/limits': { concurrent_runs: 1 },
-  'put /admin/v1/routing': { failover: false },
-  'post /admin/v1/providers': { id: 'ours', base_url: 'https://ours.example', api_key: 'sk-ours-0123456789' },
-  'post /admin/v1/tenants': { id: 'theirs' },
-  'post /admin/v1/tokens': { kind: 'app' },
-  'post /admin/v1/tokens/revoke': { all: true },
-  'post /admin/v1/issuers': {
-    id: 'ours',
-    url: 'https://ours.example',
-    audience: 'ours',
-    mapping: { require: [{ claim: 'a', is: 'b' }] },
-  },
-  'post /admin/v1/credentials': { kind: 'key', secret: 'ours-0123456789', subject: 'ours' },
-}
-/** For everybody, and answered without looking at whose it is. */
-const OF_THE_ROUTER = new Set(['/admin/v1/compat', '/admin/v1/retention', '/admin/v1/keys', '/admin/v1/keys/master', '/admin/v1/keys/rotate', '/admin/v1/keys/{kid}', '/admin/v1/config/reload'])
-/** For a scope that an app does not have unless it is given. */
-const WANTS_MORE = /^(?:put|delete) \/config\//
-/** They make what they name, each in a tenant of its own. */
-const MAKES = /^put \/config\//
 /** Fields of a body that name something that belongs to somebody, and what of theirs goes there. */
 const FIELDS: Record<string, () => string> = { tenant: () => 'theirs', session_id: () => ids['sessions']!, resume: () => ids['sessions']! }
 const NAMES_SOMETHING = /(?:^|_)(?:ids?|jti|tenant|runner|provider|session|run)$/
@@ -137,17 +106,27 @@ const QUERIES: Record<string, (operation: Operation) => string> = {
     path.startsWith('/v1/sessions') ? `9${'0'.repeat(12)}.${ids['sessions']!}` : `${path === '/v1/batches' ? 'bat' : 'run'}_${'f'.repeat(32)}`,
   action: () => 'provider.create',
   since: () => '2020-01-01T00:00:00Z',
-  status: ({ path }) => (path.startsWith('/v1/sessions') ? 'active' : 'running'),
+  status: ({ path }) => (/\/sessions/.test(path) ? 'active' : path.startsWith('/api/') ? 'processing' : 'running'),
   limit: () => '100',
   offset: () => '0',
   from: () => '2020-01-01',
   to: () => '2100-01-01',
   group_by: () => 'session',
-  order: ({ path }) => (path.startsWith('/v1/sessions') ? 'asc' : 'runs'),
+  order: ({ path }) => (/^\/(?:v1\/sessions|api\/)/.test(path) ? 'asc' : 'runs'),
   cwd: () => '/work',
   q: () => PRIVATE.prompt,
   project: () => '/work',
   origin: () => 'native',
+  project_path: () => '/work',
+  sort_by: () => 'total_cost',
+  start: () => '2020-01-01',
+  end: () => '2100-01-01',
+  stream_id: () => `stream_${ids['runs']!.slice(4, 20)}`,
+  prompt: () => 'x',
+  system_prompt: () => 'x',
+  permission_mode: () => 'plan',
+  before_id: () => `msg_${ids['runs']!.slice(4)}_u`,
+  after_id: () => `msg_${ids['runs']!.slice(4)}_u`,
 }
 
 const collection = (path: string): string =>
@@ -158,7 +137,7 @@ async function described(): Promise<Operation[]> {
   type Schema = { $ref?: string; properties?: Record<string, unknown>; oneOf?: Schema[]; anyOf?: Schema[]; allOf?: Schema[] }
   type Described = {
     security?: unknown[]
-    parameters?: { in: string; name: string }[]
+    parameters?: { in: string; name: string; required?: boolean }[]
     requestBody?: { content: Record<string, { schema: Schema }> }
   }
   const document = (await (await fleet.call('/openapi.json')).json()) as {
@@ -183,6 +162,7 @@ async function described(): Promise<Operation[]> {
         open: security?.length === 0,
         inPath: named('path'),
         inQuery: named('query'),
+        needed: parameters.filter((p) => p.in === 'query' && p.required === true).map((p) => p.name),
         inBody: schema && [...new Set(fields(schema))],
       }
     }),
@@ -195,17 +175,20 @@ interface Ask {
   readonly body?: object
 }
 
-async function ask(
-  { name, method, inBody }: Operation,
-  { token, path, body = BODIES[name] }: Ask,
-): Promise<{ status: number; text: string }> {
+async function ask(operation: Operation, { token, path, body = BODIES[operation.name] }: Ask): Promise<{ status: number; text: string }> {
+  const { method, inBody } = operation
   const sends = inBody !== undefined && !['get', 'delete'].includes(method)
-  const response = await fleet.call(path, {
+  const response = await fleet.call(withNeeded(operation, path), {
     method: method.toUpperCase(),
     token,
     ...(sends ? { body: JSON.stringify(body ?? {}) } : {}),
   })
   return { status: response.status, text: await response.text() }
+}
+
+function withNeeded(operation: Operation, path: string): string {
+  const missing = operation.needed.filter((query) => !path.includes(`?${query}=`)).map((query) => `${query}=${encodeURIComponent(QUERIES[query]!(operation))}`)
+  return missing.length === 0 ? path : `${path}${path.includes('?') ? '&' : '?'}${missing.join('&')}`
 }
 
 /** What of theirs is in an answer, but for what we asked for by name. */
@@ -228,7 +211,7 @@ const callers = () => [
 ]
 /** An app is told that it is an app; an admin, that there is no such thing. */
 const missing = (operation: Operation, who: string) =>
-  ((isAdmin(operation) || WANTS_MORE.test(operation.name)) && who === 'app') || OF_THE_ROUTER.has(operation.path) ? 403 : 404
+  ((isAdmin(operation) || WANTS_MORE.test(operation.name)) && who === 'app') || OF_THE_ROUTER.has(operation.path) ? 403 : (MISSING[operation.name] ?? 404)
 
 /** All that they can see of what they have. */
 async function snapshot(): Promise<string> {
