@@ -6,7 +6,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { Fault } from '../../shared/faults.ts'
 import { TenantId } from '../../shared/ids.ts'
-import { notFound, problems } from '../api/run-schemas.ts'
+import { notFound, problem, problems } from '../api/run-schemas.ts'
 import { requireAdmin } from '../guard/authenticate.ts'
 import { IssuerMapping } from '../guard/issuer-mapping.ts'
 import { isIssuerUrl } from '../guard/issuer-url.ts'
@@ -65,7 +65,7 @@ const create = createRoute({
   responses: {
     201: { description: 'The issuer.', content: json(Issuer) },
     ...problems,
-    409: { description: 'There is one of this id, or of this URL and audience.' },
+    409: problem('There is one of this id, or of this URL and audience.'),
   },
 })
 const list = createRoute({

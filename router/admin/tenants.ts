@@ -6,7 +6,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { Fault } from '../../shared/faults.ts'
 import { TenantId } from '../../shared/ids.ts'
 import { Routing, TenantLimits, TenantSettings } from '../../shared/tenant-settings.ts'
-import { notFound, problems } from '../api/run-schemas.ts'
+import { notFound, problem, problems } from '../api/run-schemas.ts'
 import { requireAdmin } from '../guard/authenticate.ts'
 import { isOperator, mayReach, mustOperate, OPERATOR_TENANT } from '../guard/operator.ts'
 import { newRouter } from '../guard/router.ts'
@@ -66,7 +66,7 @@ const create = createRoute({
   responses: {
     201: { description: 'The tenant.', content: json(Tenant) },
     ...problems,
-    409: { description: 'There is one of this id.' },
+    409: problem('There is one of this id.'),
   },
 })
 const get = createRoute({

@@ -5,7 +5,7 @@ import { isTerminal } from '../core/run-state.ts'
 import { eventStream } from '../engine/stream.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
-import { notFound, problems } from './run-schemas.ts'
+import { notFound, problem, problems } from './run-schemas.ts'
 import { mustBeKept, mustFind, refOf } from './runs.ts'
 
 const route = createRoute({
@@ -23,7 +23,7 @@ const route = createRoute({
   responses: {
     200: { description: 'The stream.', content: { 'text/event-stream': { schema: z.string() } } },
     204: { description: 'The run has ended and there is nothing after this id.' },
-    410: { description: 'The events are no longer kept; `oldest` is the first that is, null when there is none.' },
+    410: problem('The events are no longer kept; `oldest` is the first that is, null when there is none.'),
     ...problems,
     ...notFound,
   },

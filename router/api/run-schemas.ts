@@ -93,11 +93,19 @@ export const Problem = z
   })
   .openapi('Problem')
 
-/** The answers every authenticated route can give. */
-export const problems = {
-  400: { description: 'The request is not valid; `detail` names the field.', content: { 'application/problem+json': { schema: Problem } } },
-  401: { description: 'No valid token.', content: { 'application/problem+json': { schema: Problem } } },
-  403: { description: 'The token, the host or the runner does not allow this.', content: { 'application/problem+json': { schema: Problem } } },
-  429: { description: 'Too many requests: `Retry-After` says when to come back.', content: { 'application/problem+json': { schema: Problem } } },
+/** An answer that is no. */
+export const problem = (description: string) => ({ description, content: { 'application/problem+json': { schema: Problem } } })
+
+/** The answers that every route can give, whoever asks it: the perimeter and the database are in front of all of them. */
+export const strangersProblems = {
+  400: problem('The request is not valid; `detail` names the field.'),
+  403: problem('The token, the host or the runner does not allow this.'),
+  413: problem('The body is larger than 1 MiB.'),
+  415: problem('The body is not JSON.'),
+  429: problem('Too many requests: `Retry-After` says when to come back.'),
+  500: problem('An error of the router; its log has the `request_id`.'),
+  503: problem('The database does not answer, or the router is stopping. Try again.'),
 }
-export const notFound = { 404: { description: 'No such thing in this tenant.', content: { 'application/problem+json': { schema: Problem } } } }
+/** And those of a route that takes a token. */
+export const problems = { ...strangersProblems, 401: problem('No valid token.') }
+export const notFound = { 404: problem('No such thing in this tenant.') }

@@ -14,7 +14,7 @@ import { newRouter } from '../guard/router.ts'
 import { whileWelcome } from '../guard/watch.ts'
 import type { AppEnv, Deps, RunRef, RunRow } from '../ports.ts'
 import { listRuns } from '../store/runs.ts'
-import { ListQuery, notFound, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
+import { ListQuery, notFound, problem, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
 import { wishOf } from './run-wish.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
@@ -34,12 +34,14 @@ const start = createRoute({
     202: { description: 'Started; `Location` leads to it.', content: json(RunSummary) },
     ...problems,
     ...notFound,
-    409: { description: 'The session has a turn in progress.' },
-    413: { description: 'The body is larger than 1 MiB.' },
-    422: { description: 'The Idempotency-Key was used for another body.' },
-    402: { description: 'A budget has no room for it; the answer has the numbers.' },
-    429: { description: 'No slot came free in time, or there are too many requests or runs at once.' },
-    503: { description: 'No runner can take it.' },
+    402: problem('A budget has no room for it; the answer has the numbers.'),
+    409: problem('The session has a turn in progress, or takes no more runs.'),
+    410: problem('The run of this Idempotency-Key is over, and its events are no longer kept.'),
+    422: problem('The Idempotency-Key was used for another body.'),
+    429: problem('No slot came free in time, or there are too many requests or runs at once.'),
+    502: problem('The CLI could not be started, or no provider of the run is there.'),
+    503: problem('No runner can take it.'),
+    504: problem('The runner did not answer in time.'),
   },
 })
 
