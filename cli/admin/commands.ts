@@ -7,6 +7,7 @@ import { fleetCommands } from './fleet.ts'
 import { identityCommands } from './identity.ts'
 import { limitsCommands, routingCommands } from './limits.ts'
 import { providerCommands } from './provider.ts'
+import { sessionCommands } from './session.ts'
 import { tenantCommands } from './tenant.ts'
 import { tokenCommands } from './token.ts'
 
@@ -22,6 +23,7 @@ export function adminCommands(program: Command): void {
     tenantCommands,
     auditCommand,
     configCommands,
+    sessionCommands,
     compatCommands,
   ])
     add(program)
