@@ -7,6 +7,7 @@ import { CompactEncrypt, generateKeyPair } from 'jose'
 import { systemClock } from '../../runner/clock.ts'
 import { startGateway, type Gateway } from '../../runner/gateway/gateway.ts'
 import type { Prepared, TurnEnd } from '../../runner/held-run.ts'
+import { InUse } from '../../runner/in-use.ts'
 import type { LocalLogin } from '../../runner/login.ts'
 import { Policy } from '../../runner/policy.ts'
 import { preparer } from '../../runner/prepare.ts'
@@ -56,6 +57,8 @@ export async function gatewayStage({ allowPrivate = true, login = { kind: 'none'
     sandbox: await detect('none', { env, claude: CLAUDE, hidden: [] }),
     policy: Policy.parse({ allow_private_base_urls: allowPrivate }),
     roots: [dir],
+    closed: [],
+    inUse: new InUse(),
     configRoot: join(dir, 'config'),
     privateRoot: join(dir, 'runs'),
     treasury: { provider: login.kind === 'none' ? null : 'local', login, sealingKey: privateKey },
