@@ -6,6 +6,7 @@ import { describe } from 'vitest'
 import { admin } from './contract/admin.ts'
 import { claudeCodeServer } from './contract/compat-claude-code-server.ts'
 import { compatClaudecode2api } from './contract/compat-claudecode2api.ts'
+import { batches } from './contract/batches.ts'
 import { disconnect, impatience } from './contract/disconnect.ts'
 import { eviction } from './contract/eviction.ts'
 import { idempotency } from './contract/idempotency.ts'
@@ -25,10 +26,11 @@ import { sessionResources } from './contract/session-resources.ts'
 import { sessions } from './contract/sessions.ts'
 import { spine } from './contract/spine.ts'
 import { tokens } from './contract/tokens.ts'
+import { usage } from './contract/usage.ts'
 import type { Host } from './kit/host.ts'
 
 const RUNNERS = [links, protocol, offers, policies, providers, sessions, sessionResources]
-const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests]
+const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests, batches, usage]
 const DIALECTS = [compatClaudecode2api, claudeCodeServer]
 const HOSTS = [restarts, eviction, retention]
 

@@ -58,8 +58,8 @@ export const TenantUsageQuery = UsageQuery.extend({
 export function rangeOf({ from, to, group_by, session_id, project, origin }: z.infer<typeof TenantUsageQuery>): UsageRange {
   const begin = from === undefined ? undefined : momentOf(from)
   const end = to === undefined ? undefined : momentOf(to) + (isDay(to) ? DAY_MS : 0)
-  if (begin !== undefined && end !== undefined) {
-    if (end < begin) throw new Fault('invalid_request', 'to: is before from', { extra: { field: 'to' } })
+  if (begin !== undefined && to !== undefined && end !== undefined) {
+    if (end < begin || (end === begin && isDay(to))) throw new Fault('invalid_request', 'to: is before from', { extra: { field: 'to' } })
     if (group_by === 'day' && end - begin > MAX_DAYS * DAY_MS) {
       throw new Fault('invalid_request', `from: more than ${MAX_DAYS} days before to`, { extra: { field: 'from' } })
     }

@@ -69,11 +69,12 @@ async function submitRest(
   const rest = items.map((item, index) => ({ item, index })).filter(({ index }) => !settled.has(index))
   const turns = new Map<string, Promise<void>>()
   let stopped: { error: unknown } | undefined
+  // Each has a signal of its own: whoever waits for it listens, and a hundred listeners on one would look like a leak.
   const take = async (item: Submission | Fault, index: number) => {
     const itsClaim = claim && { key: `${batch.id}/${index}`, hash: claim.hash }
     try {
       if (item instanceof Fault) throw item
-      await submit(deps, who, { ...item, batch: { id: batch.id, index } }, { newSessionId: newSessionId(), claim: itsClaim, until: 'placed', signal })
+      await submit(deps, who, { ...item, batch: { id: batch.id, index } }, { newSessionId: newSessionId(), claim: itsClaim, until: 'placed', signal: AbortSignal.any([signal]) })
     } catch (error) {
       const fault = asFault(error)
       if (!isVerdict(fault)) throw error
