@@ -88,7 +88,15 @@ describe('the configuration', () => {
     expect(capnpConfig(wrangler, config)).not.toContain('unsafe')
     const unsafe = capnpConfig(wrangler, { ...config, control: { secret: 's', unsafe: true } })
     expect(unsafe).toContain('"unsafe_module"')
-    expect([unsafe.includes('"local"'), capnpConfig(wrangler, config).includes('"local"')]).toEqual([true, false])
+    const internet = (text: string) => /\(name = "internet", .*/.exec(text)?.[0]
+    expect([internet(unsafe)?.includes('"local"'), internet(capnpConfig(wrangler, config))?.includes('"local"')]).toEqual([true, false])
+  })
+
+  it('has a network of its own for webhooks that leads to the internet alone, and another for those whom an operator allows more', () => {
+    const text = capnpConfig(wrangler, { ...config, vars: { LIBSQL_URL: 'libsql://db.example.com' } })
+    expect(text).toContain('(name = "WEBHOOKS_PUBLIC", network = (allow = ["public"], ')
+    expect(text).toContain('(name = "WEBHOOKS_PRIVATE", network = (allow = ["public", "private", "local"], ')
+    expect(text).toContain('(name = "WEBHOOKS_PUBLIC", service = "WEBHOOKS_PUBLIC")')
   })
 
   it('lets the Worker reach the internet, and of the network around it the database alone', () => {

@@ -19,6 +19,12 @@ export const D1_FILES = {
   'miniflare:zod': 'shared/zod.worker.js',
 } as const
 
+/**
+ * What webhooks may go to: their addresses come from tenants, so it is less than what the Worker's own requests may, unless
+ * an operator has said that private addresses are good. Cloudflare has no such networks and needs none.
+ */
+const WEBHOOK_NETWORKS = { WEBHOOKS_PUBLIC: ['public'], WEBHOOKS_PRIVATE: ['public', 'private', 'local'] }
+
 export interface EdgeConfig {
   /** Where HTTP is served: `127.0.0.1:8787`, `[::1]:0`. */
   readonly address: string
@@ -45,12 +51,14 @@ export function capnpConfig(wrangler: Wrangler, config: EdgeConfig): string {
       (b) => `(name = ${quote(b.name)}, durableObjectNamespace = ${quote(b.class_name)})`,
     ),
     ...databases.map(bindD1),
+    ...Object.keys(WEBHOOK_NETWORKS).map((name) => `(name = ${quote(name)}, service = ${quote(name)})`),
   ]
   const services = [
     '(name = "main", worker = .main)',
     '(name = "control", worker = .control)',
     disk('objects', config.disks.objects),
-    network([...new Set([...reachable(vars['LIBSQL_URL']), ...(config.control.unsafe ? ['local'] : [])])]),
+    network('internet', [...new Set([...reachable(vars['LIBSQL_URL']), ...(config.control.unsafe ? ['local'] : [])])]),
+    ...Object.entries(WEBHOOK_NETWORKS).map(([name, allow]) => network(name, allow)),
     ...(databases.length > 0 ? ['(name = "d1", worker = .d1)', disk('d1-disk', config.disks.d1)] : []),
     ...databases.map(d1Entry),
   ]
@@ -141,8 +149,8 @@ function namespace(className: string): string {
   return `(className = ${quote(className)}, uniqueKey = ${quote(className)}, enableSql = true)`
 }
 
-function network(allow: readonly string[]): string {
-  return `(name = "internet", network = (allow = [${allow.map(quote).join(', ')}], tlsOptions = (trustBrowserCas = true)))`
+function network(name: string, allow: readonly string[]): string {
+  return `(name = ${quote(name)}, network = (allow = [${allow.map(quote).join(', ')}], tlsOptions = (trustBrowserCas = true)))`
 }
 
 function disk(name: string, path: string): string {

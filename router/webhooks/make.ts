@@ -25,8 +25,8 @@ export interface MakeParts {
 /** What an address hears of that one request names, unless it says. */
 const ENDINGS: readonly string[] = WEBHOOK_EVENTS.filter((event) => event.startsWith('run.') && event !== 'run.started')
 
-/** One page of the oldest. Resolves to how many were made into messages, and whether there may be more. */
-export async function makeMessages(parts: MakeParts, now: number, tenant?: string): Promise<{ made: number; isAll: boolean }> {
+/** One page of the oldest. Resolves to how many were made into messages. */
+export async function makeMessages(parts: MakeParts, now: number, tenant?: string): Promise<number> {
   const page = await oldestNotices(parts.store.db, tenant, PAGE)
   let made = 0
   for (const notice of page) {
@@ -38,7 +38,7 @@ export async function makeMessages(parts: MakeParts, now: number, tenant?: strin
       parts.log.warn({ err: error, notice: notice.id }, 'what happened could not be made into messages yet')
     }
   }
-  return { made, isAll: page.length < PAGE }
+  return made
 }
 
 async function makeOf(parts: MakeParts, notice: NoticeRow, now: number): Promise<void> {

@@ -34,6 +34,7 @@ export class Outbox {
   readonly #parts: OutboxParts
   readonly #underWay = new Set<Promise<void>>()
   readonly #closing = new AbortController()
+  #passing: Promise<void> = Promise.resolve()
 
   constructor(parts: OutboxParts) {
     this.#parts = parts
@@ -45,24 +46,21 @@ export class Outbox {
   }
 
   /** Begins what is due, as far as there is room, and does not wait for it. Resolves to how much that was. */
-  async pass(): Promise<number> {
-    const { platform, most, tenant } = this.#parts
-    const store = this.#parts.store()
-    const { made } = await makeMessages({ store, records: this.#parts.records(), log: this.#parts.log }, platform.now(), tenant)
-    const free = most.here - this.#underWay.size
-    if (free <= 0 || this.#closing.signal.aborted) return made
-    const settings = await readWebhookSettings(store.db)
-    const now = platform.now()
-    const claimed = await claimDue(store.db, now, now + settings.timeout_s * 1_000 + CLAIM_MORE_MS, { free, ...most }, tenant)
-    for (const delivery of claimed) this.#begin(delivery, settings)
-    return made + claimed.length
+  pass(): Promise<number> {
+    // One after the other: two at once would both fill the same room.
+    const turn = this.#passing.then(() => this.#pass())
+    this.#passing = turn.then(
+      () => undefined,
+      () => undefined,
+    )
+    return turn
   }
 
-  /** Until nothing is due and nothing under way. Resolves to when there is something to do again. */
-  async drain(): Promise<number | undefined> {
+  /** Until nothing is due and nothing under way; begins nothing any more after `until`. */
+  async drain(until: number): Promise<void> {
     for (;;) {
-      if ((await this.pass()) > 0) continue
-      if (this.#underWay.size === 0) return this.due()
+      if (this.#parts.platform.now() < until && (await this.pass()) > 0) continue
+      if (this.#underWay.size === 0) return
       await Promise.race(this.#underWay)
     }
   }
@@ -73,6 +71,19 @@ export class Outbox {
     await Promise.all(this.#underWay)
     clearTimeout(timer)
     this.#closing.abort()
+  }
+
+  async #pass(): Promise<number> {
+    const { platform, most, tenant } = this.#parts
+    const store = this.#parts.store()
+    const made = await makeMessages({ store, records: this.#parts.records(), log: this.#parts.log }, platform.now(), tenant)
+    const free = most.here - this.#underWay.size
+    if (free <= 0 || this.#closing.signal.aborted) return made
+    const settings = await readWebhookSettings(store.db)
+    const now = platform.now()
+    const claimed = await claimDue(store.db, now, now + settings.timeout_s * 1_000 + CLAIM_MORE_MS, { free, ...most }, tenant)
+    for (const delivery of claimed) this.#begin(delivery, settings)
+    return made + claimed.length
   }
 
   #begin(delivery: DeliveryRow, settings: WebhookSettings): void {

@@ -2,6 +2,7 @@
 import { z } from 'zod'
 import type { Keep } from '../hub/retention.ts'
 import type { RouterSettings } from '../ports.ts'
+import type { OutboxDO } from './outbox-object.ts'
 import type { PoolDO } from './pool-object.ts'
 import type { RunnerDO } from './runner-object.ts'
 import type { TenantDO } from './tenant-object.ts'
@@ -10,6 +11,10 @@ export interface Env {
   readonly RUNNER: DurableObjectNamespace<RunnerDO>
   readonly POOL: DurableObjectNamespace<PoolDO>
   readonly TENANT: DurableObjectNamespace<TenantDO>
+  readonly OUTBOX: DurableObjectNamespace<OutboxDO>
+  /** Networks of workerd: the internet alone, and everything. On Cloudflare there is but one, and it leads nowhere private. */
+  readonly WEBHOOKS_PUBLIC?: Fetcher
+  readonly WEBHOOKS_PRIVATE?: Fetcher
   readonly DB?: D1Database
   readonly GATE?: RateLimit
   readonly SIGNING_KEY?: string

@@ -22,6 +22,7 @@ import { log } from './log.ts'
 import type { Sight } from './offers.ts'
 import { platform } from './platform.ts'
 import { sharedStore } from './shared-store.ts'
+import { waking } from './wake-outbox.ts'
 
 /** Whose object this is: it is told with every call, and kept for the alarm. */
 export type PoolName = { readonly tenant: string; readonly pool: string }
@@ -214,7 +215,9 @@ export class PoolDO extends DurableObject<Env> {
     const store = sharedStore(this.env)
     const now = Date.now()
     const results = await store.batch([...endingStatements(store.db, append, now), ...appendStatements(store.db, append, now)])
-    return (results.at(-1) as unknown[]).length > 0
+    const isOver = (results.at(-1) as unknown[]).length > 0
+    if (isOver && this.#name) waking(this.env, this.#platform)(this.#name.tenant)
+    return isOver
   }
 
   async #see(runner: string, sight: Sight | null): Promise<void> {

@@ -32,6 +32,7 @@ import { SeatRecord, type SeatRow } from './seat-record.ts'
 import { Settlement } from './settlement.ts'
 import { sharedStore } from './shared-store.ts'
 import { sharedTreasury } from './treasury.ts'
+import { waking } from './wake-outbox.ts'
 import { attendanceOf } from './unwatched.ts'
 
 /** While runs live, deadlines are looked at this often; an object that died with them is woken after the second. */
@@ -49,7 +50,7 @@ export class RunnerDO extends DurableObject<Env> {
   readonly #wakeups = new Wakeups()
   readonly #treasury = sharedTreasury(this.env, this.#platform)
   readonly #record = new SeatRecord(this.#own)
-  readonly #settlement = new Settlement(this.#own, () => sharedStore(this.env), log)
+  readonly #settlement = new Settlement(this.#own, () => sharedStore(this.env), log, waking(this.env, this.#platform))
   readonly #sockets = new RunnerSockets(this.ctx, this.env)
   readonly #alarms = new AlarmClock(this.ctx.storage)
   readonly #presence = new Presence(this.env, this.#record, () => this.#alarms.within(RETRY_MS))
@@ -103,9 +104,8 @@ export class RunnerDO extends DurableObject<Env> {
   /** Writes the row of a run and offers it, if there is room at once. */
   async start(run: NewRun, claim: Claim | undefined): Promise<Started> {
     const seat = this.#awake()
-    return seat && this.#offers
-      ? this.#offers.start(seat, run, claim)
-      : { outcome: { is: 'full', code: 'no_runner' }, sight: null }
+    if (seat && this.#offers) return this.#offers.start(seat, run, claim)
+    return { outcome: { is: 'full', code: 'no_runner' }, sight: null }
   }
 
   /** Offers a run whose row says so already. */

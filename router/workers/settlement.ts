@@ -22,13 +22,16 @@ export class Settlement {
   readonly #own: Store
   readonly #shared: () => Store
   readonly #log: Log
+  readonly #told: (tenant: string) => void
   #settling: Promise<boolean> | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  constructor(own: Store, shared: () => Store, log: Log) {
+  /** `told`: rows of this tenant are over there by now, and with them perhaps something to be told by webhook. */
+  constructor(own: Store, shared: () => Store, log: Log, told: (tenant: string) => void = () => undefined) {
     this.#own = own
     this.#shared = shared
     this.#log = log
+    this.#told = told
   }
 
   /** What belongs to the commit of an append that changes the row of its run. */
@@ -110,6 +113,7 @@ export class Settlement {
           .limit(PAGE)
         if (owed.length === 0) break
         await this.#tell(owed.map(({ row }) => row))
+        for (const tenant of new Set(owed.map(({ row }) => row.tenant))) this.#told(tenant)
         await this.#own.batch(
           owed.map(({ version, row }) =>
             db.delete(unsettled).where(and(eq(unsettled.run, row.id), eq(unsettled.version, version))),

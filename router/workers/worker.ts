@@ -12,7 +12,9 @@ import { log } from './log.ts'
 import { identityFor, platform, vaultOf } from './platform.ts'
 import { migratedStore } from './shared-store.ts'
 import { sharedCatalog } from './treasury.ts'
+import { wakeOutboxes, waking } from './wake-outbox.ts'
 
+export { OutboxDO } from './outbox-object.ts'
 export { PoolDO } from './pool-object.ts'
 export { RunnerDO } from './runner-object.ts'
 export { TenantDO } from './tenant-object.ts'
@@ -44,6 +46,7 @@ export default {
     await tidy(store, now)
     await pruneUnstarted(db, now - settingsOf(env).keep.ageMs, now)
     await remind(env, db, now)
+    await wakeOutboxes(env)
     await resealSecrets({ store, vault: await vaultOf(env), log })
   },
 } satisfies ExportedHandler<Env>
@@ -62,12 +65,13 @@ async function depsOf(env: Env, outlive: (work: Promise<unknown>) => void): Prom
   const store = await migratedStore(env)
   const hub = new WorkersHub(env, store)
   const { keys, identity } = await identityFor(env, store, outlive)
+  const worker = platform(outlive)
   return {
     store,
     hub,
     line: new WorkersLine(env, store),
     records: hub,
-    platform: platform(outlive),
+    platform: worker,
     keys,
     identity,
     vault: await vaultOf(env),
@@ -75,6 +79,7 @@ async function depsOf(env: Env, outlive: (work: Promise<unknown>) => void): Prom
     limiter: workersLimiter(env),
     settings: settingsOf(env),
     log,
+    outbox: { nudge: waking(env, worker) },
     gate: GATE && (async (request) => (await GATE.limit({ key: request.headers.get('cf-connecting-ip') ?? 'unknown' })).success),
   }
 }
