@@ -4,9 +4,14 @@
  */
 import ipaddr from 'ipaddr.js'
 
+/** All that was ever given out for the open internet (RFC 4291 §2.4). Outside lies `::7f00:1` too, an old way to write 127.0.0.1. */
+const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3')
+
 /** An IPv4 address inside an IPv6 one is judged as what it is. Whatever is no address is not public. */
 export function isPublicAddress(address: string): boolean {
-  return ipaddr.isValid(address) && ipaddr.process(address).range() === 'unicast'
+  if (!ipaddr.isValid(address)) return false
+  const parsed = ipaddr.process(address)
+  return parsed.range() === 'unicast' && (parsed instanceof ipaddr.IPv4 || parsed.match(GLOBAL_UNICAST))
 }
 
 /**
