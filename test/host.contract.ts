@@ -5,6 +5,7 @@
 import { describe } from 'vitest'
 import { admin } from './contract/admin.ts'
 import { claudeCodeServer } from './contract/compat-claude-code-server.ts'
+import { compatClaudeCodeApi } from './contract/compat-claude-code-api.ts'
 import { compatClaudecode2api } from './contract/compat-claudecode2api.ts'
 import { batches } from './contract/batches.ts'
 import { disconnect, impatience } from './contract/disconnect.ts'
@@ -31,7 +32,7 @@ import type { Host } from './kit/host.ts'
 
 const RUNNERS = [links, protocol, offers, policies, providers, sessions, sessionResources]
 const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests, batches, usage]
-const DIALECTS = [compatClaudecode2api, claudeCodeServer]
+const DIALECTS = [compatClaudeCodeApi, compatClaudecode2api, claudeCodeServer]
 const HOSTS = [restarts, eviction, retention]
 
 export function contract(host: Host): void {
