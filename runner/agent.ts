@@ -8,34 +8,16 @@ import { randomUUID } from 'node:crypto'
 import { readdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '../shared/faults.ts'
-import { RunnerRefusal, type Hello, type LocalProvider, type Offer, type ToRouter, type ToRunner, type Welcome } from '../shared/frames.ts'
+import { RunnerRefusal, type Hello, type Offer, type ToRouter, type ToRunner, type Welcome } from '../shared/frames.ts'
 import type { ProviderReport } from '../shared/grants.ts'
 import { GRACE_MS, HEARTBEAT_MS, LEASE_MS } from '../shared/limits.ts'
-import type { PolicyView } from '../shared/policy.ts'
 import { PROTO_MAX, PROTO_MIN, VERSION } from '../shared/version.ts'
-import type { Clock } from './clock.ts'
+import type { AgentOptions } from './agent-options.ts'
 import { HeldRun, type Prepared } from './held-run.ts'
 import { Sender, type Transport } from './sender.ts'
 import { Spool } from './spool.ts'
 
-export interface AgentOptions {
-  readonly clock: Clock
-  readonly spoolDir: string
-  readonly slots: number
-  readonly labels: Record<string, string>
-  readonly provider: LocalProvider | null
-  /** What of the owner's policy the router is told. */
-  readonly policy?: PolicyView | undefined
-  readonly cliVersion: string | null
-  readonly os: string
-  /** Checks the offer against the owner's policy and gets a CLI ready. Throws a `Fault` that says what is wrong. */
-  prepare(offer: Offer, marker: string, signal: AbortSignal): Promise<Prepared>
-  /** Kills whatever carries the marker of a process of an earlier boot. */
-  sweep(marker: string): Promise<number>
-  diskFree(): number
-  load(): number
-  log(message: string, fields: Record<string, unknown>): void
-}
+export type { AgentOptions } from './agent-options.ts'
 
 const TICK_MS = 1_000
 
@@ -111,7 +93,7 @@ export class Agent {
       agent: VERSION,
       cli: this.#o.cliVersion,
       os: this.#o.os,
-      caps: [],
+      caps: this.#o.config ? ['config'] : [],
       slots: this.#o.slots,
       labels: this.#o.labels,
       provider: this.#o.provider,
@@ -148,6 +130,11 @@ export class Agent {
         const held = this.#find(message)
         this.#preparing.get(key(message))?.abort()
         if (held) this.#end(held, 'cancelled', message.mode)
+        return
+      }
+      case 'config': {
+        const configured = this.#o.config?.take(message)
+        if (configured) this.#send(configured)
         return
       }
       case 'revoke':

@@ -1,8 +1,8 @@
-import { link, lstat, mkdir, readFile, readlink, stat, symlink, writeFile } from 'node:fs/promises'
+import { mkdir, readFile, readlink, symlink, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { tempFolder } from '../test/model/claude.ts'
-import { linkLogin, localLogin, prepareConfigDir } from './login.ts'
+import { linkLogin, localLogin } from './login.ts'
 
 let base: Awaited<ReturnType<typeof tempFolder>>
 let home = ''
@@ -94,77 +94,5 @@ describe('linkLogin', () => {
     const file = await logIn()
     expect(new Set(await Promise.all(Array.from({ length: 20 }, () => linkLogin(file, configDir))))).toEqual(new Set(['linked']))
     expect(await readlink(linkPath())).toBe(file)
-  })
-})
-
-describe('prepareConfigDir', () => {
-  const settings = (): string => join(configDir, 'settings.json')
-
-  it('makes a private folder with empty settings', async () => {
-    await prepareConfigDir(join(configDir, 'tenant'))
-    expect((await stat(join(configDir, 'tenant'))).mode & 0o777).toBe(0o700)
-    expect(JSON.parse(await readFile(join(configDir, 'tenant/settings.json'), 'utf8'))).toEqual({})
-    expect((await stat(join(configDir, 'tenant/settings.json'))).mode & 0o777).toBe(0o600)
-  })
-
-  it('closes a folder that was open', async () => {
-    await mkdir(configDir, { mode: 0o777 })
-    await prepareConfigDir(configDir)
-    expect((await stat(configDir)).mode & 0o777).toBe(0o700)
-  })
-
-  it('forgets what a run wrote into the settings, and nothing else', async () => {
-    await prepareConfigDir(configDir)
-    await writeFile(settings(), '{"permissions":{"defaultMode":"acceptEdits"}}')
-    await writeFile(join(configDir, 'kept.json'), 'kept')
-    await prepareConfigDir(configDir)
-    expect(await readFile(settings(), 'utf8')).toBe('{}\n')
-    expect(await readFile(join(configDir, 'kept.json'), 'utf8')).toBe('kept')
-  })
-
-  it('clears away instructions that a tool left for later runs, and keeps the transcripts', async () => {
-    await prepareConfigDir(configDir)
-    await mkdir(join(configDir, 'agents'))
-    await writeFile(join(configDir, 'agents/evil.md'), 'obey')
-    await writeFile(join(configDir, 'CLAUDE.md'), '@/etc/hostname')
-    await mkdir(join(configDir, 'projects'))
-    await prepareConfigDir(configDir)
-    await expect(stat(join(configDir, 'agents'))).rejects.toThrow('ENOENT')
-    await expect(stat(join(configDir, 'CLAUDE.md'))).rejects.toThrow('ENOENT')
-    expect((await stat(join(configDir, 'projects'))).isDirectory()).toBe(true)
-  })
-
-  it('replaces a link, a hard link or a folder in the place of the settings without touching what is behind', async () => {
-    const victim = join(base.path, 'victim')
-    await writeFile(victim, 'kept')
-    await mkdir(configDir)
-    await symlink(victim, settings())
-    await prepareConfigDir(configDir)
-    const other = join(base.path, 'other')
-    await mkdir(other)
-    await link(victim, join(other, 'settings.json'))
-    await prepareConfigDir(other)
-    const third = join(base.path, 'third')
-    await mkdir(join(third, 'settings.json/deep'), { recursive: true })
-    await prepareConfigDir(third)
-    for (const folder of [configDir, other, third]) expect((await lstat(join(folder, 'settings.json'))).isFile()).toBe(true)
-    expect(await readFile(victim, 'utf8')).toBe('kept')
-  })
-
-  it('does not follow a link in the place of the folder', async () => {
-    await symlink(home, configDir)
-    await expect(prepareConfigDir(configDir)).rejects.toThrow('is not a folder')
-  })
-
-  it('leaves settings alone that are as they should be, since a running CLI watches them', async () => {
-    await prepareConfigDir(configDir)
-    const before = (await stat(settings())).ino
-    await prepareConfigDir(configDir)
-    expect((await stat(settings())).ino).toBe(before)
-  })
-
-  it('gives good settings when many do it at once', async () => {
-    await Promise.all(Array.from({ length: 20 }, () => prepareConfigDir(configDir)))
-    expect(await readFile(settings(), 'utf8')).toBe('{}\n')
   })
 })

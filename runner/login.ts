@@ -1,12 +1,12 @@
 /**
  * What pays for the CLI on this machine: variables in the runner's environment, or the login of its user.
  *
- * Credentials are passed on and never read: a login file is only seen to exist. The CLI gets a config directory of the
- * runner's own, so that nobody's settings apply and nothing a run leaves in its settings outlives it.
+ * Credentials are passed on and never read: a login file is only seen to exist.
  */
 import { randomUUID } from 'node:crypto'
-import { access, chmod, lstat, mkdir, readFile, readlink, rename, rm, stat, symlink, writeFile } from 'node:fs/promises'
+import { access, readlink, rename, symlink } from 'node:fs/promises'
 import { join, resolve } from 'node:path'
+import { kindOf } from './config-dir.ts'
 
 export type LocalLogin =
   /** `credentialsFile` only where the variables bring no credential themselves, such as a base URL alone. */
@@ -61,43 +61,4 @@ export async function linkLogin(credentialsFile: string, configDir: string): Pro
   await symlink(credentialsFile, fresh)
   await rename(fresh, link)
   return 'linked'
-}
-
-/** Nothing is set here: what a run may do comes with its command line. */
-const SETTINGS = '{}\n'
-
-/** What the CLI reads as its user's own instructions. A tool of one run could leave them there for the next one. */
-const INSTRUCTIONS = ['CLAUDE.md', 'agents', 'commands', 'hooks', 'output-styles', 'plugins', 'rules', 'settings.local.json', 'skills']
-
-/**
- * Makes the config directory (0700) and its settings file anew, and clears away instructions: nothing of them is ours yet.
- * To be called before every start of the CLI.
- */
-export async function prepareConfigDir(configDir: string): Promise<void> {
-  await mkdir(configDir, { recursive: true, mode: 0o700 })
-  if ((await kindOf(configDir)) !== 'folder') throw new Error(`${configDir} is not a folder`)
-  // For one that was there already with another mode.
-  await chmod(configDir, 0o700)
-  await Promise.all(INSTRUCTIONS.map((name) => rm(join(configDir, name), { recursive: true, force: true })))
-  const file = join(configDir, 'settings.json')
-  const found = await kindOf(file)
-  // Left alone when it is as it should be: a CLI that runs here watches the file.
-  if (found === 'file' && (await stat(file)).size === SETTINGS.length && (await readFile(file, 'utf8')) === SETTINGS) return
-  // A tool may have put a folder or a link there; renaming replaces a link, not what it points to.
-  if (found === 'folder') await rm(file, { recursive: true, force: true })
-  const fresh = `${file}.${randomUUID()}`
-  await writeFile(fresh, SETTINGS, { mode: 0o600, flag: 'wx' })
-  await rename(fresh, file)
-}
-
-async function kindOf(path: string): Promise<'none' | 'file' | 'link' | 'folder' | 'other'> {
-  try {
-    const found = await lstat(path)
-    if (found.isFile()) return 'file'
-    if (found.isSymbolicLink()) return 'link'
-    return found.isDirectory() ? 'folder' : 'other'
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 'none'
-    throw error
-  }
 }

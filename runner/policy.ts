@@ -48,6 +48,8 @@ export const Policy = z.strictObject({
   mcp_servers: McpServers.default({}),
   agents: z.boolean().default(true),
   system_prompts: z.boolean().default(true),
+  /** Whether the router may keep agents, skills, rules and a CLAUDE.md here, for all runs. */
+  config_files: z.boolean().default(true),
   /** Names of the runner's environment that the CLI and all its tools get to see. */
   env_allow: z.array(z.string().regex(/^[A-Za-z_][A-Za-z0-9_]*$/, 'must be the name of an environment variable')).default([]),
   /** What stands between a run and the machine. `auto`: a PID namespace where one can be made. */

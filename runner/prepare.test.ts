@@ -44,6 +44,7 @@ describe('preparing a run', () => {
       closed: [],
       inUse: new InUse(),
       configRoot: join(dir, 'config'),
+      config: { files: [] },
       privateRoot: join(dir, 'runs'),
       treasury: {
         provider: 'demo',

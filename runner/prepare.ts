@@ -9,12 +9,14 @@ import type { Offer } from '../shared/frames.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import { claudeEnv, type EnvParts } from './claude/env.ts'
 import { ClaudeProcess, type Launch } from './claude/process.ts'
+import { prepareConfigDir } from './config-dir.ts'
+import type { ConfigFiles } from './config-files.ts'
 import { fundsFor, type Funds, type Treasury } from './funds.ts'
 import type { Gateway, Seat } from './gateway/gateway.ts'
 import { seated } from './gateway/seated.ts'
 import type { Prepared } from './held-run.ts'
 import type { InUse } from './in-use.ts'
-import { linkLogin, prepareConfigDir } from './login.ts'
+import { linkLogin } from './login.ts'
 import { mcpServersFor } from './mcp-servers.ts'
 import { guardMentions } from './mentions.ts'
 import { checkPolicy, withLimits, type Policy } from './policy.ts'
@@ -33,6 +35,8 @@ export interface Machine {
   readonly inUse: InUse
   /** Config directories of the CLI live here, one for each tenant. */
   readonly configRoot: string
+  /** What the pool has for the CLI. */
+  readonly config: Pick<ConfigFiles, 'files'>
   /** Folders of single runs, for files that must not be in argv. */
   readonly privateRoot: string
   readonly treasury: Omit<Treasury, 'allowPrivateBaseUrls' | 'log'>
@@ -133,9 +137,11 @@ function unordered(machine: Machine): Prepare {
         log: (message, fields) => machine.log(message, { ...fields, run }),
       }
       const start = async () => {
-        await prepareConfigDir(configDir)
+        // As they are now: an older set would come after a newer one.
+        const { files } = machine.config
+        await prepareConfigDir(configDir, files)
         if (credentialsFile !== undefined) await linkLogin(credentialsFile, configDir)
-        return ClaudeProcess.prepare(launch, signal)
+        return ClaudeProcess.prepare({ ...launch, files }, signal)
       }
       const process = await spawns.run(start, signal)
       if (signal.aborted) {

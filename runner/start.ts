@@ -16,6 +16,7 @@ import { claudeVersion } from './claude-binary.ts'
 import { sweep } from './claude/sweep.ts'
 import { sweepNow } from './claude/sweep-now.ts'
 import { systemClock } from './clock.ts'
+import { ConfigFiles } from './config-files.ts'
 import { startDemoModel } from './demo/model.ts'
 import { startGateway } from './gateway/gateway.ts'
 import { loadSealingKey, type Identity } from './identity.ts'
@@ -90,6 +91,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   const sealingKey = await loadSealingKey(stateDir)
   const gateway = await startGateway({ env, clock: systemClock, report: (report) => agent.report(report), log: warn })
   const inUse = new InUse()
+  const config = new ConfigFiles({ stateDir, allowed: policy.config_files, log: warn })
   const agent: Agent = new Agent({
     clock: systemClock,
     spoolDir,
@@ -97,6 +99,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     labels: policy.labels,
     provider,
     policy: viewOf(policy, sandbox.mode),
+    config,
     cliVersion,
     os: `${platform()} ${release()}`,
     prepare: preparer({
@@ -106,6 +109,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       closed: await Promise.all(hidden.map((dir) => realpath(dir))),
       inUse,
       configRoot: join(stateDir, 'config'),
+      config,
       privateRoot,
       treasury: { provider, login, sealingKey },
       gateway,

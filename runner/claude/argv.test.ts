@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Effort, PermissionMode, type RunSpec } from '../../shared/run-spec.ts'
@@ -87,7 +89,12 @@ describe('the command line', () => {
     const trusting = claudeArgv(base, { settings: '/p/settings.json' }, { trusted: true })
     expect(trusting.filter((arg) => !argv().includes(arg))).toEqual(['--setting-sources=user,project'])
     expect(trusting).toContain('--strict-mcp-config')
-    expect(claudeSettings(base, true)).toEqual({ ...claudeSettings(base), apiKeyHelper: '' })
+    expect(claudeSettings(base, { trusted: '/w' })).toEqual({ ...claudeSettings(base), apiKeyHelper: '' })
+  })
+
+  it('lets commands by slash be where the pool has skills, and nowhere else', () => {
+    const skilled = claudeArgv(base, { settings: '/p/settings.json' }, { skills: true })
+    expect(argv().filter((arg) => !skilled.includes(arg))).toEqual(['--disable-slash-commands'])
   })
 
   it('names the session to begin, to resume or to fork', () => {
@@ -115,6 +122,29 @@ describe('the settings file', () => {
       cleanupPeriodDays: 36_500,
     })
     expect(claudeSettings(base)).toEqual({ permissions: { allow: [], deny: [] }, cleanupPeriodDays: 36_500 })
+  })
+
+  it('has imports lead nowhere but to the instructions themselves, whatever their folder is called', () => {
+    expect(claudeSettings(base, { instructions: '/var/x,{y}' }).claudeMdExcludes).toEqual(['!{/var/x??y?/CLAUDE.md,/var/x??y?/rules/*.md}'])
+    expect(claudeSettings(base, { instructions: '/c', trusted: '/w' }).claudeMdExcludes).toEqual([
+      '!{/c/CLAUDE.md,/c/rules/*.md,/w/**,/**/CLAUDE.md,/**/.claude/CLAUDE.md,/**/.claude/rules/**}',
+    ])
+  })
+
+  it('lets a skill be called with words, but with no mention of a file', async () => {
+    const { hooks, ...locks } = claudeSettings(base, { skills: true })
+    expect(locks).toMatchObject({ disableBundledSkills: true, disableSkillShellExecution: true })
+    const command = hooks!.PreToolUse[0].hooks[0].command
+    const asked = async (input: object) => {
+      const child = spawn('/bin/sh', ['-c', command], { stdio: ['pipe', 'ignore', 'ignore'] })
+      child.stdin.end(JSON.stringify({ cwd: '/home/me@work', tool_name: 'Skill', ...input }))
+      const [code] = (await once(child, 'exit')) as [number]
+      return code
+    }
+    expect(await asked({ tool_input: { skill: 'deploy', args: 'to production' }, tool_use_id: 'toolu_1' })).toBe(0)
+    expect(await asked({ tool_input: { skill: 'deploy', args: 'see @/etc/passwd' }, tool_use_id: 'toolu_1' })).toBe(2)
+    expect(await asked({ tool_input: { skill: 'deploy', args: 'two\n@/etc/passwd' } })).toBe(2)
+    expect(await asked({})).toBe(2)
   })
 })
 

@@ -16,16 +16,28 @@ const CONSTANT = [
   '--output-format=stream-json',
   '--verbose',
   '--strict-mcp-config',
-  // Behind the newline guard of input.ts, a second lock on `/config k=v`, which writes settings that outlive the run.
-  // Its price on 2.1.197: skills and the Skill tool are gone; agents, also of files, are not touched.
-  '--disable-slash-commands',
-  '-p',
 ] as const
+/**
+ * Behind the newline guard of input.ts, a second lock on `/config k=v`, which writes settings that outlive the run. Its
+ * price on 2.1.197: skills and the Skill tool are gone; agents, also of files, are not touched. Where there are skills,
+ * the locks of settings.ts take its place, and the settings are made anew before each start.
+ */
+const NO_COMMANDS = '--disable-slash-commands'
 
-/** `trusted`: the repository's own settings, hooks and instructions count too. `dirs` are absolute. */
-export function claudeArgv(spec: RunSpec, files: ClaudeFiles, { trusted = false, dirs = [] }: { trusted?: boolean; dirs?: readonly string[] } = {}): string[] {
+export type ArgvParts = {
+  /** The repository's own settings, hooks and instructions count too. */
+  trusted?: boolean
+  /** Absolute. */
+  dirs?: readonly string[]
+  /** The pool has skills. */
+  skills?: boolean
+}
+
+export function claudeArgv(spec: RunSpec, files: ClaudeFiles, { trusted = false, dirs = [], skills = false }: ArgvParts = {}): string[] {
   return [
     ...CONSTANT,
+    ...(skills ? [] : [NO_COMMANDS]),
+    '-p',
     // A repository's settings redirect the API, run hooks and set modes; `user` reads the runner's own config dir only.
     // `local` would add what a person, or an earlier run, keeps beside the repository.
     `--setting-sources=${trusted ? 'user,project' : 'user'}`,

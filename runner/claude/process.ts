@@ -7,6 +7,7 @@
 import { randomUUID } from 'node:crypto'
 import { rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { ConfigFile } from '../../shared/config-files.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Line } from '../../shared/lines.ts'
 import type { TurnResult } from '../../shared/marks.ts'
@@ -40,6 +41,8 @@ export type Launch = {
   mcpServers?: Readonly<Record<string, unknown>>
   /** `CLAUDE_CONFIG_DIR` of `env`. */
   configDir: string
+  /** What of its pool's files is in there. */
+  files?: readonly Pick<ConfigFile, 'kind'>[]
   /** A folder of this run (0700) for what others must not read. The caller removes it. */
   privateDir: string
   /** The whole environment, from `claudeEnv`. */
@@ -96,7 +99,7 @@ export class ClaudeProcess implements CliProcess {
     const line = (read: Line): void => {
       if (made) made.#read(read)
     }
-    const [command, ...argv] = [...(launch.prefix ?? []), launch.claude, ...claudeArgv(launch.spec, files, { trusted: launch.trust !== undefined, dirs: launch.dirs ?? [] })]
+    const [command, ...argv] = [...(launch.prefix ?? []), launch.claude, ...claudeArgv(launch.spec, files, { trusted: launch.trust !== undefined, dirs: launch.dirs ?? [], skills: hasSkills(launch) })]
     const child = await Child.spawn(command ?? launch.claude, argv, { cwd, env, marker, wrapped: launch.prefix !== undefined, line, log })
     made = new ClaudeProcess(launch, child)
     try {
@@ -294,16 +297,18 @@ export class ClaudeProcess implements CliProcess {
 
 /** Anew for each start: what a run may do is not left over from another. */
 async function writeFiles(launch: Launch): Promise<ClaudeFiles> {
-  const { spec, trust, privateDir } = launch
+  const { spec, trust, cwd, configDir, files = [], privateDir } = launch
   const write = async (name: string, content: unknown): Promise<string> => {
     const path = join(privateDir, name)
     await writeFile(path, JSON.stringify(content), { mode: 0o600 })
     return path
   }
-  const settings = await write('settings.json', claudeSettings(spec, trust !== undefined))
+  const settings = await write('settings.json', claudeSettings(spec, { trusted: trust && cwd, instructions: files.length > 0 ? configDir : undefined, skills: hasSkills(launch) }))
   const mcpConfig = mcpConfigOf(launch)
   return mcpConfig ? { settings, mcpConfig: await write('mcp.json', mcpConfig) } : { settings }
 }
+
+const hasSkills = ({ files = [] }: Launch): boolean => files.some(({ kind }) => kind === 'skills')
 
 /** A server that the run brings takes the place of one of the repository, and one of the owner's that of either. */
 function mcpConfigOf({ spec, trust, mcpServers: owned = {} }: Launch): RunSpec['mcp_config'] {

@@ -10,18 +10,59 @@ import type { RunSpec } from '../../shared/run-spec.ts'
 /** Transcripts are the runner's to clean away: the CLI has an age of its own for them, 30 days unless it is told. */
 const CLEANUP_DAYS = 36_500
 
+/**
+ * Of 2.1.197, where a pool has skills: none but its own, no command of a skill, and no mention of a file in what the model
+ * calls one with. There `@path` would bring any file of the machine into the request, without any permission. A hook of
+ * which it is the last word, as it is asked before permissions are.
+ */
+const SKILL_LOCKS = {
+  disableBundledSkills: true,
+  disableSkillShellExecution: true,
+  hooks: {
+    PreToolUse: [
+      {
+        matcher: 'Skill',
+        hooks: [
+          {
+            type: 'command',
+            command: `input=$(cat); case "$input" in *'"tool_input":'*@*) echo 'a skill cannot be called with an @' >&2; exit 2;; *'"tool_input":'*) exit 0;; *) exit 2;; esac`,
+          },
+        ],
+      },
+    ],
+  },
+} as const
+
 export type ClaudeSettings = {
   permissions: { allow: readonly string[]; deny: readonly string[] }
   cleanupPeriodDays: number
   apiKeyHelper?: ''
-}
+  claudeMdExcludes?: readonly string[]
+} & Partial<typeof SKILL_LOCKS>
 
-export function claudeSettings(spec: RunSpec, trusted = false): ClaudeSettings {
+/** `trusted`: the folder of a repository that counts. `instructions`: the config directory, where it has any. */
+export type SettingsParts = { trusted?: string | undefined; instructions?: string | undefined; skills?: boolean }
+
+export function claudeSettings(spec: RunSpec, { trusted, instructions, skills = false }: SettingsParts = {}): ClaudeSettings {
   return {
     permissions: { allow: spec.allowed_tools ?? [], deny: spec.disallowed_tools ?? [] },
     cleanupPeriodDays: CLEANUP_DAYS,
     // A repository's helper would be run, and its key sent beside ours. Nothing else of its settings reaches the provider:
     // the base URL and keys of its `env` are ignored under CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST (seen on 2.1.197).
-    ...(trusted ? { apiKeyHelper: '' } : {}),
+    ...(trusted === undefined ? {} : { apiKeyHelper: '' }),
+    ...(instructions === undefined ? {} : { claudeMdExcludes: [nothingBut(instructions, trusted)] }),
+    ...(skills ? SKILL_LOCKS : {}),
   }
 }
+
+/**
+ * A second lock on imports, behind shared/config-content.ts: the CLI follows `@path` in its user's instructions wherever it
+ * leads, but to no file that matches one of `claudeMdExcludes`, as does every one that is not named here (2.1.197).
+ */
+function nothingBut(configDir: string, trusted: string | undefined): string {
+  const its = trusted === undefined ? [] : [`${plain(trusted)}/**`, '/**/CLAUDE.md', '/**/.claude/CLAUDE.md', '/**/.claude/rules/**']
+  return `!{${[`${plain(configDir)}/CLAUDE.md`, `${plain(configDir)}/rules/*.md`, ...its].join(',')}}`
+}
+
+/** A backslash escapes nothing there: it is read as a slash. */
+const plain = (path: string): string => path.replaceAll(/[^\p{L}\p{N}/._-]/gu, '?')

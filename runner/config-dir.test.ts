@@ -1,0 +1,174 @@
+import { link, lstat, mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
+import { join, relative, sep } from 'node:path'
+import * as fc from 'fast-check'
+import { afterEach, beforeEach, describe, expect, it } from 'vitest'
+import { CONFIG_KINDS, ConfigName, configPath, type ConfigFile } from '../shared/config-files.ts'
+import { tempFolder } from '../test/model/claude.ts'
+import { prepareConfigDir } from './config-dir.ts'
+
+let base: Awaited<ReturnType<typeof tempFolder>>
+let home = ''
+let configDir = ''
+beforeEach(async () => {
+  base = await tempFolder()
+  home = join(base.path, 'home')
+  configDir = join(base.path, 'config')
+  await mkdir(home)
+})
+afterEach(() => base.remove())
+
+describe('prepareConfigDir', () => {
+  const settings = (): string => join(configDir, 'settings.json')
+
+  it('makes a private folder with empty settings', async () => {
+    await prepareConfigDir(join(configDir, 'tenant'))
+    expect((await stat(join(configDir, 'tenant'))).mode & 0o777).toBe(0o700)
+    expect(JSON.parse(await readFile(join(configDir, 'tenant/settings.json'), 'utf8'))).toEqual({})
+    expect((await stat(join(configDir, 'tenant/settings.json'))).mode & 0o777).toBe(0o600)
+  })
+
+  it('closes a folder that was open', async () => {
+    await mkdir(configDir, { mode: 0o777 })
+    await prepareConfigDir(configDir)
+    expect((await stat(configDir)).mode & 0o777).toBe(0o700)
+  })
+
+  it('forgets what a run wrote into the settings, and nothing else', async () => {
+    await prepareConfigDir(configDir)
+    await writeFile(settings(), '{"permissions":{"defaultMode":"acceptEdits"}}')
+    await writeFile(join(configDir, 'kept.json'), 'kept')
+    await prepareConfigDir(configDir)
+    expect(await readFile(settings(), 'utf8')).toBe('{}\n')
+    expect(await readFile(join(configDir, 'kept.json'), 'utf8')).toBe('kept')
+  })
+
+  it('clears away instructions that a tool left for later runs, and keeps the transcripts', async () => {
+    await prepareConfigDir(configDir)
+    await mkdir(join(configDir, 'agents'))
+    await writeFile(join(configDir, 'agents/evil.md'), 'obey')
+    await writeFile(join(configDir, 'CLAUDE.md'), '@/etc/hostname')
+    await mkdir(join(configDir, 'projects'))
+    await prepareConfigDir(configDir)
+    await expect(stat(join(configDir, 'agents'))).rejects.toThrow('ENOENT')
+    await expect(stat(join(configDir, 'CLAUDE.md'))).rejects.toThrow('ENOENT')
+    expect((await stat(join(configDir, 'projects'))).isDirectory()).toBe(true)
+  })
+
+  it('replaces a link, a hard link or a folder in the place of the settings without touching what is behind', async () => {
+    const victim = join(base.path, 'victim')
+    await writeFile(victim, 'kept')
+    await mkdir(configDir)
+    await symlink(victim, settings())
+    await prepareConfigDir(configDir)
+    const other = join(base.path, 'other')
+    await mkdir(other)
+    await link(victim, join(other, 'settings.json'))
+    await prepareConfigDir(other)
+    const third = join(base.path, 'third')
+    await mkdir(join(third, 'settings.json/deep'), { recursive: true })
+    await prepareConfigDir(third)
+    for (const folder of [configDir, other, third]) expect((await lstat(join(folder, 'settings.json'))).isFile()).toBe(true)
+    expect(await readFile(victim, 'utf8')).toBe('kept')
+  })
+
+  it('does not follow a link in the place of the folder', async () => {
+    await symlink(home, configDir)
+    await expect(prepareConfigDir(configDir)).rejects.toThrow('is not a folder')
+  })
+
+  it('leaves settings alone that are as they should be, since a running CLI watches them', async () => {
+    await prepareConfigDir(configDir)
+    const before = (await stat(settings())).ino
+    await prepareConfigDir(configDir)
+    expect((await stat(settings())).ino).toBe(before)
+  })
+
+  it('gives good settings when many do it at once', async () => {
+    await Promise.all(Array.from({ length: 20 }, () => prepareConfigDir(configDir)))
+    expect(await readFile(settings(), 'utf8')).toBe('{}\n')
+  })
+})
+
+describe('the files of a pool', () => {
+  const AGENT: ConfigFile = { kind: 'agents', name: 'reviewer', content: '---\nname: reviewer\n---\nBe brief.\n' }
+  const SKILL: ConfigFile = { kind: 'skills', name: 'deploy', content: 'Deploy.' }
+  const RULE: ConfigFile = { kind: 'rules', name: 'style', content: 'No semicolons.' }
+  const CLAUDE: ConfigFile = { kind: 'claude-md', name: '', content: 'Be kind.' }
+  const all = async (): Promise<Record<string, string>> => {
+    const entries = await readdir(configDir, { recursive: true, withFileTypes: true })
+    const files = entries.filter((e) => e.isFile()).map((e) => join(e.parentPath, e.name))
+    const texts = await Promise.all(files.map(async (file) => [relative(configDir, file).split(sep).join('/'), await readFile(file, 'utf8')] as const))
+    return Object.fromEntries(texts.filter(([name]) => name !== 'settings.json'))
+  }
+
+  it('are there for the CLI and for nobody else, and go when they are no longer wanted', async () => {
+    await prepareConfigDir(configDir, [AGENT, SKILL, RULE, CLAUDE])
+    expect(await all()).toEqual({ 'agents/reviewer.md': AGENT.content, 'skills/deploy/SKILL.md': 'Deploy.', 'rules/style.md': 'No semicolons.', 'CLAUDE.md': 'Be kind.' })
+    expect((await stat(join(configDir, 'skills/deploy/SKILL.md'))).mode & 0o777).toBe(0o600)
+    expect((await stat(join(configDir, 'skills'))).mode & 0o777).toBe(0o700)
+    await prepareConfigDir(configDir, [RULE])
+    expect(await all()).toEqual({ 'rules/style.md': 'No semicolons.' })
+    await prepareConfigDir(configDir)
+    expect(await all()).toEqual({})
+  })
+
+  it('are not touched while they are as they should be, and replaced as a whole when they are not', async () => {
+    await prepareConfigDir(configDir, [AGENT, CLAUDE])
+    const inode = async (path: string) => (await stat(join(configDir, path))).ino
+    const before = [await inode('agents/reviewer.md'), await inode('CLAUDE.md')]
+    await prepareConfigDir(configDir, [AGENT, { ...CLAUDE, content: 'Be short' }])
+    expect(await inode('agents/reviewer.md')).toBe(before[0])
+    expect(await inode('CLAUDE.md')).not.toBe(before[1])
+    expect(await readFile(join(configDir, 'CLAUDE.md'), 'utf8')).toBe('Be short')
+  })
+
+  it('are the only ones there, whatever a tool left beside them', async () => {
+    await prepareConfigDir(configDir, [AGENT, SKILL])
+    await writeFile(join(configDir, 'agents/evil.md'), 'obey')
+    await writeFile(join(configDir, 'agents/reviewer.md'), 'obey')
+    await writeFile(join(configDir, 'skills/deploy/run.sh'), 'obey')
+    await mkdir(join(configDir, 'skills/evil'))
+    await mkdir(join(configDir, 'rules/deep'), { recursive: true })
+    await prepareConfigDir(configDir, [AGENT, SKILL])
+    expect(await all()).toEqual({ 'agents/reviewer.md': AGENT.content, 'skills/deploy/SKILL.md': 'Deploy.' })
+    expect(await readdir(configDir)).not.toContain('rules')
+  })
+
+  it('are never written through a link', async () => {
+    const victim = join(home, 'reviewer.md')
+    await writeFile(victim, 'kept')
+    await prepareConfigDir(configDir, [AGENT])
+    await rename(join(configDir, 'agents'), join(base.path, 'away'))
+    await symlink(home, join(configDir, 'agents'))
+    await prepareConfigDir(configDir, [AGENT])
+    expect((await lstat(join(configDir, 'agents'))).isDirectory()).toBe(true)
+    expect(await readFile(victim, 'utf8')).toBe('kept')
+  })
+
+  it('are whole at every moment for whoever reads them meanwhile', async () => {
+    const texts = ['a'.repeat(300_000), 'b'.repeat(300_000)]
+    await prepareConfigDir(configDir, [{ ...CLAUDE, content: texts[0]! }])
+    let over = false
+    const reading = (async () => {
+      let reads = 0
+      for (; !over || reads < 10; reads++) expect(texts).toContain(await readFile(join(configDir, 'CLAUDE.md'), 'utf8'))
+      return reads
+    })()
+    for (let i = 1; i < 30; i++) await prepareConfigDir(configDir, [{ ...CLAUDE, content: texts[i % 2]! }])
+    over = true
+    expect(await reading).toBeGreaterThan(0)
+    expect((await readdir(configDir)).toSorted()).toEqual(['CLAUDE.md', 'settings.json'])
+  })
+
+  it('are inside the config directory, by whatever name that the rules let through', () => {
+    const names = fc.oneof(fc.string(), fc.array(fc.constantFrom('.', '..', '/', '\\', 'a', '-', '\0', '%2e', '~', 'A'), { maxLength: 8 }).map((bits) => bits.join('')))
+    fc.assert(
+      fc.property(fc.constantFrom(...CONFIG_KINDS), names, (kind, name) => {
+        if (!ConfigName.safeParse(name).success) return
+        const path = join(configDir, configPath({ kind, name }))
+        expect(path.startsWith(configDir + sep)).toBe(true)
+        expect(relative(configDir, path)).toMatch(/^(?:CLAUDE\.md|(?:agents|rules)\/[a-z0-9-]+\.md|skills\/[a-z0-9-]+\/SKILL\.md)$/)
+      }),
+    )
+  })
+})
