@@ -9,6 +9,7 @@ export const BODIES: Record<string, object> = {
   'post /v1/runs': { prompt: 'x', queue_timeout_s: 0 },
   'post /ask': { prompt: 'x' },
   'post /chat': { prompt: 'x', cwd: '/work' },
+  'post /api/claude': { prompt: 'x' },
   'put /config/agents/{name}': { content: 'ours' },
   'put /config/skills/{name}': { content: 'ours' },
   'put /config/rules/{name}': { content: 'ours' },
