@@ -2,10 +2,10 @@
  * The judge of a chaos run: what the CLI's diary says was printed, held against what each subscriber saw.
  *
  * Pure: the stories are collected elsewhere, and whoever asks decides what a violation costs. Rules carry the numbers of
- * docs/protocol.md; `ending` is a way to end that the fault does not excuse.
+ * docs/protocol.md; `ending` is a way to end that the fault does not excuse, `usage` a number that does not add up.
  */
 
-export type Rule = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I8' | 'I9' | 'I11' | 'ending' | 'cancelled'
+export type Rule = 'I1' | 'I2' | 'I3' | 'I4' | 'I5' | 'I6' | 'I8' | 'I9' | 'I11' | 'ending' | 'cancelled' | 'usage'
 export type Violation = { rule: Rule; key: string; what: string }
 
 /** A line of the CLI. `written`: the whole of it had left the process. */
@@ -13,7 +13,7 @@ export type Printed = { sha: string; written: boolean }
 /** What the diary of one prompt says. */
 export type Diary = { starts: number; printed: Printed[]; pids: number[]; ended: boolean }
 
-/** `data` is kept for all but CLI lines; `sha` is of the data. `at` is in ms of one clock. */
+/** `data` is kept for all but CLI lines, and for their results; `sha` is of the data. `at` is in ms of one clock. */
 export type SeenEvent = { id: number; event: string; sha: string; data?: string; at: number }
 /** One subscriber: it asked for what comes after event `after`, and `finished` when it had seen the end. */
 export type Watch = { what: string; after: number; events: SeenEvent[]; finished: boolean; refused?: string }

@@ -1,5 +1,6 @@
 /** One fault from the rising of the curtain to the empty stage: clients, injections, judgement, rest. */
 import { setTimeout as sleep } from 'node:timers/promises'
+import { accountsOf, judgeAccounts } from './accounts.ts'
 import type { Act, Fault } from './fault.ts'
 import { Load, ordinaryPlan } from './load.ts'
 import { endingOf, judge, judgeRest, type Rest, type Story, type Violation } from './oracle.ts'
@@ -41,7 +42,8 @@ export async function runFault(fault: Fault, { host, seconds, streams, longestRu
     await load.finish(SETTLE_MS)
     row.injections = injections.length
     row.gap = gapNumbers(gaps(load.live, injections))
-    row.violations.push(...load.stories.flatMap(judge), ...refusals(load), ...judgeRest(await rest(stage)), ...(await afterwards(stage)))
+    row.violations.push(...load.stories.flatMap(judge), ...refusals(load), ...judgeRest(await rest(stage)))
+    row.violations.push(...judgeAccounts(await accountsOf(stage), load.stories), ...(await afterwards(stage)))
   } catch (error) {
     if (!signal.aborted) row.violations.push({ rule: 'I9', key: 'the stage', what: error instanceof Error ? error.message : String(error) })
   } finally {

@@ -59,7 +59,7 @@ async function readEvents(response: IncomingMessage, watch: Watch, stallMs: numb
       // The place of a run that waits is a notice, not an event of the run.
       if (event === 'queued') return
       const sha = createHash('sha256').update(data).digest('hex').slice(0, 16)
-      watch.events.push({ id: Number(id), event, sha, at: performance.now(), ...(event === 'message' ? {} : { data }) })
+      watch.events.push({ id: Number(id), event, sha, at: performance.now(), ...(event === 'message' && !data.startsWith('{"type":"result"') ? {} : { data }) })
       if (event === 'done') watch.finished = true
     },
   })

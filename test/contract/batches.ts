@@ -125,8 +125,8 @@ export function batches(host: Host): void {
     })
 
     it('takes what an item says for what it is, and a default for the rest', async () => {
-      const offers: (string | undefined)[] = []
-      await fleet.runner({ turn: (sink, offer) => (offers.push(offer.spec.cwd ?? offer.spec.workspace), echo(sink, offer, Promise.resolve(''))) })
+      const offers: string[] = []
+      await fleet.runner({ turn: (sink, offer) => (offers.push(offer.spec.cwd ?? offer.spec.workspace ?? 'nowhere'), echo(sink, offer, Promise.resolve(''))) })
       const { id } = await begun(fleet, { items: [{ prompt: 'a' }, { prompt: 'b', workspace: 'shared' }, { prompt: 'c', cwd: '/own' }], defaults: { cwd: '/usual' } })
       await ended(fleet, id)
       expect(offers.toSorted()).toEqual(['/own', '/usual', 'shared'])

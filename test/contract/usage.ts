@@ -9,9 +9,9 @@ import { tenantEach } from './tenants.ts'
 const priced: Turn = (sink, offer) => {
   const [cost = '0', input = '0', output = '0', model = 'opus', bad] = offer.spec.prompt.split(' ')
   const seq = sink.line(Buffer.from('{"type":"result"}'))
-  const usage = { input_tokens: Number(input), output_tokens: Number(output), cache_creation_input_tokens: 1, cache_read_input_tokens: 2 }
+  const its = { input_tokens: Number(input), output_tokens: Number(output), cache_creation_input_tokens: 1, cache_read_input_tokens: 2 }
   const failed = bad === undefined ? { is_error: false } : { is_error: true, error: { code: 'refused' as const, message: bad } }
-  return Promise.resolve({ result: { seq, ...failed, cost_usd: Number(cost), usage, num_turns: 1, model } })
+  return Promise.resolve({ result: { seq, ...failed, cost_usd: Number(cost), usage: its, num_turns: 1, model } })
 }
 
 type Row = Json & { readonly key: string | null; readonly runs: number; readonly cost_usd: number }
