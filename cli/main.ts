@@ -5,6 +5,7 @@
  * What a command needs is loaded when it is asked for: a client should not wait for a database and a web server.
  */
 import { Command, Option } from 'commander'
+import { resolve } from 'node:path'
 import type { Wanted } from '../runner/sandbox.ts'
 import { VERSION } from '../shared/version.ts'
 import { adminCommands } from './admin/commands.ts'
@@ -231,6 +232,17 @@ program
       }
       done(await (await import('./run.ts')).runCommand({ dataDir: flags.dataDir, url: flags.url, json: flags.json, body }))
     },
+  )
+
+program
+  .command('backup')
+  .description("copy the router's database, also while it runs")
+  .argument('<file>', 'where to; must not be there')
+  .addOption(o.dataDir())
+  .addOption(new Option('--with-keys', 'put the signing key and the master keys beside it').default(false))
+  .addOption(o.json())
+  .action(async (file: string, flags: { dataDir: string; withKeys: boolean; json: boolean }) =>
+    done(await (await import('./backup.ts')).backupCommand({ ...flags, file: resolve(file) })),
   )
 
 adminCommands(program)
