@@ -8,7 +8,7 @@ import { Fault } from '../../shared/faults.ts'
 import { SessionId } from '../../shared/ids.ts'
 import { refusePool } from '../guard/narrow.ts'
 import type { Deps, Principal } from '../ports.ts'
-import { listSessionRows, NO_TOTALS, sumsOf, thoseWith, totalsOf, type Place, type SessionFilter, type SessionSums, type Totals } from '../store/session-pages.ts'
+import { listSessionRows, lookThrough, NO_TOTALS, sumsOf, totalsOf, type Place, type SessionFilter, type SessionSums, type Totals } from '../store/session-pages.ts'
 import { deleteSessions, findSession, isSession, liveRunsIn, prepareSession, updateSession, type SessionChange, type SessionRow } from '../store/sessions.ts'
 import { cancelRun } from './cancel.ts'
 import { untilEnded } from './stream.ts'
@@ -73,8 +73,8 @@ export interface SessionsPage {
 }
 
 /** Sessions that one piece of a search looks at, and pieces of one request: what is left is behind the cursor. */
-const PIECE = 100
-const PIECES = 20
+const PIECE = 50
+const PIECES = 40
 
 /** The one that was used last in front, unless `order` says otherwise. Throws `invalid_request` for a cursor that is none. */
 export async function listSessions({ store }: Pick<Deps, 'store'>, tenant: string, { q, cursor, ...filter }: SessionQuery): Promise<SessionsPage> {
@@ -82,13 +82,13 @@ export async function listSessions({ store }: Pick<Deps, 'store'>, tenant: strin
   const found: SessionRow[] = []
   let from = cursor === undefined ? undefined : placeOf(cursor)
   let more = true
+  const size = q ? PIECE : filter.limit + 1
   for (let piece = 0; more && found.length <= filter.limit && piece < PIECES; piece++) {
-    const size = q ? PIECE : filter.limit + 1
-    const rows = await listSessionRows(db, tenant, { ...filter, from, limit: size })
-    const fit = q ? await thoseWith(db, rows.map(({ id }) => id), q) : undefined
-    found.push(...(fit ? rows.filter(({ id }) => fit.has(id)) : rows))
-    from = rows.at(-1) ?? from
-    more = rows.length === size
+    const query = { ...filter, from, limit: size }
+    const looked = q ? await lookThrough(db, tenant, query, q) : (await listSessionRows(db, tenant, query)).map((row) => ({ row, fits: true }))
+    found.push(...looked.flatMap(({ row, fits }) => (fits ? [row] : [])))
+    from = looked.at(-1)?.row ?? from
+    more = looked.length === size
   }
   const page = found.slice(0, filter.limit)
   const totals = await totalsOf(db, tenant, page.map(({ id }) => id))

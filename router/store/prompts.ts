@@ -6,7 +6,7 @@
 import { and, asc, desc, eq, getTableColumns, sql } from 'drizzle-orm'
 import { prompts, runs } from '../../drizzle/schema.ts'
 import type { Db, RunRow } from '../ports.ts'
-import { isSpoken } from './session-pages.ts'
+import { isSpoken, ofTenant } from './session-pages.ts'
 
 /** `prompt` is null where it is not kept. */
 export interface TurnRow {
@@ -39,7 +39,7 @@ export async function turnsOf(db: Db, tenant: string, session: string, { from, t
     .where(
       and(
         eq(runs.session, session),
-        eq(runs.tenant, tenant),
+        ofTenant(tenant),
         isSpoken,
         from && sql`${at} >= (${from.startedAt}, ${from.run})`,
         to && sql`${at} <= (${to.startedAt}, ${to.run})`,

@@ -4,7 +4,7 @@
  * A cursor is a place in that order and not a session, so it holds although the session that it came from moves or goes.
  * One that is used while somebody pages moves to the front.
  */
-import { and, asc, desc, eq, inArray, sql, type SQL } from 'drizzle-orm'
+import { and, asc, desc, eq, getTableColumns, inArray, sql, type SQL } from 'drizzle-orm'
 import { prompts, runs, sessions } from '../../drizzle/schema.ts'
 import type { Db } from '../ports.ts'
 import type { SessionRow } from './sessions.ts'
@@ -32,10 +32,22 @@ export interface SessionFilter {
   readonly limit: number
 }
 
-export function listSessionRows(db: Db, tenant: string, { status, cwd, from, order = 'desc', limit }: SessionFilter): Promise<SessionRow[]> {
+export function listSessionRows(db: Db, tenant: string, filter: SessionFilter): Promise<SessionRow[]> {
+  return pageQuery(db, tenant, filter, {}).then((rows) => rows.map(({ row }) => row))
+}
+
+/**
+ * The same, and of each whether it holds `text` in its title, directory, metadata or prompts, or its id begins with it: a
+ * search goes page by page, as one that looks at everything at once would hold up the streams beside it.
+ */
+export function lookThrough(db: Db, tenant: string, filter: SessionFilter, text: string): Promise<{ row: SessionRow; fits: boolean }[]> {
+  return pageQuery(db, tenant, filter, { fits: sql<number>`${holds(text)}`.mapWith(Boolean) })
+}
+
+function pageQuery<More extends Record<string, SQL>>(db: Db, tenant: string, { status, cwd, from, order = 'desc', limit }: SessionFilter, more: More) {
   const turn = order === 'asc' ? asc : desc
   return db
-    .select()
+    .select({ row: getTableColumns(sessions), ...more })
     .from(sessions)
     .where(
       and(
@@ -48,6 +60,9 @@ export function listSessionRows(db: Db, tenant: string, { status, cwd, from, ord
     .orderBy(turn(sessions.lastRunAt), turn(sessions.id))
     .limit(limit)
 }
+
+// With the plus: otherwise SQLite, which knows no statistics, may read all runs of the tenant to find those of a session.
+export const ofTenant = (tenant: string): SQL => sql`+${runs.tenant} = ${tenant}`
 
 /** A run shows as messages from its lease on; one that went back into the line waits again. */
 export const isSpoken = sql`(${runs.startedAt} IS NOT NULL AND ${runs.state} NOT IN ('queued', 'offered'))`
@@ -67,35 +82,25 @@ export async function totalsOf(db: Db, tenant: string, ids: readonly string[]): 
       costUsd: COST,
     })
     .from(runs)
-    .where(and(eq(runs.tenant, tenant), inArray(runs.session, [...ids])))
+    .where(and(ofTenant(tenant), inArray(runs.session, [...ids])))
     .groupBy(runs.session)
   return new Map(rows.map(({ session, ...totals }) => [session, totals]))
 }
 
-/** Characters of a prompt that are searched, and prompts of a session: a search must not hold up the streams beside it. */
+/** Characters of a prompt that are searched, and prompts of a session. */
 const SEARCHED_CHARS = 4_096
 const SEARCHED_PROMPTS = 50
 
-/** Those of these sessions that hold `text` in their title, directory, metadata or prompts, or whose id begins with it. */
-export async function thoseWith(db: Db, ids: readonly string[], text: string): Promise<Set<string>> {
-  if (ids.length === 0) return new Set()
+function holds(text: string): SQL {
   const within = `%${escaped(text)}%`
   const like = (value: SQL, pattern: string) => sql`${value} LIKE ${pattern} ESCAPE '\\'`
+  // Prompts are kept as JSON.
   const said = sql`EXISTS (
     SELECT 1 FROM (SELECT substr(text, 1, ${SEARCHED_CHARS}) AS text FROM ${prompts} WHERE session = ${sessions.id} LIMIT ${SEARCHED_PROMPTS}) AS p
     WHERE ${like(sql`p.text`, `%${escaped(JSON.stringify(text).slice(1, -1))}%`)})`
   const noted = sql`EXISTS (SELECT 1 FROM json_each(${sessions.metadata}) AS m WHERE ${like(sql`m.value`, within)})`
-  const rows = await db
-    .select({ id: sessions.id })
-    .from(sessions)
-    .where(
-      and(
-        inArray(sessions.id, [...ids]),
-        sql`(${like(sql`coalesce(${sessions.title}, '')`, within)} OR ${like(sql`coalesce(${sessions.cwd}, '')`, within)}
-          OR ${like(sql`${sessions.id}`, `${escaped(text)}%`)} OR ${noted} OR ${said})`,
-      ),
-    )
-  return new Set(rows.map(({ id }) => id))
+  return sql`(${like(sql`coalesce(${sessions.title}, '')`, within)} OR ${like(sql`coalesce(${sessions.cwd}, '')`, within)}
+    OR ${like(sql`${sessions.id}`, `${escaped(text)}%`)} OR ${noted} OR ${said})`
 }
 
 /** What is asked for is text, not a pattern. */
@@ -135,7 +140,7 @@ export async function sumsOf(db: Db, tenant: string, session: string): Promise<S
       lastEndedAt: sql<number | null>`max(${runs.endedAt})`,
     })
     .from(runs)
-    .where(and(eq(runs.tenant, tenant), eq(runs.session, session)))
+    .where(and(ofTenant(tenant), eq(runs.session, session)))
   // A sum always has a row.
   return row!
 }

@@ -59,7 +59,7 @@ export async function liveRunsIn(db: Db, tenant: string, session: string): Promi
   const rows = await db
     .select({ id: runs.id })
     .from(runs)
-    .where(and(eq(runs.session, session), eq(runs.tenant, tenant), isNull(runs.endedAt)))
+    .where(and(eq(runs.session, session), sql`+${runs.tenant} = ${tenant}`, isNull(runs.endedAt)))
   return rows.map(({ id }) => id)
 }
 
