@@ -132,7 +132,7 @@ const setStatus = createRoute({
   method: 'patch',
   path: '/api/sessions/{id}/status',
   summary: 'Put a session aside, or take it up again',
-  request: { params, body: { required: true, content: json(z.object({ status: z.unknown() }).openapi('CcsSessionStatus')) } },
+  request: { params, body: { required: true, content: json(z.object({ status: z.unknown().optional().openapi({ type: 'string', enum: [...SESSION_STATUSES] }) }).openapi('CcsSessionStatus')) } },
   responses: { 200: { description: 'The session.', content: json(one) }, ...startRefusals },
 })
 

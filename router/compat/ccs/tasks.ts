@@ -74,7 +74,7 @@ const move = createRoute({
   method: 'patch',
   path: '/api/tasks/{id}/priority',
   summary: 'Give a task that waits another priority',
-  request: { params, body: { required: true, content: json(z.object({ priority: z.unknown() }).openapi('CcsPriority')) } },
+  request: { params, body: { required: true, content: json(z.object({ priority: z.unknown().optional().openapi({ type: 'integer', minimum: 1, maximum: 10 }) }).openapi('CcsPriority')) } },
   responses: { 200: { description: 'It was changed.', content: json(Moved) }, ...startRefusals },
 })
 const cancel = createRoute({
