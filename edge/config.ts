@@ -32,6 +32,8 @@ export interface EdgeConfig {
   readonly vars: Readonly<Record<string, string>>
   /** Absolute paths of two directories. */
   readonly disks: { readonly objects: string; readonly d1: string }
+  /** Absolute path of the folder of static files, if there is one. It is only read. */
+  readonly assets?: string | undefined
   /** What the control worker wants to see, and whether it may import `workerd:unsafe`; then the Worker may reach this machine too. */
   readonly control: { readonly secret: string; readonly unsafe: boolean }
 }
@@ -44,6 +46,7 @@ export function usesD1(wrangler: Wrangler, vars: Readonly<Record<string, unknown
 export function capnpConfig(wrangler: Wrangler, config: EdgeConfig): string {
   const databases = usesD1(wrangler, config.vars) ? wrangler.d1_databases : []
   const vars = { ...wrangler.vars, ...config.vars }
+  const assets = wrangler.assets && config.assets !== undefined ? { binding: wrangler.assets.binding, path: config.assets } : undefined
   const classes = wrangler.migrations.flatMap((m) => m.new_sqlite_classes)
   const bindings = [
     ...Object.entries(vars).map(([name, value]) => bindVar(name, value)),
@@ -52,11 +55,13 @@ export function capnpConfig(wrangler: Wrangler, config: EdgeConfig): string {
     ),
     ...databases.map(bindD1),
     ...Object.keys(WEBHOOK_NETWORKS).map((name) => `(name = ${quote(name)}, service = ${quote(name)})`),
+    ...(assets === undefined ? [] : [`(name = ${quote(assets.binding)}, service = "assets")`]),
   ]
   const services = [
     '(name = "main", worker = .main)',
     '(name = "control", worker = .control)',
     disk('objects', config.disks.objects),
+    ...(assets === undefined ? [] : [disk('assets', assets.path, false)]),
     network('internet', [...new Set([...reachable(vars['LIBSQL_URL']), ...(config.control.unsafe ? ['local'] : [])])]),
     ...Object.entries(WEBHOOK_NETWORKS).map(([name, allow]) => network(name, allow)),
     ...(databases.length > 0 ? ['(name = "d1", worker = .d1)', disk('d1-disk', config.disks.d1)] : []),
@@ -153,8 +158,8 @@ function network(name: string, allow: readonly string[]): string {
   return `(name = ${quote(name)}, network = (allow = [${allow.map(quote).join(', ')}], tlsOptions = (trustBrowserCas = true)))`
 }
 
-function disk(name: string, path: string): string {
-  return `(name = ${quote(name)}, disk = (path = ${quote(path)}, writable = true))`
+function disk(name: string, path: string, writable = true): string {
+  return `(name = ${quote(name)}, disk = (path = ${quote(path)}, writable = ${writable}))`
 }
 
 function module(name: string): string {

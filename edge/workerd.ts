@@ -5,14 +5,15 @@
  * What it is given is decided by wrangler.toml and `vars`; when it is ended, by the caller. It never outlives us.
  */
 import { randomBytes } from 'node:crypto'
+import { existsSync } from 'node:fs'
 import { chmod, copyFile, mkdir, rename, writeFile } from 'node:fs/promises'
 import { createRequire } from 'node:module'
-import { dirname, join } from 'node:path'
+import { dirname, join, resolve as absolute } from 'node:path'
 import { bracketed, localUrl } from './addresses.ts'
 import { capnpConfig, CONTROL_FILE, D1_FILES, usesD1, WORKER_FILE } from './config.ts'
 import { callControl, controlWorker, type Control } from './control.ts'
 import { spawnGuarded, type Guarded } from './guarded.ts'
-import { readWrangler } from './wrangler.ts'
+import { readWrangler, type Wrangler } from './wrangler.ts'
 
 const require = createRequire(import.meta.url)
 const START_MS = 30_000
@@ -134,9 +135,15 @@ async function prepare(options: WorkerdOptions, address: string, control: { secr
   }
   const path = join(files, 'config.capnp')
   // It holds the secrets, so there is no moment at which it is there and open to others.
-  await writeFile(`${path}.new`, capnpConfig(wrangler, { address, vars, disks, control }), { mode: 0o600 })
+  await writeFile(`${path}.new`, capnpConfig(wrangler, { address, vars, disks, control, assets: assetsOf(options.wrangler, wrangler) }), { mode: 0o600 })
   await rename(`${path}.new`, path)
   return path
+}
+
+/** A folder that is not there yet is none: workerd would not start with it. */
+function assetsOf(path: string, { assets }: Wrangler): string | undefined {
+  const folder = assets && absolute(dirname(path), assets.directory)
+  return folder !== undefined && existsSync(folder) ? folder : undefined
 }
 
 async function untilReady(child: Guarded, ready: Promise<void>, lines: readonly string[]): Promise<void> {

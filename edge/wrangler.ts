@@ -16,6 +16,8 @@ export const Wrangler = z.object({
   durable_objects: z.object({ bindings: z.array(Binding) }).default({ bindings: [] }),
   migrations: z.array(z.object({ new_sqlite_classes: z.array(z.string().min(1)).default([]) })).default([]),
   d1_databases: z.array(z.object({ binding: z.string().min(1), database_id: z.string().min(1) })).default([]),
+  /** `directory` from where the file is. */
+  assets: z.object({ directory: z.string().min(1), binding: z.string().min(1) }).optional(),
   triggers: z.object({ crons: z.array(z.string()).default([]) }).default({ crons: [] }),
 })
 export type Wrangler = z.infer<typeof Wrangler>

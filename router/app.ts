@@ -8,12 +8,14 @@ import { createMiddleware } from 'hono/factory'
 import { requestId } from 'hono/request-id'
 import { secureHeaders } from 'hono/secure-headers'
 import { Fault } from '../shared/faults.ts'
-import { VERSION } from '../shared/version.ts'
 import { identityRoutes } from './admin/identity-routes.ts'
 import { adminRoutes } from './admin/routes.ts'
 import { batches } from './api/batches.ts'
+import { config } from './api/config.ts'
+import { docs } from './api/docs.ts'
 import { enroll } from './api/enroll.ts'
 import { health } from './api/health.ts'
+import { serveDocument } from './api/openapi.ts'
 import { models } from './api/models.ts'
 import { processes } from './api/processes.ts'
 import { MAX_BODY } from './api/run-schemas.ts'
@@ -49,15 +51,10 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
   app.use((c, next) => limitBody(familyOf(c.req.path)?.maxBody ?? MAX_BODY)(c, next))
   app.use(jsonBodies)
 
-  for (const routes of [health, jwks, enroll, runnerToken, runnerConnect, runners, runDeliveries, runEvents, runs, sessions, sessionMessages, runPriority, batches, models, processes, usage, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
+  for (const routes of [docs, health, jwks, enroll, runnerToken, runnerConnect, runners, runDeliveries, runEvents, runs, sessions, sessionMessages, runPriority, batches, models, processes, usage, config, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
   for (const { routes } of FAMILIES) app.route('/', routes)
 
-  app.openAPIRegistry.registerComponent('securitySchemes', 'token', { type: 'http', scheme: 'bearer', bearerFormat: 'JWT' })
-  app.doc31('/openapi.json', {
-    openapi: '3.1.0',
-    info: { title: 'Runyard', version: VERSION, description: 'Your own API, your own machines, your own provider.' },
-    security: [{ token: [] }],
-  })
+  serveDocument(app, (path) => familyOf(path) !== undefined)
 
   app.notFound((c) => refuse(c, new Fault('not_found', `no route ${c.req.method} ${c.req.path.slice(0, 128)}`)))
   app.onError((error, c) => {

@@ -243,6 +243,8 @@ export interface Deps {
   readonly config?: ConfigSource | undefined
   /** Sends webhooks. It looks by itself now and then, so that telling it only saves time. */
   readonly outbox?: { nudge(tenant: string): void } | undefined
+  /** The content of a file that belongs to a page of ours, by its name; undefined: it was built without it. */
+  readonly assets?: ((name: string) => Promise<ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | undefined>) | undefined
 }
 
 /** A file that says what the admin API would. */

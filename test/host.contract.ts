@@ -7,6 +7,7 @@ import { admin } from './contract/admin.ts'
 import { claudeCodeServer } from './contract/compat-claude-code-server.ts'
 import { compatClaudeCodeApi } from './contract/compat-claude-code-api.ts'
 import { compatClaudecode2api } from './contract/compat-claudecode2api.ts'
+import { compatCcs } from './contract/compat-ccs.ts'
 import { batches } from './contract/batches.ts'
 import { disconnect, impatience } from './contract/disconnect.ts'
 import { eviction } from './contract/eviction.ts'
@@ -16,6 +17,7 @@ import { limits } from './contract/limits.ts'
 import { isolation } from './contract/isolation.ts'
 import { links } from './contract/links.ts'
 import { oddRequests } from './contract/odd-requests.ts'
+import { openApi } from './contract/openapi.ts'
 import { offers } from './contract/offers.ts'
 import { policies } from './contract/policy.ts'
 import { protocol } from './contract/protocol.ts'
@@ -31,8 +33,8 @@ import { usage } from './contract/usage.ts'
 import type { Host } from './kit/host.ts'
 
 const RUNNERS = [links, protocol, offers, policies, providers, sessions, sessionResources]
-const CALLERS = [identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests, batches, usage]
-const DIALECTS = [compatClaudeCodeApi, compatClaudecode2api, claudeCodeServer]
+const CALLERS = [openApi, identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests, batches, usage]
+const DIALECTS = [compatClaudeCodeApi, compatCcs, compatClaudecode2api, claudeCodeServer]
 const HOSTS = [restarts, eviction, retention]
 
 export function contract(host: Host): void {

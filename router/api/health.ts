@@ -2,29 +2,75 @@
  * Health, for three kinds of asker: `/healthz` (is the process up), `/readyz` (would a run work) and `/health`, one
  * object that holds every key the clients of the older Claude servers read. None needs a token, so none names a tenant.
  */
+import { createRoute, z, type RouteConfig } from '@hono/zod-openapi'
 import { probes } from '../../drizzle/schema.ts'
 import { VERSION } from '../../shared/version.ts'
 import { newRouter } from '../guard/router.ts'
 import type { Deps } from '../ports.ts'
+import { Problem } from './run-schemas.ts'
+
+const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
+const open = { method: 'get', tags: ['operations'], security: [] } satisfies Partial<RouteConfig>
+
+const alive = createRoute({
+  ...open,
+  path: '/healthz',
+  summary: 'Whether the process is up',
+  responses: { 200: { description: 'It is.', content: json(z.object({ status: z.literal('ok') })) } },
+})
+
+const Readiness = z.object({ status: z.enum(['ready', 'not ready']), database: z.string(), runners: z.int() })
+const ready = createRoute({
+  ...open,
+  path: '/readyz',
+  summary: 'Whether a run would work',
+  responses: {
+    200: { description: 'The database commits, and a runner is connected.', content: json(Readiness) },
+    503: { description: 'One of the two is missing.', content: { ...json(Readiness), 'application/problem+json': { schema: Problem } } },
+  },
+})
+
+const seen = createRoute({
+  ...open,
+  path: '/health',
+  summary: 'What the clients of older servers look for',
+  responses: {
+    200: {
+      description: 'Numbers of the whole router, and of no tenant.',
+      content: json(
+        z.object({
+          status: z.literal('ok'),
+          version: z.string(),
+          uptime: z.number(),
+          timestamp: z.iso.datetime(),
+          claude_path: z.string().nullable(),
+          claude_version: z.string(),
+          concurrency: z.object({ active: z.int(), max: z.int(), queued: z.int() }),
+          memory: z.record(z.string(), z.number()),
+        }),
+      ),
+    },
+  },
+})
 
 export const health = newRouter()
 
-health.get('/healthz', (c) => c.json({ status: 'ok' }))
+health.openapi(alive, (c) => c.json({ status: 'ok' as const }, 200))
 
-health.get('/readyz', async (c) => {
+health.openapi(ready, async (c) => {
   const deps = c.get('deps')
   const database = await commits(deps)
   const { runners } = await deps.hub.load()
-  const ready = database && runners > 0
-  return c.json({ status: ready ? 'ready' : 'not ready', database: database ? 'ok' : 'does not commit', runners }, ready ? 200 : 503)
+  const body = { database: database ? 'ok' : 'does not commit', runners }
+  return database && runners > 0 ? c.json({ status: 'ready' as const, ...body }, 200) : c.json({ status: 'not ready' as const, ...body }, 503)
 })
 
-health.get('/health', async (c) => {
+health.openapi(seen, async (c) => {
   const { hub, platform } = c.get('deps')
   const { slots, busy, cliVersion } = await hub.load()
   const { uptimeS, memory } = platform.vitals()
-  return c.json({
-    status: 'ok',
+  const view = {
+    status: 'ok' as const,
     version: VERSION,
     uptime: uptimeS,
     timestamp: new Date(platform.now()).toISOString(),
@@ -32,8 +78,9 @@ health.get('/health', async (c) => {
     claude_path: cliVersion === null ? null : 'claude',
     claude_version: cliVersion ?? 'unknown',
     concurrency: { active: busy, max: slots, queued: 0 },
-    memory,
-  })
+    memory: { ...memory },
+  }
+  return c.json(view, 200)
 })
 
 /** Unauthenticated, so it costs at most one commit a second. */

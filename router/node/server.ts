@@ -28,6 +28,7 @@ import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
 import { Outbox } from '../webhooks/outbox.ts'
 import { acceptRunner } from './accept-runner.ts'
+import { assetsOf } from './assets.ts'
 import { watchConfig } from './config-source.ts'
 import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
 import { openDatabase, type Database } from './database.ts'
@@ -130,7 +131,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     })
     const outbox = driveOutbox(sending, () => platform.now(), log)
     const config = options.configFile && watchConfig({ file: options.configFile.path, required: options.configFile.required, deps: () => deps, env: process.env })
-    const deps: Deps = { store: database, hub, line, records, platform, keys, identity, vault, catalog, limiter, addresses, settings, log, config, outbox }
+    const deps: Deps = { store: database, hub, line, records, platform, keys, identity, vault, catalog, limiter, addresses, settings, log, config, outbox, assets: assetsOf() }
 
     for (const id of await runnersWithLiveRuns(database.db)) {
       const row = await findRunner(database.db, id)

@@ -17,6 +17,8 @@ export interface Env {
   readonly WEBHOOKS_PRIVATE?: Fetcher
   readonly DB?: D1Database
   readonly GATE?: RateLimit
+  /** Files that belong to the pages of the router. */
+  readonly ASSETS?: Fetcher
   readonly SIGNING_KEY?: string
   readonly MASTER_KEY?: string
   readonly LIBSQL_URL?: string

@@ -61,7 +61,7 @@ async function remind(env: Env, db: Store['db'], now: number): Promise<void> {
 }
 
 async function depsOf(env: Env, outlive: (work: Promise<unknown>) => void): Promise<Deps> {
-  const { GATE } = env
+  const { GATE, ASSETS } = env
   const store = await migratedStore(env)
   const hub = new WorkersHub(env, store)
   const { keys, identity } = await identityFor(env, store, outlive)
@@ -81,5 +81,13 @@ async function depsOf(env: Env, outlive: (work: Promise<unknown>) => void): Prom
     log,
     outbox: { nudge: waking(env, worker) },
     gate: GATE && (async (request) => (await GATE.limit({ key: request.headers.get('cf-connecting-ip') ?? 'unknown' })).success),
+    assets: ASSETS && ((name) => asset(ASSETS, name)),
   }
+}
+
+async function asset(files: Fetcher, name: string): Promise<ReadableStream<Uint8Array> | undefined> {
+  const response = await files.fetch(`https://assets.invalid/${name}`)
+  if (response.status === 200 && response.body) return response.body
+  await response.body?.cancel()
+  return undefined
 }
