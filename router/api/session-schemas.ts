@@ -72,6 +72,10 @@ export const SearchQuery = z.strictObject({
   limit,
 })
 
+export const DeleteQuery = z.strictObject({
+  running: z.enum(['refuse', 'cancel']).default('refuse').openapi({ description: 'What becomes of turns that wait or are under way: they are in the way, or they are ended first.' }),
+})
+
 const MessageId = z.string().regex(MESSAGE_ID, 'is not a message id')
 export const MessagesQuery = z.strictObject({
   before: MessageId.optional().openapi({ description: 'Only what was said before this message.' }),

@@ -5,7 +5,7 @@ import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
 import { NO_TOTALS } from '../store/session-pages.ts'
 import { notFound, Problem, problems } from './run-schemas.ts'
-import { SearchQuery, Session, SessionPage, SessionPatch, SessionQuery, SessionRequest, SessionStats, sessionView, statsView } from './session-schemas.ts'
+import { DeleteQuery, SearchQuery, Session, SessionPage, SessionPatch, SessionQuery, SessionRequest, SessionStats, sessionView, statsView } from './session-schemas.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
 const problem = (description: string) => ({ description, content: { 'application/problem+json': { schema: Problem } } })
@@ -70,7 +70,7 @@ const remove = createRoute({
   path: one,
   summary: 'Delete a session and what was said in it',
   description: 'Its runs stay, without their events and metadata, for statistics. The transcript on the disk of its machine is not touched.',
-  request: { params },
+  request: { params, query: DeleteQuery },
   responses: { 204: { description: 'It is gone.' }, ...problems, ...notFound, 409: problem('A turn of it waits or is under way.') },
 })
 
@@ -112,7 +112,7 @@ sessions.openapi(patch, async (c) => {
 })
 
 sessions.openapi(remove, async (c) => {
-  await deleteSession(c.get('deps'), c.get('principal').tenant, c.req.valid('param').id, { running: 'refuse' })
+  await deleteSession(c.get('deps'), c.get('principal').tenant, c.req.valid('param').id, c.req.valid('query'))
   return c.body(null, 204)
 })
 

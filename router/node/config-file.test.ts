@@ -39,7 +39,7 @@ describe('a config file', () => {
   })
 
   it.each<[string, RegExp]>([
-    ['colour = "red"', /^router\.toml: there is no setting colour; there are providers, tenants, issuers, compat$/],
+    ['colour = "red"', /^router\.toml: there is no setting colour; there are providers, tenants, issuers, compat, retention$/],
     [
       `${PROVIDER}api_key = "${KEY}"\ncolour = 1`,
       /^router\.toml: providers\.main: there is no setting colour; there are id, name, .*api_key_file/,

@@ -117,6 +117,7 @@ const QUERIES: Record<string, (operation: Operation) => string> = {
   order: ({ path }) => (/^\/(?:v1\/sessions|api\/)/.test(path) ? 'asc' : 'runs'),
   cwd: () => '/work',
   q: () => PRIVATE.prompt,
+  running: () => 'cancel',
   project: () => '/work',
   origin: () => 'native',
   project_path: () => '/work',

@@ -205,6 +205,19 @@ export function sessionResources(host: Host): void {
       expect([again.status, await again.json()]).toMatchObject([404, { code: 'session_not_found' }])
     })
 
+    it('are gone with their turns when that is asked for', async () => {
+      const cli = gate()
+      await fleet.runner({ turn: cli.turn })
+      const id = await prepare()
+      const long = await fleet.start({ prompt: 'long', session_id: id })
+      await cli.running('long')
+      const later = await fleet.start({ prompt: 'later', session_id: id })
+      expect((await send('DELETE', `/v1/sessions/${id}?running=cancel`))[0]).toBe(204)
+      for (const run of [long, later]) expect(await fleet.get(run.id)).toMatchObject({ status: 'cancelled' })
+      expect((await send('GET', `/v1/sessions/${id}`))[0]).toBe(404)
+      expect(cli.order).toEqual(['long'])
+    })
+
     it('are not there for somebody else, nor under an id that cannot be one', async () => {
       await fleet.runner({ turn })
       const id = await prepare({ title: 'ours' })
