@@ -147,6 +147,24 @@ describe('a Worker in workerd', () => {
     }
   })
 
+  it('calls webhooks over a network that does not lead to this machine, whatever the Worker itself may reach', async () => {
+    const server = createServer((_, response) => response.end())
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
+    const { port } = server.address() as AddressInfo
+    const status = async (worker: RunningWorkerd, by: string, host: string) =>
+      (await fetch(`${worker.url}/reach?by=${by}&url=${encodeURIComponent(`http://${host}:${port}/`)}`)).status
+    try {
+      const worker = await start('webhooks', { vars: { LIBSQL_URL: 'http://localhost:1' } })
+      expect([await status(worker, '', '127.0.0.1'), await status(worker, 'WEBHOOKS_PRIVATE', '127.0.0.1')]).toEqual([200, 200])
+      // `localhost` stands for every name that leads here.
+      for (const host of ['127.0.0.1', 'localhost', '0.0.0.0', '[::ffff:127.0.0.1]', '[::1]']) {
+        expect([host, await status(worker, 'WEBHOOKS_PUBLIC', host)]).toEqual([host, 502])
+      }
+    } finally {
+      server.close()
+    }
+  })
+
   it('says what workerd said when it does not come up', async () => {
     // No random numbers at module level: a Worker that asks for one there cannot start.
     await writeFile(join(dir, 'broken.js'), 'crypto.randomUUID(); export default {}')

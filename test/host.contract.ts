@@ -9,6 +9,7 @@ import { compatClaudeCodeApi } from './contract/compat-claude-code-api.ts'
 import { compatClaudecode2api } from './contract/compat-claudecode2api.ts'
 import { compatCcs } from './contract/compat-ccs.ts'
 import { batches } from './contract/batches.ts'
+import { configFiles } from './contract/config-files.ts'
 import { disconnect, impatience } from './contract/disconnect.ts'
 import { eviction } from './contract/eviction.ts'
 import { idempotency } from './contract/idempotency.ts'
@@ -29,13 +30,14 @@ import { sessionResources } from './contract/session-resources.ts'
 import { sessions } from './contract/sessions.ts'
 import { spine } from './contract/spine.ts'
 import { tokens } from './contract/tokens.ts'
+import { webhooks } from './contract/webhooks.ts'
 import { usage } from './contract/usage.ts'
 import type { Host } from './kit/host.ts'
 
-const RUNNERS = [links, protocol, offers, policies, providers, sessions, sessionResources]
+const RUNNERS = [links, protocol, offers, policies, providers, sessions, sessionResources, configFiles]
 const CALLERS = [openApi, identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests, batches, usage]
 const DIALECTS = [compatClaudeCodeApi, compatCcs, compatClaudecode2api, claudeCodeServer]
-const HOSTS = [restarts, eviction, retention]
+const HOSTS = [restarts, eviction, retention, webhooks]
 
 export function contract(host: Host): void {
   describe(`the contract on ${host.name}`, () => {
