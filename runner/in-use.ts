@@ -1,8 +1,10 @@
 /**
  * Which sessions and folders runs of this process use, from before they are looked for until the run is forgotten. What is
- * in here is not cleaned away. Asking and holding are synchronous, so that whoever removes something can ask and act in
- * one go.
+ * in here is not cleaned away.
  */
+import { isInside } from './workspace.ts'
+
+/** Asking and holding are synchronous, so that whoever removes something can ask and act in one go. */
 export class InUse {
   readonly #holds = new Map<string, number>()
 
@@ -18,6 +20,11 @@ export class InUse {
 
   has(name: string): boolean {
     return this.#holds.has(name)
+  }
+
+  /** It, or something below it. */
+  hasIn(folder: string): boolean {
+    return [...this.#holds.keys()].some((name) => isInside(folder, name))
   }
 
   #letGo(name: string): void {

@@ -35,6 +35,7 @@ describe('preparing a run', () => {
     await rm(dir, { recursive: true, force: true })
   })
 
+  const inUse = new InUse()
   const machine = async () => {
     const env = { PATH: process.env['PATH'], HOME: dir, CHAOS_LOG: join(dir, 'diary') }
     return preparer({
@@ -42,7 +43,7 @@ describe('preparing a run', () => {
       policy: parsePolicy('env_allow = ["CHAOS_LOG"]', 'runner.toml'),
       roots: [dir],
       closed: [],
-      inUse: new InUse(),
+      inUse,
       configRoot: join(dir, 'config'),
       config: { files: [] },
       privateRoot: join(dir, 'runs'),
@@ -68,8 +69,13 @@ describe('preparing a run', () => {
     const prepared = await second
     expect((await stat(join(dir, SESSION))).isDirectory()).toBe(true)
     expect(prepared.cwd).toBe(join(dir, SESSION))
+    // From here on nobody may clean them away, and not after the run is forgotten.
+    const used = () => [inUse.has(SESSION), inUse.hasIn(join(dir, SESSION))]
+    expect(used()).toEqual([true, true])
     await prepared.process.cancel('kill')
+    expect(used()).toEqual([true, true])
     await prepared.dispose()
+    expect(used()).toEqual([false, false])
     expect(await readdir(join(dir, 'runs'))).toEqual([])
   })
 })

@@ -87,15 +87,18 @@ function unordered(machine: Machine): Prepare {
       release()
       throw error
     })
-    const leave = machine.inUse.hold([workspace.cwd])
+    const leave = machine.inUse.hold([workspace.cwd, ...dirs])
     const configDir = join(machine.configRoot, spec.tenant)
     let privateDir: string | undefined
     let seat: Seat | undefined
     const dispose = async () => {
-      await seat?.leave()
-      if (privateDir !== undefined) await rm(privateDir, { recursive: true, force: true })
-      release()
-      leave()
+      try {
+        await seat?.leave()
+        if (privateDir !== undefined) await rm(privateDir, { recursive: true, force: true })
+      } finally {
+        release()
+        leave()
+      }
     }
     try {
       await mkdir(machine.privateRoot, { recursive: true, mode: 0o700 })

@@ -76,6 +76,7 @@ describe('the cleaning of sessions', () => {
   it.each([
     ['its id', () => [id(1)]],
     ['its folder', () => [join(root, id(1))]],
+    ['a folder in its folder', () => [join(root, id(1), 'src')]],
     ['a fork in its folder', () => [id(7)]],
   ])('leaves one alone that a live run uses by %s', async (_what, names) => {
     const old = await session(1, 40)
@@ -93,8 +94,10 @@ describe('the cleaning of sessions', () => {
     const touched = await session(2, 40)
     await writeFile(join(touched, 'by-its-owner'), '')
     await aged(touched, 3)
+    const below = await session(3, 40)
+    await transcript(id(8), `-root-${id(3)}-src`, 2)
     expect(await sweep()).toEqual({ folders: 0, transcripts: 0 })
-    expect(await Promise.all([forked, touched, join(configRoot, 'main/projects/slug-1', `${id(1)}.jsonl`)].map(there))).toEqual([true, true, true])
+    expect(await Promise.all([forked, touched, below, join(configRoot, 'main/projects/slug-1', `${id(1)}.jsonl`)].map(there))).toEqual([true, true, true, true])
   })
 
   it('takes only the transcripts of sessions in folders of an owner or with a name', async () => {

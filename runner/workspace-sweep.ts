@@ -31,6 +31,7 @@ export type Swept = { folders: number; transcripts: number }
 const DAY_MS = 86_400_000
 const HOUR_MS = 3_600_000
 const TRANSCRIPT = '.jsonl'
+const UUIDS = /[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}/g
 /** What a folder is called from the moment it is given up until it is gone. */
 const REMOVED = '.runyard-removed-'
 /** What else the CLI keeps by the id of a session, beside its transcripts. */
@@ -57,7 +58,7 @@ export async function sweepSessions(options: SweepOptions, now: number): Promise
     if (over()) return swept
     const ids = folder.projects.flatMap(({ sessions }) => sessions)
     // Asked and given up in one go: a run that begins now finds no folder, and says that its session is gone.
-    if (folder.usedAt >= before || [folder.path, ...ids].some((name) => inUse.has(name))) continue
+    if (folder.usedAt >= before || inUse.hasIn(folder.path) || ids.some((id) => inUse.has(id))) continue
     await trying(folder.path, async () => {
       const removed = giveUp(folder)
       swept.folders++
@@ -124,22 +125,33 @@ async function projectsIn(configRoot: string): Promise<Project[]> {
 }
 
 /**
- * Those that were made for a session which has worked in one. Forks go on in the folder of what they were forked from, so
- * it is as old as the newest transcript beside that of its own session.
+ * Those that were made for a session which has worked in one. Forks go on in the folder of what they were forked from, and
+ * others may work below it, so it is as old as the newest transcript of any working directory with its name in it.
  */
 async function sessionFolders(roots: readonly string[], projects: readonly Project[]): Promise<SessionFolder[]> {
   const found = new Map<string, SessionFolder>()
+  const newest = newestUse(projects)
   for (const project of projects) {
     for (const session of project.sessions) {
       for (const path of roots.map((root) => join(root, session))) {
         const stats = await lstat(path).catch(() => undefined)
         if (!stats?.isDirectory()) continue
-        const folder = found.get(path) ?? { path, session, usedAt: stats.mtimeMs, projects: [] }
-        found.set(path, { ...folder, usedAt: Math.max(folder.usedAt, project.usedAt), projects: [...folder.projects, project] })
+        const usedAt = Math.max(stats.mtimeMs, newest.get(session) ?? 0)
+        const folder = found.get(path) ?? { path, session, usedAt, projects: [] }
+        found.set(path, { ...folder, projects: [...folder.projects, project] })
       }
     }
   }
   return [...found.values()]
+}
+
+/** By the ids of sessions that have a transcript there, and by those in the name, which is the path with dashes for all but letters and digits. */
+function newestUse(projects: readonly Project[]): Map<string, number> {
+  const newest = new Map<string, number>()
+  for (const { slug, sessions, usedAt } of projects) {
+    for (const id of [...sessions, ...(slug.match(UUIDS) ?? [])]) newest.set(id, Math.max(newest.get(id) ?? 0, usedAt))
+  }
+  return newest
 }
 
 /** Those of one working directory that were last written before `before`, or all that there is of it. Returns how many. */

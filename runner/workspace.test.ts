@@ -249,6 +249,23 @@ describe('further folders', () => {
     await expect(dirs('app', path)).rejects.toMatchObject({ code: 'cwd', message: `add_dirs: ${JSON.stringify(path)} is not a folder inside the workspace` })
   })
 
+  it('are nothing else, however they are written', async () => {
+    await mkdir(join(root, 'state/runner'), { recursive: true })
+    const step = fc.constantFrom('..', '.', '', 'app', 'src', 'state', 'runner', 'link-in', 'link-out', 'loop', 'lib', 'deep', 'x')
+    const start = fc.constantFrom('', '/', base, root, second, `${base}/outside`)
+    await fc.assert(
+      fc.asyncProperty(start, fc.array(step, { minLength: 1, maxLength: 5 }), async (from, steps) => {
+        const path = [from, ...steps].join('/')
+        const found = await dirs(path).catch((error: unknown) => (error instanceof Fault ? [] : ['not a refusal']))
+        for (const dir of found) {
+          expect(await realpath(dir)).toBe(dir)
+          expect([root, second].some((inside) => isInside(inside, dir)) && !isInside(join(root, 'state'), dir)).toBe(true)
+        }
+      }),
+      { numRuns: 300 },
+    )
+  })
+
   it('may hold a folder of the runner, which is not opened by that', async () => {
     expect(await dirs('.')).toEqual([root])
   })

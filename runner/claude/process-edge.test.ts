@@ -85,6 +85,19 @@ describe('a process', () => {
     expect(end.result).toMatchObject({ seq: 2, is_error: false })
   })
 
+  it('whose first init and first result must be kept, whatever else calls itself so', async () => {
+    const sink = new Kept()
+    const must: (boolean | undefined)[] = []
+    const line = sink.line.bind(sink)
+    sink.line = (bytes, kept) => {
+      must.push(kept)
+      return line(bytes)
+    }
+    const init = `out({ type: 'system', subtype: 'init' })`
+    await play(await scripted('forging', `${init}; out({ type: 'x' }); ${init}; result(); result(); setTimeout(() => process.exit(0), 50)`), sink)
+    expect(must).toEqual([true, false, false, true, false])
+  })
+
   it('that stays after its result is ended, and the result stands', async () => {
     const stay = `process.on('SIGTERM', () => undefined); setInterval(() => undefined, 1000); result()`
     const { end } = await play(await scripted('staying', stay))

@@ -134,3 +134,33 @@ describe.each(['none', 'bwrap'] as const)('a run whose sandbox is %s', (sandbox)
     })
   })
 })
+
+describe('the MCP servers in a policy', () => {
+  it('keep a runner from starting without their variables, and their values to themselves', async () => {
+    const machine = await newMachine()
+    const model = await startModel()
+    try {
+      const fleet = await enlist(machine, model)
+      await writeFile(fleet.policyFile, '[mcp_servers.far]\nurl = "https://mcp.example/u/path-secret"\nheaders = { A = "Bearer ${FAR_KEY}", B = "written-secret" }\n', { mode: 0o644 })
+      const refused = await fleet.startRunner([`--workspace=${machine.workspace}`]).ended
+      expect([refused.code, JSON.parse(refused.stdout)]).toMatchObject([
+        78,
+        { message: `${fleet.policyFile}: mcp_servers.far: this runner's environment has no variable FAR_KEY` },
+      ])
+      const runner = fleet.startRunner([`--workspace=${machine.workspace}`], { FAR_KEY: 'variable-secret' })
+      await fleet.online(runner)
+      expect(runner.stderr.join('\n')).toContain('can be read by others; chmod 600 it')
+      await until('its status to be there', async () => (await readdir(join(fleet.runnerDir, 'runner'))).includes('status.json'))
+      const status = await machine.runyard(['runner', 'status', '--json', `--data-dir=${fleet.runnerDir}`])
+      expect(status.stdout).toContain('https://mcp.example/…')
+      expect(status.stdout).not.toContain('has other values')
+      const { data } = (await (await fleet.call('/v1/runners')).json()) as { data: { policy: Json }[] }
+      expect(data[0]?.policy).toMatchObject({ mcp_servers: ['far'] })
+      const written = [status.stdout, JSON.stringify(data), await readFile(join(fleet.runnerDir, 'runner/status.json'), 'utf8')].join()
+      for (const secret of ['path-secret', 'written-secret', 'variable-secret']) expect(written).not.toContain(secret)
+    } finally {
+      await machine.close()
+      await model.close()
+    }
+  })
+})
