@@ -4,11 +4,11 @@ import { judgeAccounts, type Accounts, type Run, type Used } from './accounts.ts
 import type { Story } from './oracle.ts'
 
 const tokens = (output: number) => ({ input_tokens: 1, output_tokens: output, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 })
-const run = (id: string, more: Partial<Run> = {}): Run => ({ id, status: 'succeeded', session_id: id, cost_usd: 0.1, usage: tokens(3), duration_ms: 5, ...more })
+const run = (id: string, more: Partial<Run> = {}): Run => ({ id, status: 'succeeded', session_id: id, runner_id: 'free', cost_usd: 0.1, usage: tokens(3), duration_ms: 5, ...more })
 const used = (more: Partial<Used> = {}): Used => ({ runs: 3, succeeded: 2, failed: 0, cancelled: 1, sessions: 3, ...tokens(6), input_tokens: 2, cost_usd: 0.2, estimated: 0, duration_ms: 10, ...more })
 const runs = [run('a'), run('b'), run('c', { status: 'cancelled', usage: null, cost_usd: null, duration_ms: null })]
 const half = (more: Partial<Used>): Used => used({ runs: 1, succeeded: 1, cancelled: 0, sessions: 1, ...tokens(3), cost_usd: 0.1, duration_ms: 5, ...more })
-const sound: Accounts = { total: used(), by: { model: [half({}), half({ runs: 2, cancelled: 1 })] }, runs }
+const sound: Accounts = { total: used(), by: { model: [half({}), half({ runs: 2, cancelled: 1 })] }, runs, unmetered: new Set(['free']) }
 
 const story = (id: string, cost = 0.1, output = 3): Story => {
   const data = JSON.stringify({ type: 'result', total_cost_usd: cost, usage: tokens(output) })
@@ -40,6 +40,7 @@ describe('the judge of statistics', () => {
     ['a session too many', { total: used({ sessions: 4 }), by: {} }, [], /^sessions is 4/],
     ['a run that is in no list', {}, [story('x')], /^run x is in no list$/],
     ['a cost that is not that of the result', {}, [story('a', 0.3)], /^0.1 is not the 0.3/],
+    ['a cost of a CLI that has asked for nothing', { unmetered: new Set() }, [story('a')], /^0.1 is not the 0 of its result$/],
     ['a usage that is not that of the result', {}, [story('a', 0.1, 4)], /is not the usage of its result$/],
   ])('finds %s', (_what, more, stories, says) => {
     expect(found(more, stories)).toContainEqual(expect.stringMatching(says))

@@ -39,6 +39,8 @@ export class Stage {
   readonly dir: string
   readonly diaries: string
   readonly runners: Runner[] = []
+  /** Ids of runners whose CLI goes its own way to the model: what it says that it costs is all that is known. */
+  readonly unmetered = new Set<string>()
   /** The network between the clients and the router. */
   network!: FaultProxy
   readonly router: Router
@@ -97,7 +99,7 @@ export class Stage {
   async startRunner(runner: Omit<Runner, 'process'>, dataDir = runner.dataDir): Promise<Started> {
     const args = ['runner', 'start', '--json', `--data-dir=${dataDir}`, `--workspace=${join(dataDir, 'work')}`, `--claude=${FAKE_CLAUDE}`]
     const more = this.#options.env?.(runner) ?? {}
-    const started = await start(runner.name, args, this.#env({ ANTHROPIC_API_KEY: KEY, CHAOS_LOG: this.diaries, ...more }), this.dir)
+    const started = await start(runner.name, args, this.#env({ [this.unmetered.has(runner.id) ? 'CLAUDE_CODE_OAUTH_TOKEN' : 'ANTHROPIC_API_KEY']: KEY, CHAOS_LOG: this.diaries, ...more }), this.dir)
     await started.ready
     return started
   }
@@ -174,6 +176,8 @@ export class Stage {
     const policy = `slots = ${this.#options.slots}\nenv_allow = ["CHAOS_LOG"]\nsandbox = "none"\n`
     await writeFile(join(dataDir, 'runner', 'runner.toml'), policy)
     const enlisted = { name, id: enrolled['runner_id']!, dataDir, network }
+    // Half of them, so that there are runs of both kinds.
+    if (this.runners.length % 2 === 0) this.unmetered.add(enlisted.id)
     const runner: Runner = { ...enlisted, process: await this.startRunner(enlisted) }
     this.runners.push(runner)
     await this.untilOnline(runner)
