@@ -8,6 +8,8 @@ import { admins, startFleet, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { gate } from '../kit/turns.ts'
 import { BODIES, MAKES, MISSING, OF_THE_ROUTER, WANTS_MORE } from './isolation-known.ts'
+import { described, type Operation } from './isolation-operations.ts'
+import { settledWebhook, type SettledWebhook } from './isolation-webhook.ts'
 
 const PRIVATE = {
   prompt: 'private-prompt',
@@ -16,6 +18,7 @@ const PRIVATE = {
   pool: 'private-pool',
   url: 'https://private.example',
   subject: 'private-subject',
+  hook: 'private-hook',
   content: 'private-content',
 }
 /** Its end is nothing that an id could hold. */
@@ -23,22 +26,11 @@ const KEY = 'sk-private-zyxwvuts'
 
 let fleet: Fleet
 let theirs: Fleet
+let hook: SettledWebhook
 let ours: Fleet
 /** What they have, by the collection that it is in. */
 let ids: Record<string, string>
 let operations: Operation[]
-
-interface Operation {
-  readonly name: string
-  readonly method: string
-  readonly path: string
-  readonly open: boolean
-  readonly inPath: string[]
-  readonly inQuery: string[]
-  /** Of those, which it cannot do without. */
-  readonly needed: string[]
-  readonly inBody: string[] | undefined
-}
 
 async function setUp(host: Host): Promise<void> {
   fleet = await startFleet(host, {})
@@ -65,6 +57,7 @@ async function setUp(host: Host): Promise<void> {
   }
   const batch = await theirs.call('/v1/batches', { method: 'POST', body: JSON.stringify({ items: [{ prompt: 'x', session_id: crypto.randomUUID() }] }) })
   const task = await theirs.call('/api/async/messages', { method: 'POST', body: JSON.stringify({ prompt: PRIVATE.prompt }) })
+  hook = await settledWebhook(fleet, theirs, PRIVATE.hook)
   const [key] = fleet.host.keys.jwks.keys
   ids = {
     runs: run.id,
@@ -78,14 +71,16 @@ async function setUp(host: Host): Promise<void> {
     credentials: String(credential['id']),
     issuers: String(issuer['id']),
     'enrolment-tokens': String(enrolment['id']),
+    ...hook.ids,
     'load-balance': String(provider['id']),
     tasks: ((await task.json()) as Json)['task_id'] as string,
     projects: '/work',
+    config: `rules.${files.rules}`,
     tenants: 'theirs',
     keys: key!.kid,
     ...files,
   }
-  operations = await described()
+  operations = await described(fleet)
 }
 
 /** Fields of a body that name something that belongs to somebody, and what of theirs goes there. */
@@ -99,6 +94,9 @@ const QUERIES: Record<string, (operation: Operation) => string> = {
   tenant: () => 'theirs',
   session_id: () => ids['sessions']!,
   provider: () => ids['providers']!,
+  webhook: () => ids['webhooks']!,
+  run: () => ids['runs']!,
+  state: () => 'delivered',
   pool: () => PRIVATE.pool,
   family: () => 'private-family',
   target: () => `provider/${ids['providers']!}`,
@@ -117,6 +115,7 @@ const QUERIES: Record<string, (operation: Operation) => string> = {
   order: ({ path }) => (/^\/(?:v1\/sessions|api\/)/.test(path) ? 'asc' : 'runs'),
   cwd: () => '/work',
   q: () => PRIVATE.prompt,
+  kind: () => 'rules',
   running: () => 'cancel',
   project: () => '/work',
   origin: () => 'native',
@@ -135,42 +134,6 @@ const QUERIES: Record<string, (operation: Operation) => string> = {
 const collection = (path: string): string =>
   path.split('/').find((part, i, all) => i > 1 && all[i - 1] === 'v1') ?? path.split('/')[2] ?? ''
 const before = (id: string): string => id.slice(0, -1) || '0'
-
-async function described(): Promise<Operation[]> {
-  type Schema = { $ref?: string; properties?: Record<string, unknown>; oneOf?: Schema[]; anyOf?: Schema[]; allOf?: Schema[] }
-  type Described = {
-    security?: unknown[]
-    parameters?: { in: string; name: string; required?: boolean }[]
-    requestBody?: { content: Record<string, { schema: Schema }> }
-  }
-  const document = (await (await fleet.call('/openapi.json')).json()) as {
-    paths: Record<string, Record<string, Described>>
-    components: { schemas: Record<string, Schema> }
-  }
-  const fields = (schema: Schema): string[] => {
-    const named = schema.$ref === undefined ? schema : document.components.schemas[schema.$ref.split('/').at(-1)!]!
-    return [
-      ...Object.keys(named.properties ?? {}),
-      ...[...(named.oneOf ?? []), ...(named.anyOf ?? []), ...(named.allOf ?? [])].flatMap(fields),
-    ]
-  }
-  return Object.entries(document.paths).flatMap(([path, methods]) =>
-    Object.entries(methods).map(([method, { security, parameters = [], requestBody }]) => {
-      const named = (where: string) => parameters.filter((p) => p.in === where).map((p) => p.name)
-      const schema = requestBody?.content['application/json']?.schema
-      return {
-        name: `${method} ${path}`,
-        method,
-        path,
-        open: security?.length === 0,
-        inPath: named('path'),
-        inQuery: named('query'),
-        needed: parameters.filter((p) => p.in === 'query' && p.required === true).map((p) => p.name),
-        inBody: schema && [...new Set(fields(schema))],
-      }
-    }),
-  )
-}
 
 interface Ask {
   readonly token: string
@@ -230,7 +193,7 @@ async function snapshot(): Promise<string> {
 export function isolation(host: Host): void {
   describe('what belongs to another tenant', () => {
     beforeAll(() => setUp(host))
-    afterAll(() => fleet.close())
+    afterAll(() => Promise.all([fleet.close(), hook.close()]))
 
     it('is what this test believes it is: the document names no parameter and no body that it does not know', () => {
       const unknown = operations.flatMap(({ name, path, open, inPath, inQuery, inBody }) => [
