@@ -77,7 +77,7 @@ function frontRefusal(kind: ConfigKind, text: string): string | undefined {
   let inKey = false
   for (const line of front.split('\n')) {
     if (line.trim() === '' || line.startsWith('#')) continue
-    if (/^\s/.test(line) || (inKey && /^- /.test(line))) {
+    if (/^\s/.test(line) || (inKey && line.startsWith('- '))) {
       if (!inKey) return 'its front matter begins further in than at the start of a line'
       continue
     }
