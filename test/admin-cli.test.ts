@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Fleet, Json } from './kit/fleet.ts'
 import { startNodeFleet } from './kit/host-node.ts'
 import { MAIN, newMachine, type Ended, type Machine } from './kit/processes.ts'
-import { gate } from './kit/turns.ts'
+import { echo, gate } from './kit/turns.ts'
 
 const KEY = 'sk-test-canary-0123456789'
 
@@ -117,6 +117,23 @@ describe('runyard provider', () => {
       77,
       { event: 'error', message: expect.stringContaining('this route takes an admin token') },
     ])
+  })
+})
+
+describe('runyard usage', () => {
+  it('says what was used, as a whole and by something', async () => {
+    const theirs = await fleet.as('usage')
+    await theirs.runner({ turn: echo })
+    for (const prompt of ['a', 'b']) expect((await theirs.run({ prompt, model: 'opus' })).status).toBe(200)
+    const day = new Date().toISOString().slice(0, 10)
+    const all = { runs: 2, succeeded: 2, input_tokens: 2, cost_usd: 1 }
+    expect(await json('usage --tenant usage')).toMatchObject({ total: all, data: [] })
+    expect(await json(`usage --tenant usage --by model --from ${day} --to ${day} --order runs --limit 5`)).toMatchObject({ data: [{ ...all, key: 'opus' }] })
+    expect(await json('usage --by tenant --limit 1000')).toMatchObject({ data: expect.arrayContaining([expect.objectContaining({ ...all, key: 'usage' })]) as Json[] })
+    expect(await words('usage --tenant usage')).toMatch(/^cost +\$1\.00/m)
+    expect(await words('usage --tenant usage --by day')).toMatch(new RegExp(`^${day} +2 +0 +2 +2 +\\$1\\.00\nall together: 2 runs, \\$1\\.00$`, 'm'))
+    expect(await words('usage --tenant usage --to 2020-01-01 --by day')).toBe('no run has ended in that time\n')
+    expect((await runyard('usage --from yesterday')).stderr).toMatch(/must be a day such as/)
   })
 })
 

@@ -10,6 +10,8 @@ import { providerCommands } from './provider.ts'
 import { sessionCommands } from './session.ts'
 import { tenantCommands } from './tenant.ts'
 import { tokenCommands } from './token.ts'
+import { usageCommand } from './usage.ts'
+import { webhookCommands } from './webhook.ts'
 
 export function adminCommands(program: Command): void {
   for (const add of [
@@ -17,10 +19,12 @@ export function adminCommands(program: Command): void {
     routingCommands,
     bindingsCommands,
     limitsCommands,
+    usageCommand,
     fleetCommands,
     tokenCommands,
     identityCommands,
     tenantCommands,
+    webhookCommands,
     auditCommand,
     configCommands,
     sessionCommands,
