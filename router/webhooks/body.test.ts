@@ -1,5 +1,6 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
+import { uuidOfRun } from '../../shared/ids.ts'
 import type { WebhookEvent } from '../../shared/webhooks.ts'
 import type { RunRow } from '../ports.ts'
 import type { NoticeRow } from '../store/deliveries.ts'
@@ -7,6 +8,7 @@ import type { SessionRow } from '../store/sessions.ts'
 import { bodyOf, bounded, MAX_RESULT_BYTES, testBody, type Facts } from './body.ts'
 
 const RUN = 'run_00000000000000000000000000000001'
+const TASK = uuidOfRun(RUN)
 const SESSION = '00000000-0000-4000-8000-000000000001'
 const usage = { input_tokens: 1, output_tokens: 2, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
 const run = { id: RUN, session: SESSION, state: 'succeeded', costUsd: 0.25, durationMs: 1_500, usage, errorCode: null, errorMessage: null, createdAt: 0, startedAt: null, endedAt: 0 } as RunRow
@@ -31,32 +33,32 @@ describe('the body of a message', () => {
   })
 
   it('has a session as far as it is still there', () => {
-    const session = { id: SESSION, title: 'T', status: 'active', model: null, metadata: { a: 1 }, createdAt: 0 } as SessionRow
+    const session = { id: SESSION, title: 'T', status: 'active', model: null, metadata: { a: 1 }, createdAt: 0 } as unknown as SessionRow
     expect(body('session.created', { session }, 'standard')).toMatchObject({ data: { id: SESSION, title: 'T', metadata: { a: 1 }, created_at: '1970-01-01T00:00:00.000Z' } })
     expect(body('session.deleted', {}, 'standard')).toEqual({ type: 'session.deleted', timestamp, data: { id: SESSION } })
   })
 
   it.each<[WebhookEvent, Facts, string, object, string, object]>([
-    ['run.started', { run }, 'task.started', { task_id: RUN, status: 'processing' }, 'task.started', { task_id: RUN, status: 'processing' }],
+    ['run.started', { run }, 'task.started', { task_id: TASK, status: 'processing' }, 'task.started', { task_id: TASK, status: 'processing' }],
     [
       'run.succeeded',
       { run, result: { result: 'hi' } },
       'task.completed',
-      { task_id: RUN, status: 'completed', result: 'hi' },
+      { task_id: TASK, status: 'completed', result: 'hi' },
       'task.completed',
-      { task_id: RUN, result: 'hi', duration_ms: 1_500, cost_usd: 0.25, session_id: SESSION, usage },
+      { task_id: TASK, result: 'hi', duration_ms: 1_500, cost_usd: 0.25, session_id: SESSION, usage },
     ],
-    ['run.failed', { run: failed }, 'task.failed', { task_id: RUN, status: 'failed', error: 'the CLI ended with 1' }, 'task.failed', { task_id: RUN, error: 'the CLI ended with 1' }],
+    ['run.failed', { run: failed }, 'task.failed', { task_id: TASK, status: 'failed', error: 'the CLI ended with 1' }, 'task.failed', { task_id: TASK, error: 'the CLI ended with 1' }],
     [
       'run.failed',
       { run: { ...failed, errorCode: 'timeout', errorMessage: 'too long' } },
       'task.failed',
-      { task_id: RUN, status: 'failed', error: 'too long' },
+      { task_id: TASK, status: 'failed', error: 'too long' },
       'task.timeout',
-      { task_id: RUN, error: 'too long' },
+      { task_id: TASK, error: 'too long' },
     ],
-    ['run.lost', {}, 'task.failed', { task_id: RUN, status: 'failed', error: 'the run failed' }, 'task.error', { task_id: RUN, error: 'the run failed' }],
-    ['run.cancelled', { run }, 'task.cancelled', { task_id: RUN, status: 'cancelled' }, 'task.cancelled', { task_id: RUN, status: 'cancelled' }],
+    ['run.lost', {}, 'task.failed', { task_id: TASK, status: 'failed', error: 'the run failed' }, 'task.error', { task_id: TASK, error: 'the run failed' }],
+    ['run.cancelled', { run }, 'task.cancelled', { task_id: TASK, status: 'cancelled' }, 'task.cancelled', { task_id: TASK, status: 'cancelled' }],
     ['session.deleted', {}, 'session.deleted', { session_id: SESSION }, 'session.deleted', { session_id: SESSION }],
   ])('for clients of ccs tells of %s as that server did, to the default address and to that of one request', (event, facts, name, data, ownName, ownData) => {
     expect(body(event, facts, 'ccs')).toEqual({ event: name, timestamp, data })

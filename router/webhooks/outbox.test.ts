@@ -109,7 +109,7 @@ describe('the sending of webhooks', () => {
     for (const event of ['run.started', 'run.succeeded'] as const) await happened(event, { webhook })
     await happened('run.started', { webhook: { ...webhook, events: ['run.started'] } })
     await drain()
-    expect(receiver.heard.map(({ body }) => body['type']).toSorted()).toEqual(['run.started', 'run.succeeded'])
+    expect(receiver.heard.map(({ body }) => String(body['type'])).toSorted()).toEqual(['run.started', 'run.succeeded'])
     const row = await findWebhook(rig.database.db, 'default', REQUEST)
     const [secret] = await openSecrets(vault, row!, now)
     for (const heard of receiver.heard) verified(heard, secret!)

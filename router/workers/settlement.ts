@@ -4,7 +4,7 @@
  * What is told is the state and not the change, so telling it twice, late, or after something newer does no harm. A row
  * that another runner has by now, under a higher fence, is left alone.
  */
-import { and, eq, isNull, lte, sql, type SQL } from 'drizzle-orm'
+import { and, eq, inArray, isNotNull, isNull, lte, sql, type SQL } from 'drizzle-orm'
 import { unsettled } from '../../drizzle/object-schema.ts'
 import { runs } from '../../drizzle/schema.ts'
 import type { Append } from '../core/runner-core.ts'
@@ -22,16 +22,16 @@ export class Settlement {
   readonly #own: Store
   readonly #shared: () => Store
   readonly #log: Log
-  readonly #told: (tenant: string) => void
+  readonly #onTold: (tenant: string) => void
   #settling: Promise<boolean> | undefined
   #timer: ReturnType<typeof setTimeout> | undefined
 
-  /** `told`: rows of this tenant are over there by now, and with them perhaps something to be told by webhook. */
-  constructor(own: Store, shared: () => Store, log: Log, told: (tenant: string) => void = () => undefined) {
+  /** `onTold`: rows of this tenant are over there by now, and with them perhaps something to be told by webhook. */
+  constructor(own: Store, shared: () => Store, log: Log, onTold: (tenant: string) => void = () => undefined) {
     this.#own = own
     this.#shared = shared
     this.#log = log
-    this.#told = told
+    this.#onTold = onTold
   }
 
   /** What belongs to the commit of an append that changes the row of its run. */
@@ -47,6 +47,23 @@ export class Settlement {
     await this.#own.db.run(sql`
       INSERT INTO ${unsettled} (run, version) SELECT id, 1 FROM ${runs} WHERE pruned_at >= ${since}
       ON CONFLICT (run) DO UPDATE SET version = version + 1`)
+  }
+
+  /**
+   * Of these ended runs nobody is to read the events any more, as the shared rows say. What becomes of them here is told
+   * back; of those that are not here nothing is left to delete.
+   */
+  async forget(ids: readonly string[], now: number): Promise<void> {
+    const { db } = this.#own
+    const known = await db
+      .update(runs)
+      .set({ prunedAt: sql`coalesce(pruned_at, ${now})` })
+      .where(and(inArray(runs.id, [...ids]), isNotNull(runs.endedAt)))
+      .returning({ id: runs.id })
+    if (known.length > 0) await this.#own.batch(known.map(({ id }) => this.#touch(id)))
+    const gone = ids.filter((id) => !known.some((run) => run.id === id))
+    const over = and(inArray(runs.id, gone), isNotNull(runs.prunedAt))
+    if (gone.length > 0) await this.#shared().db.update(runs).set({ eventBytes: 0 }).where(over)
   }
 
   async pending(): Promise<boolean> {
@@ -113,7 +130,7 @@ export class Settlement {
           .limit(PAGE)
         if (owed.length === 0) break
         await this.#tell(owed.map(({ row }) => row))
-        for (const tenant of new Set(owed.map(({ row }) => row.tenant))) this.#told(tenant)
+        for (const tenant of new Set(owed.map(({ row }) => row.tenant))) this.#onTold(tenant)
         await this.#own.batch(
           owed.map(({ version, row }) =>
             db.delete(unsettled).where(and(eq(unsettled.run, row.id), eq(unsettled.version, version))),

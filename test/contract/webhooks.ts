@@ -74,7 +74,7 @@ export function webhooks(host: Host): void {
       const { id: about, session_id } = await run()
       await until('all of it', () => receiver.heard.length >= 4)
       const bodies = receiver.at('/a').map((one) => verified(one, secret))
-      expect(bodies.map(({ type }) => type).toSorted()).toEqual(['run.started', 'run.succeeded', 'session.created'])
+      expect(bodies.map(({ type }) => String(type)).toSorted()).toEqual(['run.started', 'run.succeeded', 'session.created'])
       const ended = bodies.find(({ type }) => type === 'run.succeeded')
       expect(ended).toMatchObject({ data: { id: about, session_id, status: 'succeeded', result: 'hello', result_truncated: false, cost_usd: 0.5 } })
       expect(receiver.at('/started').map(({ body }) => body['type'])).toEqual(['run.started'])
@@ -233,7 +233,7 @@ export function webhooks(host: Host): void {
       await back
       receiver.replies = () => 204
       await until('all to be delivered', async () => (await deliveries('?state=delivered')).length === 3, 45_000)
-      const ids = new Map(receiver.heard.map((one) => [one.id, (verified(one, secret)['data'] as Json)['id']]))
+      const ids = new Map(receiver.heard.map((one) => [one.id, String((verified(one, secret)['data'] as Json)['id'])]))
       expect([...ids.values()].toSorted()).toEqual(runs.map(({ id }) => id).toSorted())
     })
   })
