@@ -12,3 +12,6 @@ export const SessionId = z.string().regex(/^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-
 /** A tenant names a folder on the runner, so it is as plain as a folder name. */
 export const TenantId = z.string().regex(/^[a-z0-9][a-z0-9_-]{0,62}$/, 'is not a tenant id')
 export const Name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,62}$/, 'must be 1 to 63 letters, digits, dots, dashes or underscores')
+
+/** The UUID that the id of a run is made of, for clients that expect one. */
+export const uuidOfRun = (run: string): string => run.replace(/^run_(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')

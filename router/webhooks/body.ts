@@ -4,6 +4,7 @@
  * `standard` is our own: what happened, when, and the run or session as the API shows it. `ccs` is what clients of that
  * server expect, which depends on whether one request named the address or the whole tenant has it.
  */
+import { uuidOfRun } from '../../shared/ids.ts'
 import type { WebhookEvent, WebhookFormat } from '../../shared/webhooks.ts'
 import { answerOf } from '../engine/result.ts'
 import { runSummary } from '../engine/run-view.ts'
@@ -90,7 +91,9 @@ const CCS_STATES: Partial<Record<WebhookEvent, string>> = {
 function ccsData({ event, run: id, session }: NoticeRow, { run, result, session: its }: Facts, isForOneRun: boolean): object {
   if (id === null) return { session_id: session, ...(its ? { project_path: its.cwd, model: its.model } : {}) }
   const status = CCS_STATES[event as WebhookEvent]
-  const task = isForOneRun && (status === 'completed' || status === 'failed') ? { task_id: id } : { task_id: id, status }
+  // As its routes name it.
+  const named = { task_id: uuidOfRun(id) }
+  const task = isForOneRun && (status === 'completed' || status === 'failed') ? named : { ...named, status }
   if (status === 'failed') return { ...task, error: run?.errorMessage ?? 'the run failed' }
   if (status !== 'completed') return task
   const { value } = bounded(answerOf(result))

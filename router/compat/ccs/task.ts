@@ -4,7 +4,7 @@
  */
 import type { Context } from 'hono'
 import type { z } from 'zod'
-import { RunId } from '../../../shared/ids.ts'
+import { RunId, uuidOfRun } from '../../../shared/ids.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { isTerminal, publicStatus } from '../../core/run-state.ts'
 import { answerOf, resultOf } from '../../engine/result.ts'
@@ -32,11 +32,9 @@ export async function startTask(c: Context<AppEnv>, ask: Ask, notes: Record<stri
 
 export function acceptedTask(row: RunRow, webhookUrl: string | undefined): z.infer<typeof Accepted> {
   const { id, priority, session } = row
-  const task = { task_id: taskId(id), status: 'pending' as const, priority, session_id: session, webhook_url: webhookUrl ?? null }
+  const task = { task_id: uuidOfRun(id), status: 'pending' as const, priority, session_id: session, webhook_url: webhookUrl ?? null }
   return { success: true, message: 'Task created successfully', ...task }
 }
-
-export const taskId = (run: string) => run.slice(4).replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, '$1-$2-$3-$4-$5')
 
 /** Undefined for what is no id of a task, is none of this tenant, or is a run that somebody waited for. */
 export async function findTask(c: Context<AppEnv>, id: string): Promise<RunRow | undefined> {
@@ -77,7 +75,7 @@ const isoOrNull = (ms: number | null) => (ms === null ? null : iso(ms))
 export async function taskView(c: Context<AppEnv>, row: RunRow, prompt: string | undefined): Promise<z.infer<typeof Task>> {
   const succeeded = row.state === 'succeeded'
   return {
-    id: taskId(row.id),
+    id: uuidOfRun(row.id),
     created_at: iso(row.createdAt),
     updated_at: iso(row.endedAt ?? row.startedAt ?? row.createdAt),
     status: taskState(row.state),

@@ -1,6 +1,7 @@
 /** `/api/tasks`: runs that nobody waits for, as they stand. */
 import { createRoute, z } from '@hono/zod-openapi'
 import { Fault } from '../../../shared/faults.ts'
+import { uuidOfRun } from '../../../shared/ids.ts'
 import { isTerminal } from '../../core/run-state.ts'
 import { cancelRun } from '../../engine/cancel.ts'
 import { reprioritise } from '../../engine/priority.ts'
@@ -10,7 +11,7 @@ import { newRouter } from '../../guard/router.ts'
 import { joi } from './joi.ts'
 import { countTasks, listTasks, promptsOf } from './queries.ts'
 import { done, failed, json, refusals, startRefusals, Task, TaskRequest, TASK_STATES } from './schemas.ts'
-import { findTask, mustFindTask, startTask, statesOfTask, taskId, taskState, taskView } from './task.ts'
+import { findTask, mustFindTask, startTask, statesOfTask, taskState, taskView } from './task.ts'
 
 /** A cancelled task is answered when nothing of it is left; the CLI is killed within about six seconds. */
 const CANCEL_MS = 15_000
@@ -132,7 +133,7 @@ tasks.openapi(move, async (c) => {
   const row = await mustFindTask(c, c.req.valid('param').id)
   const moved = await reprioritise(c.get('deps'), { run: row.id, tenant: row.tenant }, priority)
   if (typeof moved === 'object') {
-    const task = { task_id: taskId(row.id), old_priority: moved.old, new_priority: priority }
+    const task = { task_id: uuidOfRun(row.id), old_priority: moved.old, new_priority: priority }
     return c.json({ success: true as const, message: 'Priority updated', ...task }, 200)
   }
   const now = await mustFindTask(c, c.req.valid('param').id)
