@@ -6,7 +6,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Fleet, Json } from './kit/fleet.ts'
 import { startNodeFleet } from './kit/host-node.ts'
 import { MAIN, newMachine, type Ended, type Machine } from './kit/processes.ts'
+import { openReceiver, verified } from './kit/receiver.ts'
 import { echo, gate } from './kit/turns.ts'
+import { until } from './kit/wait.ts'
 
 const KEY = 'sk-test-canary-0123456789'
 
@@ -132,7 +134,7 @@ describe('runyard usage', () => {
     expect(await json('usage --by tenant --limit 1000')).toMatchObject({ data: expect.arrayContaining([expect.objectContaining({ ...all, key: 'usage' })]) as Json[] })
     expect(await words('usage --tenant usage')).toMatch(/^cost +\$1\.00/m)
     expect(await words('usage --tenant usage --by day')).toMatch(new RegExp(`^${day} +2 +0 +2 +2 +\\$1\\.00\nall together: 2 runs, \\$1\\.00$`, 'm'))
-    expect(await words('usage --tenant usage --to 2020-01-01 --by day')).toBe('no run has ended in that time\n')
+    expect(await words('usage --tenant usage --to 2020-01-01 --by day')).toBe('no run has ended in that time')
     expect((await runyard('usage --from yesterday')).stderr).toMatch(/must be a day such as/)
   })
 })
@@ -291,4 +293,33 @@ describe('runyard audit and config', () => {
   })
 
   const runyardCheck = (file: string) => machine.runyard(['config', 'check', file])
+})
+
+describe('runyard webhook', () => {
+  it('adds, changes, tries and deletes one, and shows what became of what was sent', async () => {
+    const receiver = await openReceiver()
+    try {
+      expect(await json('webhook settings --allow-private --timeout 2')).toEqual({ allow_private: true, timeout_s: 2 })
+      expect(await words('webhook settings')).toContain('allowed')
+      const added = await json(`webhook add ${receiver.url}a --event run.failed --event run.lost --format ccs`)
+      expect(added).toMatchObject({ url: `${receiver.url}a`, events: ['run.failed', 'run.lost'], format: 'ccs', secret: expect.stringMatching(/^whsec_/) })
+      const id = String(added['id'])
+      expect(await json(`webhook edit ${id} --any-event --to ${receiver.url}b --format standard`)).toMatchObject({ events: null, url: `${receiver.url}b` })
+      expect(await words('webhook list')).toContain(`${receiver.url}b`)
+      const { secret } = await json(`webhook secret ${id}`)
+      const sent = await json(`webhook test ${id}`)
+      await until('it to be delivered', async () => (await json<{ data: Json[] }>('webhook deliveries --state delivered')).data.length === 1)
+      verified(receiver.at('/b')[0]!, String(secret))
+      expect(await words(`webhook delivery ${String(sent['id'])}`)).toContain('webhook.test')
+      await words(`webhook redeliver ${String(sent['id'])}`)
+      await until('it to be delivered again', () => receiver.heard.length === 2)
+      expect(await words(`webhook delete ${id}`)).toContain('is deleted')
+      expect(await json('webhook list')).toEqual({ data: [] })
+      const refused = await runyard('webhook add ftp://example.com/')
+      expect([refused.code, refused.stderr]).toEqual([expect.any(Number), expect.stringContaining('url')])
+      expect(refused.code).not.toBe(0)
+    } finally {
+      await receiver.close()
+    }
+  })
 })
