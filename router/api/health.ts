@@ -3,7 +3,8 @@
  * object that holds every key the clients of the older Claude servers read. None needs a token, so none names a tenant.
  */
 import { createRoute, z, type RouteConfig } from '@hono/zod-openapi'
-import { probes } from '../../drizzle/schema.ts'
+import { count, sql } from 'drizzle-orm'
+import { probes, runs } from '../../drizzle/schema.ts'
 import { VERSION } from '../../shared/version.ts'
 import { newRouter } from '../guard/router.ts'
 import type { Deps } from '../ports.ts'
@@ -43,7 +44,7 @@ const seen = createRoute({
           version: z.string(),
           uptime: z.number(),
           timestamp: z.iso.datetime(),
-          claude_path: z.string().nullable(),
+          claude_path: z.string().openapi({ description: 'Empty while no runner is connected.' }),
           claude_version: z.string(),
           concurrency: z.object({ active: z.int(), max: z.int(), queued: z.int() }),
           memory: z.record(z.string(), z.number()),
@@ -66,7 +67,8 @@ health.openapi(ready, async (c) => {
 })
 
 health.openapi(seen, async (c) => {
-  const { hub, platform } = c.get('deps')
+  const deps = c.get('deps')
+  const { hub, platform } = deps
   const { slots, busy, cliVersion } = await hub.load()
   const { uptimeS, memory } = platform.vitals()
   const view = {
@@ -75,15 +77,15 @@ health.openapi(seen, async (c) => {
     uptime: uptimeS,
     timestamp: new Date(platform.now()).toISOString(),
     // The CLI is on the runners; the older clients only ask whether there is one.
-    claude_path: cliVersion === null ? null : 'claude',
+    claude_path: cliVersion === null ? '' : 'claude',
     claude_version: cliVersion ?? 'unknown',
-    concurrency: { active: busy, max: slots, queued: 0 },
+    concurrency: { active: busy, max: slots, queued: await waiting(deps) },
     memory: { ...memory },
   }
   return c.json(view, 200)
 })
 
-/** Unauthenticated, so it costs at most one commit a second. */
+/** Unauthenticated, so it costs at most one commit and one count a second. */
 const PROBE_MS = 1_000
 const probed = new WeakMap<object, { at: number; ok: boolean | undefined }>()
 
@@ -106,4 +108,23 @@ async function commits({ store, platform, identity, log }: Deps): Promise<boolea
     },
   )
   return mine.ok
+}
+
+const counted = new WeakMap<object, { at: number; queued: number }>()
+
+/** How many runs wait for a slot, of all tenants. A database that cannot be read makes nobody unhealthy: then it is what it was. */
+async function waiting({ store, platform, identity, log }: Deps): Promise<number> {
+  const now = platform.now()
+  const last = counted.get(identity.strangers)
+  if (last && now - last.at < PROBE_MS) return last.queued
+  try {
+    // Written out, as a partial index is not looked at for a parameter.
+    const [row] = await store.db.select({ queued: count() }).from(runs).where(sql`${runs.state} = 'queued'`)
+    const queued = row?.queued ?? 0
+    counted.set(identity.strangers, { at: now, queued })
+    return queued
+  } catch (error) {
+    log.warn({ err: error }, 'runs that wait cannot be counted')
+    return last?.queued ?? 0
+  }
 }

@@ -18,7 +18,7 @@ const answerCors = cors({
   origin: (origin) => origin || null,
   allowMethods: ['GET', 'HEAD', 'POST', 'PUT', 'PATCH', 'DELETE'],
   allowHeaders: ['Authorization', 'Content-Type', 'Idempotency-Key', 'Last-Event-ID', 'Prefer', 'X-Api-Key'],
-  exposeHeaders: ['Location', 'RateLimit', 'RateLimit-Policy', 'Retry-After', 'X-Request-Id', 'X-Run-Id'],
+  exposeHeaders: ['Location', 'RateLimit', 'RateLimit-Policy', 'Retry-After', 'Runyard-Bypass', 'X-Process-Id', 'X-Request-Id', 'X-Run-Id'],
   maxAge: 600,
 })
 

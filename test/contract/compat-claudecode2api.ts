@@ -329,8 +329,31 @@ export function compatClaudecode2api(host: Host): void {
     it('says what it is to whoever asks', async () => {
       const response = await fleet.call('/', { token: null })
       expect(await answer(response)).toEqual([200, { message: 'Claude Code API Gateway', docs: '/docs', health: '/health' }])
-      const [status, health] = await answer(await fleet.call('/health', { token: null }))
-      expect([status, health]).toMatchObject([200, { status: 'ok', claude_version: expect.any(String) }])
+    })
+
+    it('is healthy in one object that holds what the clients of all four servers look for', async () => {
+      const cli = gate()
+      const health = async () => (await answer(await fleet.call('/health', { token: null })))[1] as Json & { concurrency: { queued: number } }
+      await fleet.runner({ turn: cli.turn, slots: 1 })
+      await fleet.start({ prompt: 'first' })
+      await cli.running('first')
+      const second = await fleet.start({ prompt: 'second' })
+      await until('somebody to be seen waiting', async () => (await health()).concurrency.queued > 0)
+      const number = expect.any(Number) as number
+      const memory = { rss: number, heapTotal: number, heapUsed: number, external: number, arrayBuffers: number }
+      expect(await health()).toEqual({
+        status: 'ok',
+        version: expect.any(String),
+        uptime: number,
+        timestamp: expect.stringMatching(/^\d{4}-.*Z$/),
+        claude_path: 'claude',
+        claude_version: '0.0.0-test',
+        concurrency: { active: number, max: number, queued: number },
+        memory,
+      })
+      await cli.finish('first')
+      await cli.finish('second')
+      await fleet.until(second.id, 'succeeded')
     })
   })
 }
