@@ -65,8 +65,7 @@ export class Retention {
   async #sweep(): Promise<void> {
     const { db } = this.#store
     const now = this.#platform.now()
-    // What an earlier process had marked; nobody has been able to open it since.
-    await this.#finish(await marked(db, PAGE))
+    await this.#finishMarked()
     let tooMuch = (await keptBytes(db)) - this.#keep.bytes
     let runs = 0
     let bytes = 0
@@ -87,6 +86,15 @@ export class Retention {
       if (this.#closed || enough) break
     }
     if (runs > 0) this.#log.info({ runs, bytes }, 'events of old runs are no longer kept')
+  }
+
+  /** What an earlier process had marked, or whoever deleted a session. It was opened before that, if it is read at all. */
+  async #finishMarked(): Promise<void> {
+    while (!this.#closed) {
+      const free = (await marked(this.#store.db, PAGE)).filter((run) => !this.#watched(run))
+      if (free.length === 0) return
+      await this.#finish(free)
+    }
   }
 
   async #prune(chosen: readonly KeptRun[], now: number): Promise<KeptRun[]> {

@@ -57,6 +57,18 @@ export async function marked(db: Db, limit: number): Promise<string[]> {
   return rows.map((r) => r.id)
 }
 
+/** The same, by the runner that they were with: where events are kept with their runners. */
+export async function markedByRunner(db: Db, limit: number): Promise<Map<string, string[]>> {
+  const rows = await db
+    .select({ id: runs.id, runner: runs.runner })
+    .from(runs)
+    .where(and(isNotNull(runs.prunedAt), sql`event_bytes > 0`, isNotNull(runs.runner)))
+    .limit(limit)
+  const byRunner = new Map<string, string[]>()
+  for (const { id, runner } of rows) if (runner !== null) byRunner.set(runner, [...(byRunner.get(runner) ?? []), id])
+  return byRunner
+}
+
 /** Deletes up to about `maxBytes` of a marked run's events, at least one row. True: that was all of them. */
 export async function deleteEvents(db: Db, run: string, maxBytes: number): Promise<boolean> {
   const rows = await db

@@ -42,8 +42,8 @@ export async function pruneSessions(store: Store, now: number): Promise<number> 
       .orderBy(asc(sessions.lastRunAt))
       .limit(PIECE)
     if (old.length === 0) break
-    const these = sql.join(old.map(({ id }) => sql`${id}`), sql`, `)
-    const deleted = await deleteSessions(store, sql`its.last_run_at < ${before} AND its.id IN (${these})`, now)
+    const these = JSON.stringify(old.map(({ id }) => id))
+    const deleted = await deleteSessions(store, sql`its.last_run_at < ${before} AND its.id IN (SELECT value FROM json_each(${these}))`, now)
     gone += deleted
     // Those that are left have a run that has waited for as long, and are not asked for again before the next call.
     if (deleted < old.length) break

@@ -134,6 +134,14 @@ export class RunnerDO extends DurableObject<Env> {
     await this.#plan()
   }
 
+  /** Nobody is to read the events of these any more: they are deleted, and their shared rows told so. */
+  async forget(runs: readonly string[]): Promise<void> {
+    await this.#settlement.forget(runs, Date.now())
+    await this.#retention.sweep()
+    await this.#settlement.settle()
+    await this.#plan()
+  }
+
   /** Somebody waits for its slots, or no longer does. */
   async wanted(by: boolean): Promise<Sight | null> {
     const seat = this.#awake()

@@ -5,6 +5,7 @@ import { runs } from '../../drizzle/schema.ts'
 import { openLog, type LogRig } from '../../test/kit/log.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Log, Store } from '../ports.ts'
+import { markedByRunner } from '../store/retention.ts'
 import { Settlement } from './settlement.ts'
 
 let own: LogRig
@@ -58,6 +59,23 @@ describe('the outbox of an object', () => {
     expect(await outbox.settle()).toBe(true)
     expect(await shared.row(last)).toMatchObject({ state: 'succeeded' })
     expect(await owed()).toEqual([])
+  })
+
+  it('tells what became of the events of runs that were marked over there, also of those that are not here any more', async () => {
+    const outbox = settlement()
+    const [here, gone] = [await ended(outbox, 1), await shared.run()]
+    await outbox.settle()
+    const { db } = shared.database
+    await db.update(runs).set({ runner: 'rnr_1', endedAt: 5, eventBytes: 3, prunedAt: 7 })
+    expect(await markedByRunner(db, 10)).toEqual(new Map([['rnr_1', [here, gone]]]))
+    await outbox.forget([here, gone], 9)
+    expect(await own.row(here)).toMatchObject({ prunedAt: 9 })
+    expect(await owed()).toEqual([here])
+    // What the sweep does.
+    await own.database.db.update(runs).set({ eventBytes: 0 })
+    await outbox.settle()
+    expect(await markedByRunner(db, 10)).toEqual(new Map())
+    expect(await own.row(here)).toMatchObject({ state: 'succeeded', costUsd: 0.5 })
   })
 
   it('keeps all of it while the database is away', async () => {

@@ -2,7 +2,7 @@
 import { createApp } from '../app.ts'
 import { resealSecrets, tidy } from '../engine/housekeeping.ts'
 import type { Deps, Store } from '../ports.ts'
-import { pruneUnstarted } from '../store/retention.ts'
+import { markedByRunner, pruneUnstarted } from '../store/retention.ts'
 import { overduePools, overdueRuns } from '../store/runs.ts'
 import { settingsOf, type Env } from './env.ts'
 import { WorkersHub } from './hub.ts'
@@ -21,6 +21,9 @@ export { TenantDO } from './tenant-object.ts'
 
 /** Longer than a run may be lost, cancelled or settled late in the ordinary way. */
 const OVERDUE_MS = 10 * 60_000
+/** Of one look, and of one call of an object, which can name 100 things in a query. */
+const MARKED_AT_ONCE = 2_000
+const FORGOTTEN_AT_ONCE = 50
 
 const app = createApp((c) => (c.env as { deps: Deps }).deps)
 
@@ -48,6 +51,7 @@ export default {
     await remind(env, db, now)
     await wakeOutboxes(env)
     await resealSecrets({ store, vault: await vaultOf(env), log })
+    await forget(env, db)
   },
 } satisfies ExportedHandler<Env>
 
@@ -57,6 +61,18 @@ async function remind(env: Env, db: Store['db'], now: number): Promise<void> {
     await env.POOL.getByName(`${tenant}/${pool}`).remind({ tenant, pool })
   for (const { id, tenant, runner, fence } of await overdueRuns(db, now - OVERDUE_MS)) {
     if (runner !== null) await env.RUNNER.getByName(runner).account({ run: id, tenant }, fence)
+  }
+}
+
+/** Events of deleted sessions: whoever has them does not know of it yet. */
+async function forget(env: Env, db: Store['db']): Promise<void> {
+  for (const [runner, ids] of await markedByRunner(db, MARKED_AT_ONCE)) {
+    const object = env.RUNNER.getByName(runner)
+    try {
+      for (let i = 0; i < ids.length; i += FORGOTTEN_AT_ONCE) await object.forget(ids.slice(i, i + FORGOTTEN_AT_ONCE))
+    } catch (error) {
+      log.warn({ err: error, runner }, 'events of deleted sessions are still there; it is tried again')
+    }
   }
 }
 

@@ -164,6 +164,17 @@ export function sessionResources(host: Host): void {
       await ask({ prompt: 'two', session_id: a })
     })
 
+    it('are listed a hundred at a time', async () => {
+      for (let i = 0; i < 103; i++) await prepare()
+      const [status, page] = await send('GET', '/v1/sessions?limit=100')
+      expect([status, (page['data'] as unknown[]).length]).toEqual([200, 100])
+      const [, rest] = await send('GET', `/v1/sessions?limit=100&before=${String(page['next'])}`)
+      expect(rest).toMatchObject({ next: null })
+      const ids = [...(page['data'] as Json[]), ...(rest['data'] as Json[])].map(({ id }) => id)
+      expect(new Set(ids).size).toBe(103)
+      expect((await send('GET', '/v1/sessions/search?q=nothing'))[1]).toEqual({ data: [], next: null })
+    })
+
     it('are found by what they hold, taken word for word', async () => {
       await fleet.runner({ turn })
       const percent = await prepare({ title: '100% done_now', metadata: { owner: 'Zoë' } })
