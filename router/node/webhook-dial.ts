@@ -2,15 +2,15 @@
  * Webhooks over the network of this machine. A name is resolved once, every address that it has is looked at, and one of
  * these is connected to, so that no second answer can differ. No proxy, no redirect.
  */
-import { lookup as systemLookup, type LookupAddress, type LookupOptions } from 'node:dns'
+import { Resolver as Dns, type LookupAddress, type LookupOptions } from 'node:dns'
 import { isIP } from 'node:net'
 import { Agent, buildConnector, errors, request } from 'undici'
 import { bareHost, isPublicAddress } from '../guard/addresses.ts'
 import { MAX_ANSWER_BYTES, NOT_PUBLIC, TOO_LATE, Undelivered, UNREACHABLE, type Post } from '../webhooks/post.ts'
 
 type Found = (error: NodeJS.ErrnoException | null, address: string | LookupAddress[], family?: number) => void
-/** Every address of a name; the system's resolver, but for tests. */
-export type Resolver = (hostname: string, options: LookupOptions & { all: true }, found: (error: NodeJS.ErrnoException | null, addresses: LookupAddress[]) => void) => void
+/** Every address of a name. Rejects when there is none. */
+export type Resolver = (hostname: string) => Promise<LookupAddress[]>
 
 export interface WebhookDialler {
   readonly post: Post
@@ -19,8 +19,13 @@ export interface WebhookDialler {
 
 /** Idle connections are let go soon: most receivers hear of us now and then only. */
 const AGENT = { keepAliveTimeout: 4_000, connections: 32 }
+/** Of one question to one name server. */
+const DNS_MS = 2_000
+/** A name without an address, as the system and as name servers put it. */
+const UNKNOWN_NAME = new Set(['ENOTFOUND', 'EAI_AGAIN', 'ENODATA', 'ESERVFAIL', 'EREFUSED'])
 
-export function webhookDialler(resolve: Resolver = systemLookup): WebhookDialler {
+/** `resolve` is not for private addresses: their names may be known to the system alone. */
+export function webhookDialler(resolve: Resolver = dnsResolver()): WebhookDialler {
   const [checked, free] = [new Agent({ ...AGENT, connect: checkedConnector(resolve) }), new Agent(AGENT)]
   return {
     async post({ url, headers, body, timeoutMs, mayBePrivate, signal }) {
@@ -50,14 +55,36 @@ function checkedConnector(resolve: Resolver): buildConnector.connector {
   }
 }
 
-const checkedLookup = (resolve: Resolver) => (hostname: string, options: LookupOptions, found: Found) => {
-  resolve(hostname, { ...options, all: true }, (error, addresses) => {
-    if (error) return found(error, [])
+const checkedLookup = (resolve: Resolver) => (hostname: string, { all, family }: LookupOptions, found: Found) => {
+  const answer = (addresses: LookupAddress[]) => {
     if (!addresses.every(({ address }) => isPublicAddress(address))) return found(new RefusedAddress(hostname), [])
-    if (options.all === true) return found(null, addresses)
-    const [first] = addresses
+    const wanted = addresses.filter((one) => family === undefined || family === 0 || one.family === Number(String(family).replace('IPv', '')))
+    if (all === true) return found(null, wanted)
+    const [first] = wanted
     found(null, first?.address ?? '', first?.family ?? 0)
-  })
+  }
+  resolve(hostname).then(answer, (error: NodeJS.ErrnoException) => found(error, []))
+}
+
+/**
+ * The system's own way, `getaddrinfo`, keeps one of four threads busy for as long as a name server is silent, and signatures
+ * are checked on the same four: who names slow hosts would hold up everybody. This one asks the name servers by itself.
+ */
+function dnsResolver(): Resolver {
+  const dns = new Dns({ timeout: DNS_MS, tries: 2 })
+  const ask = (family: 4 | 6, hostname: string) =>
+    new Promise<LookupAddress[]>((resolve, reject) => {
+      const found = (error: NodeJS.ErrnoException | null, addresses: string[]) => (error ? reject(error) : resolve(addresses.map((address) => ({ address, family }))))
+      if (family === 4) dns.resolve4(hostname, found)
+      else dns.resolve6(hostname, found)
+    })
+  return async (hostname) => {
+    const answers = await Promise.allSettled([ask(4, hostname), ask(6, hostname)])
+    const addresses = answers.flatMap((answer) => (answer.status === 'fulfilled' ? answer.value : []))
+    const [first] = answers
+    if (addresses.length === 0) throw first.status === 'rejected' ? first.reason : new Error(`${hostname} has no address`)
+    return addresses
+  }
 }
 
 class RefusedAddress extends Error {
@@ -69,7 +96,7 @@ function reasonOf(error: unknown): string {
     if (at instanceof RefusedAddress) return NOT_PUBLIC
     if (at instanceof errors.ConnectTimeoutError) return TOO_LATE
     const code = 'code' in at && typeof at.code === 'string' ? at.code : ''
-    if (code === 'ENOTFOUND' || code === 'EAI_AGAIN') return 'the name of the receiver is not known'
+    if (UNKNOWN_NAME.has(code)) return 'the name of the receiver is not known'
     if (/CERT|TLS|SSL|SELF_SIGNED|UNABLE_TO_/.test(code)) return 'the certificate of the receiver is not good'
   }
   return UNREACHABLE
