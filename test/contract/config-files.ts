@@ -109,9 +109,9 @@ export function configFiles(host: Host): void {
       const big = 'x'.repeat(499_000)
       for (let i = 0; i < 8; i++) expect((await put(`rules.big-${i}`, 'full', big)).status).toBe(201)
       const last = await Promise.all(Array.from({ length: 5 }, (_, i) => put(`rules.small-${i}`, 'full', 'y'.repeat(5_000))))
-      expect(last.map(({ status }) => status).toSorted()).toEqual([201, 413, 413, 413, 413])
-      const refused = last.find(({ status }) => status === 413)!
-      expect(await refused.json()).toMatchObject({ code: 'too_large', detail: expect.stringMatching(/3997000 of at most 4000000 characters/) })
+      const full = last.filter(({ status }) => status === 413)
+      expect([full.length, last.filter(({ status }) => status === 201).length]).toEqual([4, 1])
+      expect(await full[0]!.json()).toMatchObject({ code: 'too_large', detail: expect.stringMatching(/3997000 of at most 4000000 characters/) })
       // What is there may be changed all the same.
       expect((await put('rules.big-0', 'full', big.replaceAll('x', 'z'))).status).toBe(200)
       expect(await set('full')).toMatchObject({ version: 10 })
