@@ -19,7 +19,7 @@ const put = createRoute({
   method: 'put',
   summary: 'Set how long things are kept',
   description:
-    'What is not named is as it is by default. Sessions are deleted within an hour or so of their time, with what was said in them; one that a run of waits or is under way stays.',
+    'What is not named is as it is by default. Sessions are deleted soon after their time, with what was said in them; one that a run of waits or is under way stays.',
   request: { body: { required: true, content } },
   responses,
 })
