@@ -6,7 +6,8 @@ import type { WebhookRow } from '../store/webhooks.ts'
 import { iso } from './change.ts'
 
 const fields = {
-  url: WebhookUrl.openapi({ example: 'https://example.com/hooks/runyard' }),
+  // Made before what adds .openapi() was loaded.
+  url: WebhookUrl.describe('Such as https://example.com/hooks/runyard.'),
   events: z.array(WebhookEvent).min(1).max(16).nullable().openapi({ description: 'Null: all of them, and those to come.' }),
   format: WebhookFormat,
   enabled: z.boolean(),
