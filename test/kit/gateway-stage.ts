@@ -60,6 +60,7 @@ export async function gatewayStage({ allowPrivate = true, login = { kind: 'none'
     closed: [],
     inUse: new InUse(),
     configRoot: join(dir, 'config'),
+    config: { files: [] },
     privateRoot: join(dir, 'runs'),
     treasury: { provider: login.kind === 'none' ? null : 'local', login, sealingKey: privateKey },
     gateway,

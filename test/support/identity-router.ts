@@ -50,6 +50,7 @@ const noRunners: RunnerHub = {
   online: () => Promise.resolve([]),
   drain: () => Promise.resolve(),
   revoke: () => Promise.resolve(),
+  configChanged: () => Promise.resolve(),
   load: () => Promise.resolve({ runners: 0, slots: 0, busy: 0, cliVersion: null }),
 }
 
