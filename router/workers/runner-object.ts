@@ -11,7 +11,6 @@ import { Fault } from '../../shared/faults.ts'
 import { SUBPROTOCOL } from '../../shared/version.ts'
 import { configSource, type ConfigStanding } from '../hub/config-sync.ts'
 import { GroupCommitLog, sqlCommit, type Commit } from '../hub/event-log.ts'
-import { Retention } from '../hub/retention.ts'
 import { Seat } from '../hub/seat.ts'
 import { Wakeups } from '../hub/wakeups.ts'
 import type { Claim, Dispatch, NewRun, OnlineRunner, RunnerIdentity, RunRef, RunRow } from '../ports.ts'
@@ -20,9 +19,10 @@ import { logEnd, readEvent } from '../store/run-events.ts'
 import { findRun, requestCancel, unwatchedRuns } from '../store/runs.ts'
 import { AlarmClock } from './alarm-clock.ts'
 import { plain, type Answer } from './answer.ts'
-import { settingsOf, type Env } from './env.ts'
+import type { Env } from './env.ts'
 import { log } from './log.ts'
 import { objectStore } from './object-store.ts'
+import { ObjectSweep } from './object-sweep.ts'
 import { Offers, type Sight, type Started } from './offers.ts'
 import { platform } from './platform.ts'
 import { Presence } from './presence.ts'
@@ -41,8 +41,6 @@ const WAKE_MS = 30_000
 const RETRY_MS = 5_000
 /** `done` is held back until everybody can see the ending, but no longer than this. */
 const SETTLE_MS = 1_000
-/** How often what is too old or too much is thrown away. */
-const SWEEP_MS = 3_600_000
 
 export class RunnerDO extends DurableObject<Env> {
   readonly #own = objectStore(this.ctx.storage)
@@ -55,20 +53,12 @@ export class RunnerDO extends DurableObject<Env> {
   readonly #alarms = new AlarmClock(this.ctx.storage)
   readonly #presence = new Presence(this.env, this.#record, () => this.#alarms.within(RETRY_MS))
   readonly #attendance = attendanceOf(this.env, this)
-  readonly #retention = new Retention({
-    store: this.#own,
-    platform: this.#platform,
-    log,
-    keep: settingsOf(this.env).keep,
-    watched: (run) => this.#attendance.watched(run),
-    clock: () => Date.now(),
-  })
+  readonly #sweep = new ObjectSweep(this.#own, this.env, this.#platform, this.#settlement, (run) => this.#attendance.watched(run))
   #seat: Seat | undefined
   #offers: Offers | undefined
   #ticker: ReturnType<typeof setInterval> | undefined
   /** Endings that are here, and perhaps not yet in the shared database. */
   readonly #ended = new Set<string>()
-  #sweptAt = 0
   #drains = 0
   readonly #commit: Commit = async (appends) => {
     const outcomes = await sqlCommit(this.#own, this.#platform, this.#settlement.owed)(appends)
@@ -136,9 +126,7 @@ export class RunnerDO extends DurableObject<Env> {
 
   /** Nobody is to read the events of these any more: they are deleted, and their shared rows told so. */
   async forget(runs: readonly string[]): Promise<void> {
-    await this.#settlement.forget(runs, Date.now())
-    await this.#retention.sweep()
-    await this.#settlement.settle()
+    await this.#sweep.forget(runs, Date.now())
     await this.#plan()
   }
 
@@ -258,12 +246,7 @@ export class RunnerDO extends DurableObject<Env> {
       if (this.#seat && this.#presence.owed) await this.#presence.tell(this.#seat)
       if (await this.#settlement.settle()) await this.#record.forgetPruned()
       await this.#offers?.sweep()
-      const now = Date.now()
-      if (now - this.#sweptAt > SWEEP_MS) {
-        this.#sweptAt = now
-        await this.#retention.sweep()
-        await this.#settlement.owePruned(now)
-      }
+      await this.#sweep.ifDue(Date.now())
     } catch (error) {
       // Not thrown: an alarm that fails is given up after a few attempts, and what is left is not.
       log.warn({ err: error }, 'an object could not do all that is due; it goes on later')
@@ -353,6 +336,6 @@ export class RunnerDO extends DurableObject<Env> {
     if (this.#presence.owed || (await this.#settlement.pending()) || (await this.#offers?.pending()))
       await this.#alarms.within(RETRY_MS)
     const oldest = await this.#record.oldestKept()
-    if (oldest !== undefined) await this.#alarms.by(Math.max(Date.now() + SWEEP_MS, oldest + settingsOf(this.env).keep.ageMs))
+    if (oldest !== undefined) await this.#alarms.by(this.#sweep.dueAt(oldest, Date.now()))
   }
 }
