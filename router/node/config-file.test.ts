@@ -36,6 +36,9 @@ describe('a config file', () => {
     const handbook = await readFile(join(import.meta.dirname, '../../docs/operations.md'), 'utf8')
     const [, example = ''] = /```toml\n(.*?)```/s.exec(handbook) ?? []
     expect(toml(example)).toMatchObject({ providers: [{ id: 'main' }, { id: 'local' }], issuers: [{ id: 'ci', tenant: 'acme' }] })
+    const page = await readFile(join(import.meta.dirname, '../../docs/compat/README.md'), 'utf8')
+    const [, dialects = ''] = /```toml\n(.*?)```/s.exec(page) ?? []
+    expect(toml(dialects)).toMatchObject({ compat: { ccs: { default_model: 'sonnet' }, claude_code_api: { anonymous: { tenant: 'guests' } } } })
   })
 
   it.each<[string, RegExp]>([

@@ -91,6 +91,20 @@ describe('the config file of a router', () => {
     await expect(deps.config!.reload()).rejects.toThrow(/issuer\/ci: tenant: is acme already/)
   })
 
+  it('sets the dialects that it names, and leaves the others as they are', async () => {
+    await put('[compat.ccs]\nenabled = false\n')
+    const { deps } = await start(true)
+    await put('[tenants.guests]\nname = "Guests"\n[compat.claude_code_api]\nanonymous = { tenant = "guests" }\n')
+    expect((await deps.config!.reload()).changes).toEqual(['tenant/guests: created', 'compat/claude_code_api: changed'])
+    expect((await deps.config!.reload(true)).changes).toEqual([])
+    expect(await deps.catalog.compat()).toMatchObject({
+      ccs: { enabled: false, timeout_s: 300 },
+      claude_code_api: { enabled: true, anonymous: { tenant: 'guests' } },
+    })
+    await put('[compat.claude_code_api]\nanonymous = { tenant = "nowhere" }\n')
+    await expect(deps.config!.reload()).rejects.toThrow(/^compat: no tenant nowhere$/)
+  })
+
   it('is followed when it changes, also where it was not there before', async () => {
     await start()
     expect(await weights()).toEqual([])

@@ -221,6 +221,24 @@ export function compatClaudeCodeApi(host: Host): void {
       }
     })
 
+    it('is limited like everybody else', async () => {
+      const fleet = await startFleet(host, {})
+      try {
+        await admins(fleet, 'tenants', { id: 'guests' })
+        const rates = { write: { rate: 0.001, burst: 2 } }
+        await set(fleet, { claude_code_api: { anonymous: { tenant: 'guests', narrowing: { rates } } } })
+        const ask = () => asker(() => fleet)({}, { token: null })
+        expect([(await ask()).status, (await ask()).status]).toEqual([400, 400])
+        const third = await ask()
+        expect([third.headers.get('retry-after'), await answer(third)]).toEqual([
+          expect.stringMatching(/^\d+$/),
+          [429, { statusCode: 429, error: 'Too Many Requests', message: expect.stringContaining('with this token') }],
+        ])
+      } finally {
+        await fleet.close()
+      }
+    })
+
     it('is over for a tenant that is disabled, and for a family that is switched off', async () => {
       const fleet = await startFleet(host, {})
       try {
