@@ -1,5 +1,6 @@
 /** Who is told of runs and sessions, and who cannot be made to be: real receivers, checked by the library of the standard. */
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest'
+import { uuidOfRun } from '../../shared/ids.ts'
 import { admins, startFleet, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { openReceiver, verified, type Receiver } from '../kit/receiver.ts'
@@ -101,7 +102,7 @@ export function webhooks(host: Host): void {
       expect(String(receiver.at('/next')[0]!.headers['webhook-signature']).split(' ')).toHaveLength(2)
       expect(receiver.at('/mine')).toMatchObject([{ body: { type: 'run.succeeded', data: { id, result: 'hello' } } }])
       const [ccs] = receiver.at('/ccs')
-      expect(ccs).toMatchObject({ headers: { 'user-agent': 'Claude-API-Server/1.0' }, body: { event: 'task.completed', data: { task_id: other, result: 'hello', cost_usd: 0.5 } } })
+      expect(ccs).toMatchObject({ headers: { 'user-agent': 'Claude-API-Server/1.0' }, body: { event: 'task.completed', data: { task_id: uuidOfRun(String(other)), result: 'hello', cost_usd: 0.5 } } })
       expect(receiver.heard).toHaveLength(3)
     })
 
