@@ -1,6 +1,6 @@
 /** Sessions of ccs, their turns, and streams that are cut and go on. */
 import { beforeEach, describe, expect, it } from 'vitest'
-import type { Fleet, Json } from '../kit/fleet.ts'
+import { admins, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { eventBytes, readSse, type Stream } from '../kit/sse.ts'
 import { echo, resultAt, type Turn } from '../kit/turns.ts'
@@ -210,6 +210,18 @@ export function ccsSessions(host: Host): void {
         for (const unknown of ['x', 'stream_0000000000000000']) expect(await call('GET', `${path}/resume?stream_id=${unknown}`)).toEqual([404, no('Stream not found')])
         const other = await made()
         expect(await call('GET', `/api/sessions/${other.id}/stream/resume?stream_id=${name}`)).toEqual([400, no('Stream does not belong to this session')])
+      })
+
+      it('is a start, also when it is asked for by GET: it is counted as one', async () => {
+        await fleet.runner({ turn: echo })
+        const { id } = await made()
+        const limits = { rates: { write: { rate: 0.01, burst: 1 } } }
+        const { token } = await admins<{ token: string }>(fleet, 'tokens', { kind: 'app', subject: 'limited', limits })
+        const get = (prompt: string) => fleet.call(`/api/sessions/${id}/continue/stream?prompt=${prompt}`, { token })
+        const first = await get('x')
+        expect([first.status, (await readSse(first)).events.at(-1)!.event]).toEqual([200, 'done'])
+        const second = await get('y')
+        expect([second.status, await second.json()]).toEqual([429, { ...no('Too many requests, please try again later.'), retryAfter: expect.any(Number) }])
       })
 
       it('can be asked for by an EventSource, which begins a turn once however often it comes back', async () => {

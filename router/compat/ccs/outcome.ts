@@ -13,6 +13,8 @@ export type Outcome = { readonly ok: true; readonly body: z.infer<typeof Answer>
 export async function perform(c: Context<AppEnv>, ask: Ask, more: { readonly queueTimeoutS?: number; readonly onBegun?: (ref: RunRef) => void } = {}): Promise<Outcome> {
   const { wish, budget } = await wantedBy(c, ask)
   const ref = await begin(c, more.queueTimeoutS === undefined ? wish : { ...wish, queueTimeoutS: more.queueTimeoutS })
+  // From here on a second attempt could start a second run.
+  c.header('x-should-retry', 'false')
   more.onBegun?.(ref)
   return outcomeOf(c, await ended(c, ref), budget)
 }
@@ -22,7 +24,7 @@ async function outcomeOf(c: Context<AppEnv>, row: RunRow, { maxUsd, spentUsd }: 
   const costUsd = row.costUsd ?? 0
   const numbers = { duration_ms: row.durationMs ?? 0, session_id: row.session, cost_usd: costUsd }
   const totalUsd = spentUsd + costUsd
-  if (row.errorCode === 'max_budget' || (maxUsd !== undefined && totalUsd > maxUsd)) {
+  if (row.errorCode === 'max_budget' || (row.state === 'succeeded' && maxUsd !== undefined && totalUsd > maxUsd)) {
     const limitUsd = maxUsd ?? totalUsd
     const budget = { budget_exceeded: true as const, current_cost_usd: totalUsd, max_budget_usd: limitUsd, request_cost_usd: costUsd }
     // What was paid for is not thrown away.

@@ -9,7 +9,7 @@ import { WebhookUrl } from '../../../shared/webhooks.ts'
 const MAX_PROMPT = 1_048_576
 
 /** Left out, null and "" are the same. */
-const opt = <S extends z.ZodType>(schema: S) => z.preprocess((value) => (value === '' || value === null ? undefined : value), schema.optional())
+export const opt = <S extends z.ZodType>(schema: S) => z.preprocess((value) => (value === '' || value === null ? undefined : value), schema.optional())
 
 export const Prompt = z.string().min(1).max(MAX_PROMPT).refine((prompt) => prompt.trim() !== '', 'is not allowed to be empty').openapi({ example: 'Say hello.' })
 export const ProjectPath = z.string().min(1).max(4096)

@@ -5,6 +5,7 @@ import { Fault } from '../../../shared/faults.ts'
 import { isTerminal } from '../../core/run-state.ts'
 import { mustFindMine } from '../../engine/sessions.ts'
 import { requireScope } from '../../guard/authenticate.ts'
+import { limited } from '../../guard/limits.ts'
 import { newRouter } from '../../guard/router.ts'
 import type { AppEnv, RunRow } from '../../ports.ts'
 import { begin, rowOf } from '../kit/runs.ts'
@@ -13,7 +14,7 @@ import { joi } from './joi.ts'
 import { notYet, NO_STREAM } from './messages.ts'
 import { perform } from './outcome.ts'
 import { newestRuns, promptsOf, runsLike } from './queries.ts'
-import { Answer, Continue, failed, json, PERMISSION_MODES, Prompt, refusals, startRefusals } from './schemas.ts'
+import { Answer, Continue, failed, json, opt, PERMISSION_MODES, Prompt, refusals, startRefusals } from './schemas.ts'
 import { prefixOf, restOfStream, resumedStream, seenBy, streamId, wholeStream } from './stream.ts'
 import { textSoFar } from './stream-text.ts'
 
@@ -49,7 +50,7 @@ const getStream = createRoute({
   description: 'Coming back with `Last-Event-ID` it continues the turn that it began, and begins none.',
   request: {
     params,
-    query: z.strictObject({ prompt: Prompt, system_prompt: z.string().max(65_536).optional(), permission_mode: z.enum(PERMISSION_MODES).optional() }),
+    query: z.strictObject({ prompt: Prompt, system_prompt: opt(z.string().max(65_536)), permission_mode: opt(z.enum(PERMISSION_MODES)) }),
     headers: lastEventId,
   },
   responses: { ...streamed, ...nothingMore, ...startRefusals, ...failed },
@@ -122,7 +123,11 @@ turns.openapi(getStream, async (c) => {
   // HEAD asks what GET would say, and must not do what it does.
   if (c.req.raw.method === 'HEAD') return c.body(null, 200, { 'content-type': 'text/event-stream; charset=utf-8' })
   const seen = seenBy(c, undefined)
-  if (seen === undefined) return wholeStream(c, await started(c, id, query))
+  if (seen === undefined) {
+    // It starts something, whatever its method is.
+    await limited(c, c.get('principal'), 'write', () => Promise.resolve())
+    return wholeStream(c, await started(c, id, query))
+  }
   const session = await mustFindMine(c.get('deps'), c.get('principal').tenant, id)
   return restOfStream(c, await itsTurn(c, session.id, query.prompt), seen)
 })
