@@ -23,6 +23,10 @@ export interface OpenWorkersHost extends OpenHost {
   evictRunner(id: string, how: 'hibernate' | 'close'): Promise<void>
   evictPool(tenant: string, pool: string): Promise<void>
   kill(): Promise<number>
+  /** As the cron trigger of wrangler.toml does, and waits for it. */
+  cron(): Promise<void>
+  /** Where its databases are. */
+  readonly stateDir: string
 }
 
 /** One bundle for all hosts of a process; on disk only while one of them uses it. */
@@ -82,6 +86,8 @@ export const workersHost: Host<OpenWorkersHost, WorkersOptions> = {
       // An object sweeps when it wakes, and its runner wakes it.
       prune: restart,
       kill: () => workerd.kill(),
+      cron: () => workerd.cron('*/15 * * * *'),
+      stateDir: options.dir,
       abortObjects: () => workerd.abort(),
       evictRunner: (id, how) => workerd.evict('RunnerDO', id, how),
       evictPool: (tenant, pool) => workerd.evict('PoolDO', `${tenant}/${pool}`, 'close'),
