@@ -295,6 +295,21 @@ describe('runyard audit and config', () => {
   const runyardCheck = (file: string) => machine.runyard(['config', 'check', file])
 })
 
+describe('runyard config-file', () => {
+  it('writes, lists, shows and deletes the files of a pool', async () => {
+    const file = join(machine.home, 'reviewer.md')
+    await writeFile(file, '---\nname: reviewer\ndescription: Reviews\n---\nBe brief.\n')
+    expect(await json(`config-file put agents.reviewer ${file} --pool desk`)).toEqual({ id: 'agents.reviewer', pool: 'desk', version: 1 })
+    expect(await words('config-file list --pool desk')).toMatch(/agents\.reviewer\s+1\s+\d+\s.*Reviews/)
+    expect(await json('config-file list')).toMatchObject({ pool: 'default', data: [] })
+    expect(await words('config-file get agents.reviewer --pool desk')).toContain('Be brief.')
+    await writeFile(file, 'see @/etc/passwd')
+    expect(await runyard(`config-file put claude-md ${file}`)).toMatchObject({ code: 1, stderr: expect.stringContaining('would be read as a file of the machine') })
+    expect(await words('config-file delete agents.reviewer --pool desk')).toBe('agents.reviewer is gone')
+    expect((await runyard('config-file get agents.reviewer --pool desk')).stderr).toContain('no config file agents.reviewer')
+  })
+})
+
 describe('runyard webhook', () => {
   it('adds, changes, tries and deletes one, and shows what became of what was sent', { timeout: 90_000 }, async () => {
     const receiver = await openReceiver()

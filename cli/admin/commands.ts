@@ -2,6 +2,7 @@
 import type { Command } from 'commander'
 import { auditCommand, bindingsCommands } from './bindings.ts'
 import { compatCommands } from './compat.ts'
+import { configFileCommands } from './config-files.ts'
 import { configCommands } from './config.ts'
 import { fleetCommands } from './fleet.ts'
 import { identityCommands } from './identity.ts'
@@ -27,6 +28,7 @@ export function adminCommands(program: Command): void {
     webhookCommands,
     auditCommand,
     configCommands,
+    configFileCommands,
     sessionCommands,
     compatCommands,
   ])
