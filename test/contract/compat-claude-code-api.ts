@@ -221,6 +221,20 @@ export function compatClaudeCodeApi(host: Host): void {
       }
     })
 
+    it('is not for web pages that nobody has listed', async () => {
+      const fleet = await startFleet(host, { corsOrigins: ['https://chat.example'] })
+      try {
+        await set(fleet, { claude_code_api: { anonymous: { tenant: 'default' } } })
+        const from = (origin: string) => asker(() => fleet)({}, { token: null, headers: { origin } })
+        const listed = await from('https://chat.example')
+        expect([listed.status, listed.headers.get('access-control-allow-origin')]).toEqual([400, 'https://chat.example'])
+        const other = await from('https://evil.example')
+        expect([other.headers.get('access-control-allow-origin'), await answer(other)]).toMatchObject([null, [403, { statusCode: 403, error: 'Forbidden' }]])
+      } finally {
+        await fleet.close()
+      }
+    })
+
     it('is limited like everybody else', async () => {
       const fleet = await startFleet(host, {})
       try {
