@@ -21,10 +21,6 @@ export function oldestNotices(db: Db, tenant: string | undefined, limit: number)
   return db.select().from(notices).where(tenant === undefined ? undefined : eq(notices.tenant, tenant)).orderBy(notices.at, notices.id).limit(limit)
 }
 
-export async function hasNotices(db: Db, tenant: string): Promise<boolean> {
-  return (await db.select({ id: notices.id }).from(notices).where(eq(notices.tenant, tenant)).limit(1)).length > 0
-}
-
 /** The notice becomes these, unless somebody else has made them of it. */
 export async function replaceNotice(store: Store, notice: string, made: readonly NewDelivery[]): Promise<void> {
   const { db } = store
@@ -43,9 +39,12 @@ export function insertDelivery(db: Db, delivery: NewDelivery): Statement {
   return db.insert(deliveries).values({ ...delivery, state: 'pending', attempts: 0, nextAt: delivery.createdAt })
 }
 
+/** By the index of what is due: SQLite would rather look at all that there ever was of a tenant, so it is not let to (`+`). */
+const ofTenant = (tenant: string | undefined) => (tenant === undefined ? sql`TRUE` : sql`+tenant = ${tenant}`)
+
 /** When there is something to do, by the clock of whoever wrote it; undefined when there is nothing. */
 export async function nextDue(db: Db, tenant?: string): Promise<number | undefined> {
-  const its = tenant === undefined ? sql`TRUE` : sql`tenant = ${tenant}`
+  const its = ofTenant(tenant)
   const [row] = await db.all<{ notice: number | null; due: number | null }>(sql`
     SELECT (SELECT min(at) FROM ${notices} WHERE ${its}) AS notice,
       (SELECT min(next_at) FROM ${deliveries} WHERE next_at IS NOT NULL AND ${its}) AS due`)
@@ -75,7 +74,7 @@ const ORIGIN = sql`substr(url, 1, 8 + instr(substr(url, 9), '/'))`
  * the way of itself only.
  */
 export async function claimDue(db: Db, now: number, until: number, { free, perTenant, perHost }: Room, tenant?: string): Promise<DeliveryRow[]> {
-  const its = tenant === undefined ? sql`TRUE` : sql`tenant = ${tenant}`
+  const its = ofTenant(tenant)
   const chosen = sql`
     SELECT id FROM (
       SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY busy DESC, place, next_at, id) AS turn FROM (
@@ -136,7 +135,7 @@ export function listDeliveries(db: Db, tenant: string, { webhook, run, state, af
     .from(deliveries)
     .where(
       and(
-        eq(deliveries.tenant, tenant),
+        run === undefined ? eq(deliveries.tenant, tenant) : ofTenant(tenant),
         webhook === undefined ? undefined : webhook === null ? isNull(deliveries.webhook) : eq(deliveries.webhook, webhook),
         run === undefined ? undefined : eq(deliveries.run, run),
         state === undefined ? undefined : eq(deliveries.state, state),

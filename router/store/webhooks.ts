@@ -1,5 +1,5 @@
 /** Where tenants want to hear of things. Every query names the tenant; a secret is here only sealed. */
-import { and, asc, count, eq, gt, isNotNull, ne, or } from 'drizzle-orm'
+import { and, asc, count, eq, gt, isNotNull, ne, or, sql } from 'drizzle-orm'
 import { deliveries, webhooks } from '../../drizzle/schema.ts'
 import type { Db, Statement } from '../ports.ts'
 
@@ -40,21 +40,22 @@ export async function haveWebhook(db: Db, row: WebhookRow): Promise<void> {
   await db.insert(webhooks).values(row).onConflictDoNothing()
 }
 
+/** By the index of what is due, which is short: that of the tenant has all that was ever sent (`+` keeps SQLite from it). */
+const waitingFor = (tenant: string, id: string) => sql`next_at IS NOT NULL AND +tenant = ${tenant} AND webhook = ${id}`
+
 /** What waits goes to the new address too: the old one may be what is wrong. */
 export function webhookChange(db: Db, { tenant, id }: WebhookRow, change: WebhookChange, now: number): Statement[] {
-  const waiting = and(eq(deliveries.tenant, tenant), eq(deliveries.webhook, id), eq(deliveries.state, 'pending'))
   return [
     db.update(webhooks).set({ ...change, updatedAt: now }).where(which(tenant, id)),
-    ...(change.url ? [db.update(deliveries).set({ url: change.url }).where(waiting)] : []),
+    ...(change.url ? [db.update(deliveries).set({ url: change.url }).where(waitingFor(tenant, id))] : []),
   ]
 }
 
 /** With what waits for it, which is failed then; what became of the rest stays to be read. */
 export function webhookDeletion(db: Db, { tenant, id }: WebhookRow): Statement[] {
-  const waiting = and(eq(deliveries.tenant, tenant), eq(deliveries.webhook, id), eq(deliveries.state, 'pending'))
   return [
     db.delete(webhooks).where(which(tenant, id)),
-    db.update(deliveries).set({ state: 'failed', nextAt: null, claimedUntil: null, error: 'the webhook was deleted' }).where(waiting),
+    db.update(deliveries).set({ state: 'failed', nextAt: null, claimedUntil: null, error: 'the webhook was deleted' }).where(waitingFor(tenant, id)),
   ]
 }
 
