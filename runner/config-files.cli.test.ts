@@ -70,6 +70,19 @@ describe('what the CLI makes of config files', () => {
     expect([seen(locked), locked.includes(SECRET), locked.includes('Be kind.'), locked.includes('No semicolons.')]).toEqual([[], false, true, true])
   })
 
+  it('the instructions of a repository count beside those of the pool where its owner trusts it, and only then', async () => {
+    await put('config/CLAUDE.md', 'Be kind. @../outside.md')
+    await put('work/CLAUDE.md', 'Be careful. @notes.md')
+    await put('work/notes.md', 'Notes of the repository.')
+    await put('work/.claude/rules/style.md', 'Be terse.')
+    const flags = ['--disable-slash-commands', '--setting-sources=user,project']
+    const all = await sent({ instructions: at('config'), trusted: at('work') }, { flags })
+    const words = ['Be kind.', 'Be careful.', 'Notes of the repository.', 'Be terse.', SECRET]
+    expect(words.filter((word) => all.includes(word))).toEqual(words.slice(0, 4))
+    const strict = await sent({ instructions: at('config') })
+    expect(words.filter((word) => strict.includes(word))).toEqual(['Be kind.'])
+  })
+
   it('what may be said leads nowhere, even to a file that happens to have the name', async () => {
     const content = 'Be kind. Mail me@outside.md, use @Injectable() and @scope/name, `import "@/lib"`, "@outside" and @pytest.mark.x(1).'
     expect(configRefusal({ kind: 'claude-md', name: '', content })).toBeUndefined()
