@@ -23,7 +23,7 @@ export const NewWebhook = z.strictObject({
 export const WebhookPatch = z.strictObject(fields).partial()
 
 export const Webhook = z
-  .object({ id: z.string(), ...fields, created_at: z.iso.datetime(), updated_at: z.iso.datetime() })
+  .object({ id: z.string(), ...fields, url: z.string(), created_at: z.iso.datetime(), updated_at: z.iso.datetime() })
   .openapi('Webhook')
 const secret = z.string().openapi({ description: 'Shown this once.', example: 'whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw' })
 export const CreatedWebhook = Webhook.extend({ secret }).openapi('CreatedWebhook')

@@ -5,16 +5,16 @@ import { deliveries, notices, runs, webhooks } from '../../drizzle/schema.ts'
 import { openLog, type LogRig } from '../../test/kit/log.ts'
 import { openReceiver, verified, type Receiver } from '../../test/kit/receiver.ts'
 import type { RunWebhook, WebhookEvent } from '../../shared/webhooks.ts'
-import { newKeyRing, openVault } from '../guard/vault.ts'
+import { newKeyRing, openVault, withNewKey } from '../guard/vault.ts'
 import { webhookDialler, type WebhookDialler } from '../node/webhook-dial.ts'
 import type { Log, Records, Vault } from '../ports.ts'
 import { listDeliveries, pruneDeliveries, redelivery, type DeliveryRow } from '../store/deliveries.ts'
 import { storeRecords } from '../store/records.ts'
-import { findWebhook, insertWebhook, REQUEST, webhookChange, webhookDeletion, type WebhookRow } from '../store/webhooks.ts'
+import { countSealedByOthers, findWebhook, insertWebhook, REQUEST, webhookChange, webhookDeletion, type WebhookRow } from '../store/webhooks.ts'
 import { Outbox, type OutboxParts } from './outbox.ts'
 import type { Post } from './post.ts'
 import { MAX_ATTEMPTS } from './schedule.ts'
-import { newSecret, openSecrets, sealSecret } from './secret.ts'
+import { newSecret, openSecrets, resealWebhooks, sealSecret } from './secret.ts'
 import { webhookSettingsChange } from './settings.ts'
 
 const HOUR_MS = 3_600_000
@@ -309,6 +309,22 @@ describe('the sending of webhooks', () => {
     expect(await all()).toHaveLength(2)
     await pruneDeliveries(rig.database.db, now + 31 * 24 * HOUR_MS)
     expect(await all()).toMatchObject([{ state: 'pending' }])
+  })
+
+  it('goes on when the master key has been changed and the old one taken away', async () => {
+    const row = await hook('')
+    const old = newKeyRing('old')
+    vault = await openVault(old)
+    await rig.database.db.update(webhooks).set(await sealSecret(vault, row, secrets.get(row.id)!)).where(eq(webhooks.id, row.id))
+    const ring = withNewKey(old, 'new')
+    vault = await openVault(ring)
+    expect(await countSealedByOthers(rig.database.db, 'new')).toBe(1)
+    await resealWebhooks({ store: rig.database, vault, log: quiet })
+    expect(await countSealedByOthers(rig.database.db, 'new')).toBe(0)
+    vault = await openVault({ ...ring, keys: ring.keys.slice(0, 1) })
+    await happened()
+    await drain()
+    verified(receiver.heard[0]!, secrets.get(row.id)!)
   })
 
   it('costs one look where there is nothing to do', async () => {
