@@ -126,7 +126,7 @@ runs.openapi(list, async (c) => {
   const { status, session_id, before, limit } = c.req.valid('query')
   const rows = await listRuns(c.get('deps').store.db, c.get('principal').tenant, { status, session: session_id, before, limit: limit + 1 })
   const page = rows.slice(0, limit)
-  return c.json({ data: page.map(runSummary), next: rows.length > limit ? (page.at(-1)?.id ?? null) : null }, 200)
+  return c.json({ data: page.map((row) => runSummary(row)), next: rows.length > limit ? (page.at(-1)?.id ?? null) : null }, 200)
 })
 
 runs.openapi(cancel, async (c) => {
