@@ -146,10 +146,9 @@ export class RunnerCore {
         return renewal(message.id, renew(this.#live, message.runs, now))
       case 'provider':
         return this.#find(message) ? [{ do: 'report', report: message }] : []
-      case 'drain':
-        link.draining = true
-        return []
       case 'configured':
+      case 'drain':
+        link.draining ||= message.t === 'drain'
         return []
       case 'bye':
         return [{ do: 'close', conn, code: 1000, reason: 'bye' }]

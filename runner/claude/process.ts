@@ -308,7 +308,11 @@ async function writeFiles(launch: Launch): Promise<ClaudeFiles> {
   return mcpConfig ? { settings, mcpConfig: await write('mcp.json', mcpConfig) } : { settings }
 }
 
-const hasSkills = ({ files = [] }: Launch): boolean => files.some(({ kind }) => kind === 'skills')
+/** A run that cannot use them keeps the lock that they cost. */
+function hasSkills({ files = [], spec }: Launch): boolean {
+  if (spec.disallowed_tools?.includes('Skill') || (spec.tools && !spec.tools.includes('Skill'))) return false
+  return files.some(({ kind }) => kind === 'skills')
+}
 
 /** A server that the run brings takes the place of one of the repository, and one of the owner's that of either. */
 function mcpConfigOf({ spec, trust, mcpServers: owned = {} }: Launch): RunSpec['mcp_config'] {

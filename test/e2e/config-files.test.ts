@@ -27,7 +27,7 @@ describe.each(['node', 'workers'] as const)('config files of a pool on %s', (hos
     const made = await fleet.admin('/admin/v1/enrolment-tokens', { method: 'POST', body: '{}' })
     const { token } = (await made.json()) as { token: string }
     const enrolled = await machine.runyard(['runner', 'enroll', `--url=${fleet.url}`, `--token=${token}`, `--data-dir=${secondDir}`, '--json'])
-    expect(enrolled.code, enrolled.stderr).toBe(0)
+    if (enrolled.code !== 0) throw new Error(enrolled.stderr)
     await writeFile(join(secondDir, 'runner', 'runner.toml'), '[labels]\nmachine = "second"\n')
   })
   afterAll(async () => {
