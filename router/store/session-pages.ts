@@ -93,19 +93,16 @@ const SEARCHED_CHARS = 4_096
 const SEARCHED_PROMPTS = 50
 
 function holds(text: string): SQL {
-  const within = `%${escaped(text)}%`
-  const like = (value: SQL, pattern: string) => sql`${value} LIKE ${pattern} ESCAPE '\\'`
+  // Not LIKE: D1 takes no pattern of more than 50 bytes. Either knows upper and lower case of ASCII only.
+  const at = (value: SQL, part: string) => sql`instr(lower(${value}), lower(${part}))`
   // Prompts are kept as JSON.
   const said = sql`EXISTS (
     SELECT 1 FROM (SELECT substr(text, 1, ${SEARCHED_CHARS}) AS text FROM ${prompts} WHERE session = ${sessions.id} LIMIT ${SEARCHED_PROMPTS}) AS p
-    WHERE ${like(sql`p.text`, `%${escaped(JSON.stringify(text).slice(1, -1))}%`)})`
-  const noted = sql`EXISTS (SELECT 1 FROM json_each(${sessions.metadata}) AS m WHERE ${like(sql`m.value`, within)})`
-  return sql`(${like(sql`coalesce(${sessions.title}, '')`, within)} OR ${like(sql`coalesce(${sessions.cwd}, '')`, within)}
-    OR ${like(sql`${sessions.id}`, `${escaped(text)}%`)} OR ${noted} OR ${said})`
+    WHERE ${at(sql`p.text`, JSON.stringify(text).slice(1, -1))} > 0)`
+  const noted = sql`EXISTS (SELECT 1 FROM json_each(${sessions.metadata}) AS m WHERE ${at(sql`m.value`, text)} > 0)`
+  return sql`(${at(sql`coalesce(${sessions.title}, '')`, text)} > 0 OR ${at(sql`coalesce(${sessions.cwd}, '')`, text)} > 0
+    OR ${at(sql`${sessions.id}`, text)} = 1 OR ${noted} OR ${said})`
 }
-
-/** What is asked for is text, not a pattern. */
-const escaped = (text: string): string => text.replaceAll(/[\\%_]/g, String.raw`\$&`)
 
 /** What the runs of one session add up to, in more detail. */
 export interface SessionSums extends Totals {

@@ -64,6 +64,7 @@ export function ccsSessions(host: Host): void {
         expect(await call('GET', `/api/sessions${query}`)).toEqual([200, list])
       }
       expect(await call('GET', '/api/sessions?status=closed')).toEqual([200, { success: true, sessions: [], count: 0 }])
+      expect(await call('GET', `/api/sessions/search?q=${'%'.repeat(256).replaceAll('%', '%25')}`)).toEqual([200, { success: true, sessions: [], count: 0 }])
       expect(await call('GET', '/api/sessions/search')).toEqual([400, no('"q" is required')])
       expect(await call('GET', '/api/sessions/search?q=x&limit=101')).toEqual([400, no('"limit" must be less than or equal to 100')])
       expect(await call('PATCH', `${path}/status`, { status: 'archived' })).toMatchObject([200, { success: true, session: { id: session.id, status: 'archived' } }])
