@@ -1,5 +1,6 @@
 /** `GET /processes` and `GET /` of claudecode2api. Its processes are the runs of the tenant that are under way, in whatever dialect. */
 import { createRoute } from '@hono/zod-openapi'
+import { problems } from '../../api/run-schemas.ts'
 import { requireScope } from '../../guard/authenticate.ts'
 import { limitedByAddress } from '../../guard/limits.ts'
 import { newRouter } from '../../guard/router.ts'
@@ -21,6 +22,10 @@ const list = createRoute({
   responses: { 200: { description: 'The oldest first.', content: { 'application/json': { schema: Processes } } }, ...refusals(400, 401, 403, 429, 500, 503) },
 })
 
+// `/` is nobody's own, so a no is said there in our own words.
+const { 400: invalid, 403: forbidden, 429: tooMany } = problems
+const refused = { 400: invalid, 403: forbidden, 429: tooMany }
+
 const root = createRoute({
   method: 'get',
   path: '/',
@@ -29,7 +34,7 @@ const root = createRoute({
   summary: 'What this is (claudecode2api)',
   security: [],
   middleware: [limitedByAddress] as const,
-  responses: { 200: { description: 'Where to look.', content: { 'application/json': { schema: Gateway } } }, ...refusals(400, 403, 429, 500) },
+  responses: { 200: { description: 'Where to look.', content: { 'application/json': { schema: Gateway } } }, ...refused },
 })
 
 export const processes = newRouter()

@@ -64,6 +64,13 @@ describe('fields that are checked', () => {
     expect(errorsOf(() => checkFields({ ...good, tools: Array.from({ length: 100_000 }, () => 1) }, CHAT_FIELDS))).toHaveLength(32)
   })
 
+  it('are told of without what was there, where that is too deep to be written down', () => {
+    const deep = JSON.parse(`${'['.repeat(200_000)}${']'.repeat(200_000)}`) as unknown
+    expect(errorsOf(() => checkFields({ ...good, prompt: deep }, CHAT_FIELDS))).toMatchObject([{ type: 'string_type', input: null }])
+    expect(errorsOf(() => checkFields({ deep }, CHAT_FIELDS))).toMatchObject([{ type: 'missing', input: null }, { input: null }])
+    expect(errorsOf(() => wishOf({ ...good, json_schema: { deep } }))).toMatchObject([{ type: 'value_error', loc: ['body', 'json_schema'], input: null }])
+  })
+
   it('are no properties that every object has', () => {
     expect(errorsOf(() => checkFields(Object.create({ prompt: 'x', cwd: 'x' }), CHAT_FIELDS)).map(({ type }) => type)).toEqual(['missing', 'missing'])
   })

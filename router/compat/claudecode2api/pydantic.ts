@@ -24,10 +24,23 @@ export interface Field {
 /** A list of a million numbers where strings belong would make an answer larger than any request. */
 const MAX_ERRORS = 32
 
+/** Far from where whoever writes it down again runs out of stack. */
+const MAX_DEPTH = 64
+
 /** What refuse.ts makes a 422 with a list of. */
 export function unprocessable(errors: readonly ErrorDetail[]): Fault {
   const [first] = errors
-  return new Fault('invalid_request', first?.msg.slice(0, 512), { extra: { errors: errors.slice(0, MAX_ERRORS) } })
+  const shown = errors.slice(0, MAX_ERRORS).map((error) => (isDeep(error.input) ? { ...error, input: null } : error))
+  return new Fault('invalid_request', first?.msg.slice(0, 512), { extra: { errors: shown } })
+}
+
+function isDeep(value: unknown): boolean {
+  let level = [value]
+  for (let depth = 0; level.length > 0; depth++) {
+    if (depth > MAX_DEPTH) return true
+    level = level.flatMap((one) => (typeof one === 'object' && one !== null ? (Object.values(one) as unknown[]) : []))
+  }
+  return false
 }
 
 /** Throws the fault of a body that is no JSON. An empty one is `undefined`. */
