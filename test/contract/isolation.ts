@@ -7,6 +7,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { admins, startFleet, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { gate } from '../kit/turns.ts'
+import { until } from '../kit/wait.ts'
 import { BODIES, MAKES, MISSING, OF_THE_ROUTER, WANTS_MORE } from './isolation-known.ts'
 import { described, type Operation } from './isolation-operations.ts'
 import { settledWebhook, type SettledWebhook } from './isolation-webhook.ts'
@@ -44,6 +45,8 @@ async function setUp(host: Host): Promise<void> {
   const run = await theirs.start({ prompt: PRIVATE.prompt, pool: PRIVATE.pool, metadata: { note: PRIVATE.metadata } })
   await cli.running(PRIVATE.prompt)
   await theirs.until(run.id, 'running')
+  // On Workers the list hears of it a moment later than the run itself; from then on it stays as it is.
+  await until('the list to know who pays', async () => (await theirs.list()).some(({ id, provider }) => id === run.id && provider !== null))
   const { jti } = await made('tokens', { kind: 'app', subject: PRIVATE.subject, family: 'private-family' })
   const enrolment = await made('enrolment-tokens', { pool: PRIVATE.pool })
   const credential = await made('credentials', { kind: 'key', secret: KEY, subject: PRIVATE.subject })
