@@ -117,16 +117,14 @@ export async function deleteSession(deps: Deps, tenant: string, id: string, { ru
   const signal = AbortSignal.timeout(CANCEL_MS)
   for (;;) {
     if ((await deleteSessions(store, isSession(tenant, id), platform.now())) > 0) return deps.outbox?.nudge(tenant)
-    const live = await liveRunsIn(store.db, tenant, id)
-    if (live.length > 0 && (running === 'refuse' || signal.aborted)) {
-      throw new Fault('session_busy', `session ${id} has a turn in progress`, { retryAfterS: 2 })
-    }
     // Somebody else was faster.
-    if (live.length === 0 && !(await findMine(deps, tenant, id))) throw notThere(id)
+    await mustFindMine(deps, tenant, id)
+    if (running === 'refuse' || signal.aborted) throw new Fault('session_busy', `session ${id} has a turn in progress`, { retryAfterS: 2 })
+    const live = await liveRunsIn(store.db, tenant, id)
     await Promise.all(live.map((run) => cancelRun(deps, { run, tenant })))
     await Promise.all(live.map((run) => untilEnded(deps, { run, tenant }, signal)))
-    // Their rows may lag behind their events.
-    if (live.length > 0) await new Promise((resolve) => setTimeout(resolve, AGAIN_MS))
+    // Their rows may lag behind their events, and one that is about to open it has none yet.
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS))
   }
 }
 

@@ -34,7 +34,7 @@ const sessionIsFree = (session: unknown, run: unknown) => sql`NOT EXISTS (
 
 /**
  * Writes the row: `offered` to `runner`, or `queued`. With a claim, only if its key is free, in the same commit.
- * False: the key is taken, or (when offered) the session has a turn in progress.
+ * False: the key is taken, its session is gone, or (when offered) that has a turn in progress.
  */
 export async function insertRun(store: Store, run: NewRun, runner: string | undefined, claim: Claim | undefined): Promise<boolean> {
   const { db } = store
@@ -43,7 +43,9 @@ export async function insertRun(store: Store, run: NewRun, runner: string | unde
   const mine = claim
     ? sql`EXISTS (SELECT 1 FROM ${idempotency} WHERE tenant = ${tenant} AND key = ${claim.key} AND run = ${id})`
     : sql`TRUE`
-  const free = runner === undefined ? sql`TRUE` : sessionIsFree(session, id)
+  // One that is deleted between the look at it and this would be there again, without its name, once the run is leased.
+  const there = run.spec.session.mode === 'resume' ? sql`EXISTS (SELECT 1 FROM ${sessions} WHERE id = ${session})` : sql`TRUE`
+  const free = runner === undefined ? there : sql`${there} AND ${sessionIsFree(session, id)}`
   const insert = db.all(sql`
     INSERT INTO ${runs} (id, tenant, subject, token, session, pool, labels, bound, needs, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, origin, batch, batch_index, webhook, created_at, state, runner, fence)
     SELECT ${id}, ${tenant}, ${run.subject}, ${run.token}, ${session}, ${run.pool}, ${JSON.stringify(run.labels)}, ${run.bound}, ${JSON.stringify(run.needs)}, ${run.priority}, ${run.queueUntil},

@@ -2,7 +2,8 @@ import { eq } from 'drizzle-orm'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { runs, sessions } from '../../drizzle/schema.ts'
 import { openLog, type LogRig } from '../../test/kit/log.ts'
-import { claimOpening, findSession, yieldOpening } from './sessions.ts'
+import { insertRun } from './runs.ts'
+import { claimOpening, deleteSessions, findSession, isSession, yieldOpening } from './sessions.ts'
 
 let log: LogRig
 beforeAll(async () => {
@@ -50,5 +51,54 @@ describe('a prepared session', () => {
     expect(await claimOpening(log.database.db, id, 'run_a', 100)).toBe(false)
     expect(await findSession(log.database.db, 'default', id)).toMatchObject({ runner: 'rnr_1', opener: null })
     expect(await findSession(log.database.db, 'other', id)).toBeUndefined()
+  })
+})
+
+describe('a session that is deleted while somebody asks for a run of it', () => {
+  const gone = (id: string, now: number) => deleteSessions(log.database, isSession('default', id), now)
+
+  it('stays when that run is about to be its first, and goes when it did not come to be', async () => {
+    const id = await prepared()
+    await claimOpening(log.database.db, id, 'run_a', 100)
+    expect(await gone(id, 101)).toBe(0)
+    await yieldOpening(log.database.db, id, 'run_a')
+    expect(await gone(id, 102)).toBe(1)
+  })
+
+  it('does not stay for one that nobody knows anything of any more', async () => {
+    const id = await prepared()
+    await claimOpening(log.database.db, id, 'run_a', 100)
+    expect(await gone(id, 60_101)).toBe(1)
+  })
+
+  it('does not come back: the run that was to go on with it is not taken', async () => {
+    const id = await prepared()
+    const asked = {
+      id: 'run_x',
+      tenant: 'default',
+      subject: 's',
+      token: 't',
+      session: id,
+      pool: 'default',
+      labels: {},
+      bound: 'rnr_1',
+      needs: {},
+      priority: 5,
+      queueUntil: 0,
+      timeoutS: 60,
+      onDisconnectMs: null,
+      model: null,
+      metadata: null,
+      origin: 'native',
+      batch: null,
+      batchIndex: null,
+      webhook: null,
+      createdAt: 1,
+      spec: { tenant: 'default', session: { mode: 'resume', id }, prompt: 'x', timeout_s: 60 },
+    } as const
+    expect(await gone(id, 1)).toBe(1)
+    for (const runner of [undefined, 'rnr_1']) expect(await insertRun(log.database, asked, runner, undefined)).toBe(false)
+    for (const claim of [{ key: 'k', hash: 'h' }]) expect(await insertRun(log.database, asked, undefined, claim)).toBe(false)
+    expect(await log.row('run_x')).toBeUndefined()
   })
 })

@@ -64,15 +64,18 @@ export async function liveRunsIn(db: Db, tenant: string, session: string): Promi
 }
 
 /**
- * Takes sessions and what was said in them away, but for those with a run that is alive; their runs stay for statistics.
- * `which` is the condition on `its` row. How many they were.
+ * Takes sessions and what was said in them away, but for those with a run that is alive or about to be their first; their
+ * runs stay for statistics. `which` is the condition on `its` row. How many they were.
  *
  * Events of runs that reached a machine are marked, so that nobody reads them from now on, and go with the next sweep of
  * whoever keeps them.
  */
 export async function deleteSessions(store: Store, which: SQL, now: number): Promise<number> {
   const { db } = store
-  const free = sql`${which} AND NOT EXISTS (SELECT 1 FROM ${runs} AS live WHERE live.session = its.id AND live.ended_at IS NULL)`
+  const live = sql`EXISTS (SELECT 1 FROM ${runs} AS live WHERE live.session = its.id AND live.ended_at IS NULL)`
+  const opening = sql`(its.runner IS NULL AND its.opener IS NOT NULL AND its.opener_at >= ${now - OPENER_MS}
+    AND NOT EXISTS (SELECT 1 FROM ${runs} AS first WHERE first.id = its.opener AND first.ended_at IS NOT NULL))`
+  const free = sql`${which} AND NOT ${live} AND NOT ${opening}`
   // Nothing that this batch does but its last statement changes which ones they are.
   const theirs = sql`(SELECT its.id FROM ${sessions} AS its WHERE ${free})`
   const eventless = sql`(SELECT id FROM ${runs} WHERE session IN ${theirs} AND runner IS NULL)`
