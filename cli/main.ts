@@ -10,6 +10,7 @@ import type { Wanted } from '../runner/sandbox.ts'
 import { VERSION } from '../shared/version.ts'
 import { adminCommands } from './admin/commands.ts'
 import { stdin } from './admin/secret.ts'
+import { batchCommand } from './batch.ts'
 import { EXIT } from './exit.ts'
 import * as o from './options.ts'
 import { report } from './report.ts'
@@ -245,6 +246,7 @@ program
     done(await (await import('./backup.ts')).backupCommand({ ...flags, file: resolve(file) })),
   )
 
+batchCommand(program, done)
 adminCommands(program)
 
 try {
