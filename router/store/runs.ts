@@ -155,7 +155,8 @@ export async function listRuns(db: Db, tenant: string, filter: RunFilter): Promi
     .from(runs)
     .where(
       and(
-        eq(runs.tenant, tenant),
+        // Without the sign the planner goes through all runs of the tenant to find those of one session.
+        filter.session ? sql`+${runs.tenant} = ${tenant}` : eq(runs.tenant, tenant),
         filter.status ? inArray(runs.state, statesOf(filter.status)) : undefined,
         filter.session ? eq(runs.session, filter.session) : undefined,
         filter.before ? lt(runs.id, filter.before) : undefined,
