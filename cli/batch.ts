@@ -38,7 +38,7 @@ export function batchCommand(program: Command, done: (code: number) => void): vo
     .action(async (file: string, flags: Flags) => {
       const body = read(file === '-' ? await stdin() : await readFile(file, 'utf8').catch(unreadable))
       const client = await openClient({ dataDir: flags.dataDir, url: flags.url })
-      const headers = flags.key === undefined ? {} : { 'idempotency-key': flags.key }
+      const headers: Record<string, string> = flags.key === undefined ? {} : { 'idempotency-key': flags.key }
       const first = Batch.parse(await (await client.fetch('/v1/batches', { method: 'POST', headers, body: JSON.stringify(body) })).json())
       if (!flags.json) say(dim(`batch ${first.id}: ${first.size} runs`))
       const batch = flags.detach ? first : await ended(client, first)
