@@ -7,8 +7,7 @@
 import type { Context } from 'hono'
 import { Fault } from '../../../shared/faults.ts'
 import { McpServerName, RunSpec, type CliOptions } from '../../../shared/run-spec.ts'
-import { mustFindMine, type SessionRow } from '../../engine/sessions.ts'
-import { usageSummary } from '../../engine/usage.ts'
+import { viewSession, type SessionWithTotals } from '../../engine/sessions.ts'
 import type { Submission } from '../../engine/submit.ts'
 import type { AppEnv } from '../../ports.ts'
 import { checkedAddress } from '../../webhooks/address.ts'
@@ -35,7 +34,7 @@ export async function wantedBy(c: Context<AppEnv>, ask: Ask, defaults: { readonl
   const { ccs } = await deps.catalog.compat()
   const session = ask.session_id === undefined ? undefined : await mustBeActive(c, ask.session_id)
   if (ask.permission_mode === 'bypassPermissions') mustMayBypass(c, 'permission_mode')
-  const budget = await budgetOf(c, session, ask.max_budget_usd ?? ccs.max_budget_usd)
+  const budget = budgetOf(session, ask.max_budget_usd ?? ccs.max_budget_usd)
   const model = ask.model ?? session?.model ?? ccs.default_model
   const left = budget.maxUsd === undefined ? undefined : budget.maxUsd - budget.spentUsd
   const wish = {
@@ -53,8 +52,8 @@ export async function wantedBy(c: Context<AppEnv>, ask: Ask, defaults: { readonl
 }
 
 /** Throws `session_not_found`, in whatever way the id is none, and `session_inactive`. */
-async function mustBeActive(c: Context<AppEnv>, id: string): Promise<SessionRow> {
-  const session = await mustFindMine(c.get('deps'), c.get('principal').tenant, id)
+async function mustBeActive(c: Context<AppEnv>, id: string): Promise<SessionWithTotals> {
+  const session = await viewSession(c.get('deps'), c.get('principal').tenant, id)
   if (session.status !== 'active') throw new Fault('session_inactive', `Session is not active: ${session.status}`)
   return session
 }
@@ -71,9 +70,8 @@ async function hookOf(c: Context<AppEnv>, url: string | undefined): Promise<Subm
 }
 const FIELD = '"webhook_url"'
 
-async function budgetOf(c: Context<AppEnv>, session: SessionRow | undefined, maxUsd: number | undefined): Promise<Budget> {
-  const isCounted = session !== undefined && maxUsd !== undefined
-  const spentUsd = isCounted ? (await usageSummary(c.get('deps'), session.tenant, { session: session.id })).cost_usd : 0
+function budgetOf(session: SessionWithTotals | undefined, maxUsd: number | undefined): Budget {
+  const spentUsd = session?.costUsd ?? 0
   if (maxUsd !== undefined && spentUsd >= maxUsd) throw new Fault('budget', overBudget(spentUsd, maxUsd), { extra: { spent_usd: spentUsd, limit_usd: maxUsd } })
   return { maxUsd, spentUsd }
 }

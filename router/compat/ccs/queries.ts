@@ -2,6 +2,7 @@
 import { and, desc, eq, gte, inArray, isNull, lt, sql, type SQL } from 'drizzle-orm'
 import { prompts, runs, sessions } from '../../../drizzle/schema.ts'
 import type { Db, RunRow, RunState } from '../../ports.ts'
+import { ofTenant } from '../../store/session-pages.ts'
 
 /** The field of a run's metadata that makes it a task, and what is in it. */
 export const TASK = 'ccs_task'
@@ -31,7 +32,8 @@ export function countTasks(db: Db, tenant: string): Promise<{ state: RunState; c
 export async function promptsOf(db: Db, rows: readonly RunRow[]): Promise<Map<string, string>> {
   const asked = rows.flatMap(({ id, spec }): [string, string][] => (spec ? [[id, spec.prompt]] : []))
   const others = rows.filter(({ spec }) => !spec).map(({ id }) => id)
-  const kept = others.length === 0 ? [] : await db.select().from(prompts).where(inArray(prompts.run, others))
+  // One parameter: D1 takes a hundred of them.
+  const kept = others.length === 0 ? [] : await db.select().from(prompts).where(sql`${prompts.run} IN (SELECT value FROM json_each(${JSON.stringify(others)}))`)
   return new Map([...asked, ...kept.map(({ run, text }): [string, string] => [run, text])])
 }
 
@@ -44,7 +46,7 @@ export function runsLike(db: Db, tenant: string, prefix: string, session?: strin
 
 /** The newest runs of a session; `live`: of those that have not ended. */
 export function newestRuns(db: Db, tenant: string, session: string, { live, limit }: { live: boolean; limit: number }): Promise<RunRow[]> {
-  const its = and(eq(runs.session, session), eq(runs.tenant, tenant), live ? isNull(runs.endedAt) : undefined)
+  const its = and(eq(runs.session, session), ofTenant(tenant), live ? isNull(runs.endedAt) : undefined)
   return db.select().from(runs).where(its).orderBy(desc(runs.id)).limit(limit)
 }
 
@@ -79,4 +81,4 @@ export async function sessionsIn(db: Db, tenant: string, cwd: string): Promise<s
 const SUMS = sql`count(DISTINCT its.id) AS "sessions", coalesce(sum(r.cost_usd), 0.0) AS "usd", max(its.last_run_at) AS "last",
   coalesce(sum(CASE WHEN r.started_at IS NOT NULL AND r.state NOT IN ('queued', 'offered') THEN 1 + (r.ended_at IS NOT NULL) ELSE 0 END), 0) AS "messages"`
 const fromSessions = (tenant: string): SQL => sql`
-  FROM ${sessions} AS its LEFT JOIN ${runs} AS r ON r.session = its.id AND r.tenant = its.tenant WHERE its.tenant = ${tenant} AND its.cwd IS NOT NULL`
+  FROM ${sessions} AS its LEFT JOIN ${runs} AS r ON r.session = its.id AND +r.tenant = its.tenant WHERE its.tenant = ${tenant} AND its.cwd IS NOT NULL`
