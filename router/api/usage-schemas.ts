@@ -7,7 +7,7 @@ import { USAGE_KEYS, USAGE_ORDERS, type UsageRange, type Used } from '../engine/
 
 const DAY_MS = 86_400_000
 /** More than a year of days at once is a report, not a request. */
-export const MAX_DAYS = 400
+const MAX_DAYS = 400
 
 const count = z.int().nonnegative()
 const used = {
@@ -64,8 +64,12 @@ export function rangeOf({ from, to, group_by, session_id, project, origin }: z.i
       throw new Fault('invalid_request', `from: more than ${MAX_DAYS} days before to`, { extra: { field: 'from' } })
     }
   }
-  return { from: begin, to: end, session: session_id, project, origin }
+  return { from: inReach(begin), to: inReach(end), session: session_id, project, origin }
 }
+
+/** Years have four digits here, and no run has ended before there was a clock to say so. */
+const LAST_MS = Date.parse('9999-12-31T23:59:59.999Z')
+const inReach = (ms: number | undefined) => ms && Math.min(LAST_MS, Math.max(0, ms))
 
 const isDay = (text: string) => text.length === '2026-11-21'.length
 const momentOf = (text: string) => Date.parse(isDay(text) ? `${text}T00:00:00Z` : text)

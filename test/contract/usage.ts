@@ -68,6 +68,7 @@ export function usage(host: Host): void {
       expect(await count(`?from=${ended_at}`)).toBe(1)
       expect(await count(`?to=${ended_at}`)).toBe(0)
       expect(await ask(`?from=${day}&to=${day}`)).toMatchObject({ from: `${day}T00:00:00.000Z`, to: `${shift(1)}T00:00:00.000Z` })
+      expect(await ask('?from=0000-01-01&to=9999-12-31')).toMatchObject({ from: '1970-01-01T00:00:00.000Z', to: '9999-12-31T23:59:59.999Z', total: { runs: 1 } })
       expect(await count(`?from=${shift(-399)}&to=${day}&group_by=day`)).toBe(1)
       const bad = [`?from=${shift(1)}&to=${day}`, `?from=${shift(-400)}&to=${day}&group_by=day`, '?from=yesterday', '?to=2026-02-30', '?from=1', '?group_by=tenant', '?group_by=token', '?order=x', '?limit=0', '?limit=1001', '?x=1']
       for (const query of bad) {
