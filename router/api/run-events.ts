@@ -2,7 +2,7 @@
 import { createRoute, z } from '@hono/zod-openapi'
 import { Fault } from '../../shared/faults.ts'
 import { isTerminal } from '../core/run-state.ts'
-import { eventStream } from '../engine/stream.ts'
+import { streamTo } from '../engine/stream.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
 import { notFound, problem, problems } from './run-schemas.ts'
@@ -45,5 +45,5 @@ runEvents.openapi(route, async (c) => {
   if (isTerminal(row.state) && after === last) return c.body(null, 204)
   // The body of an answer to HEAD is dropped unread, and a stream that nobody reads or cancels would stay.
   if (c.req.raw.method === 'HEAD') return c.body(null, 200, { 'content-type': 'text/event-stream; charset=utf-8' })
-  return eventStream(deps, row, after, c.get('recheck'))
+  return streamTo(c, row, after)
 })

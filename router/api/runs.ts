@@ -7,7 +7,7 @@ import { isTerminal, publicStatus } from '../core/run-state.ts'
 import { runSummary, runView } from '../engine/run-view.ts'
 import { cancelRun } from '../engine/cancel.ts'
 import { claimOf } from '../engine/claim.ts'
-import { eventStream, untilEnded } from '../engine/stream.ts'
+import { streamTo, untilEnded } from '../engine/stream.ts'
 import { submit } from '../engine/submit.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
@@ -98,7 +98,7 @@ runs.openapi(start, async (c) => {
     // An old key may lead to a run whose events are gone.
     const row = await mustFind(c, ref)
     mustBeKept(row)
-    return eventStream(deps, row, 0, c.get('recheck'))
+    return streamTo(c, row, 0)
   }
   c.header('x-run-id', ref.run)
   if (async) {

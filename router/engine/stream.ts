@@ -4,11 +4,12 @@
  * It is pulled, so a slow client holds one page and never the run. The last event is `done`; a stream that ends
  * without it was cut and can be resumed with `Last-Event-ID`.
  */
+import type { Context } from 'hono'
 import type { ExitMark } from '../../shared/marks.ts'
 import { SSE_COMMENT, SSE_RETRY, sseEvent, sseMessages } from '../../shared/sse.ts'
 import type { Recheck } from '../guard/admission.ts'
 import { watchVisit } from '../guard/watch.ts'
-import type { Deps, EventChunk, RunRef, RunRow } from '../ports.ts'
+import type { AppEnv, Deps, EventChunk, RunRef, RunRow } from '../ports.ts'
 import { isTerminal } from '../core/run-state.ts'
 import { runSummary } from './run-view.ts'
 
@@ -46,8 +47,14 @@ const native = (row: RunRow): Framing => ({
   comment: () => SSE_COMMENT,
 })
 
-/** The events of a run as its row was a moment ago, after `afterSeq`, for as long as `recheck` has nothing against who asked. */
-export function eventStream(deps: Deps, row: RunRow, afterSeq: number, recheck: Recheck, framing: Framing = native(row)): Response {
+/** The events of a run as its row was a moment ago, after `afterSeq`, for as long as whoever asked is welcome. */
+export function streamTo(c: Context<AppEnv>, row: RunRow, afterSeq: number, framing?: Framing): Response {
+  const stream = eventStream(c.get('deps'), row, afterSeq, c.get('recheck'), framing)
+  // A response that is returned as it is would be without what `c.header` has set.
+  return c.newResponse(stream.body, stream)
+}
+
+function eventStream(deps: Deps, row: RunRow, afterSeq: number, recheck: Recheck, framing: Framing = native(row)): Response {
   const ref: RunRef = { run: row.id, tenant: row.tenant }
   const stop = new AbortController()
   const leave = deps.hub.attend(ref)

@@ -76,7 +76,9 @@ export async function submit(
     // Not in line: it is under way or over, or it was refused just now and its key is free.
     if (outcome !== 'unknown' || (await deps.records.find(ref))) return ref
   }
-  throw new Fault('busy', 'too many requests with this Idempotency-Key at once', { retryAfterS: RETRY_AFTER_S })
+  const retry = { retryAfterS: RETRY_AFTER_S }
+  if (claim) throw new Fault('busy', 'too many requests with this Idempotency-Key at once', retry)
+  throw new Fault('no_runner', 'whoever was offered the run refused it, again and again', retry)
 }
 
 /** Into the line. False: its key was taken meanwhile, so there is another run to look at. */

@@ -19,6 +19,8 @@ export function spine(host: Host): void {
       const response = await fleet.run({ prompt: 'hello' }, SSE)
       expect(response.status).toBe(200)
       expect(response.headers.get('content-type')).toBe('text/event-stream; charset=utf-8')
+      expect(response.headers.get('x-should-retry')).toBe('false')
+      expect(response.headers.get('x-request-id')).toMatch(/^[\w-]{8,}$/)
       const { events, text } = await readSse(response)
       expect(text).toMatch(/^retry: \d+\n\n/)
       expect(events.map((e) => e.event)).toEqual(['started', 'message', 'message', 'done'])

@@ -7,7 +7,7 @@ import { Fault } from '../../../shared/faults.ts'
 import { ExitMark } from '../../../shared/marks.ts'
 import { SSE_COMMENT, SSE_RETRY, sseEvent, sseMessages } from '../../../shared/sse.ts'
 import { isTerminal } from '../../core/run-state.ts'
-import { eventStream, type Framing } from '../../engine/stream.ts'
+import { streamTo, type Framing } from '../../engine/stream.ts'
 import type { AppEnv, Deps, RunRow } from '../../ports.ts'
 import { whyNot } from './outcome.ts'
 import { textSoFar } from './stream-text.ts'
@@ -62,7 +62,7 @@ async function mustHaveHappened(c: Context<AppEnv>, row: RunRow, seq: number): P
 function stream(c: Context<AppEnv>, row: RunRow, after: number, head: readonly Uint8Array[]): Response {
   // The body of an answer to HEAD is dropped unread, and a stream that nobody reads or cancels would stay.
   if (c.req.raw.method === 'HEAD') return c.body(null, 200, { 'content-type': 'text/event-stream; charset=utf-8' })
-  return eventStream(c.get('deps'), row, after, c.get('recheck'), framing(c.get('deps'), row, joined(head)))
+  return streamTo(c, row, after, framing(c.get('deps'), row, joined(head)))
 }
 
 function framing(deps: Deps, row: RunRow, head: Uint8Array): Framing {

@@ -10,7 +10,8 @@ import { requireScopeOrNobody } from '../../guard/authenticate.ts'
 import { newRouter } from '../../guard/router.ts'
 import type { AppEnv, RunRow } from '../../ports.ts'
 import { mustMayBypass } from '../kit/bypass.ts'
-import { begin, rowOf, streamed } from '../kit/runs.ts'
+import { streamTo } from '../../engine/stream.ts'
+import { begin, rowOf } from '../kit/runs.ts'
 import { readBody, type Asked } from './body.ts'
 import { errorStream, framing, HEADERS } from './framing.ts'
 import { ClaudeRequest, refusals } from './schemas.ts'
@@ -45,7 +46,7 @@ claude.post('/api/claude', requireScopeOrNobody('runs:write'), async (c) => {
   if (typeof begun === 'string') return c.newResponse(errorStream(begun), 200, HEADERS)
   // From here on a second attempt could start a second run.
   c.header('x-should-retry', 'false')
-  return streamed(c, begun, framing)
+  return streamTo(c, begun, 0, framing)
 })
 
 /** The row of the run, or what the stream says in its place. */

@@ -2,7 +2,7 @@
 import { createRoute } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { Fault } from '../../../shared/faults.ts'
-import { eventStream } from '../../engine/stream.ts'
+import { streamTo } from '../../engine/stream.ts'
 import { resultLine } from '../../engine/result.ts'
 import { requireScope } from '../../guard/authenticate.ts'
 import { poolOf } from '../../guard/narrow.ts'
@@ -47,7 +47,7 @@ ask.openapi(route, async (c) => {
   c.header('x-run-id', ref.run)
   // From here on a second attempt could start a second run.
   c.header('x-should-retry', 'false')
-  if (body.stream === true) return eventStream(deps, await rowOf(c, ref), 0, c.get('recheck'), framing(deps.records))
+  if (body.stream === true) return streamTo(c, await rowOf(c, ref), 0, framing(deps.records))
   const row = await ended(c, ref)
   const line = await resultLine(deps.records, row)
   if (line === undefined || !line.startsWith('{')) return failed(c, `${row.errorCode ?? 'cli_error'}: ${row.errorMessage ?? 'the CLI ended without a result'}`)

@@ -6,7 +6,7 @@ import { SessionId } from '../../../shared/ids.ts'
 import { RunSpec } from '../../../shared/run-spec.ts'
 import { isTerminal } from '../../core/run-state.ts'
 import { cancelRun } from '../../engine/cancel.ts'
-import { untilEnded } from '../../engine/stream.ts'
+import { streamTo, untilEnded } from '../../engine/stream.ts'
 import { requireScope } from '../../guard/authenticate.ts'
 import { poolOf } from '../../guard/narrow.ts'
 import { newRouter } from '../../guard/router.ts'
@@ -14,7 +14,7 @@ import type { AppEnv, RunRef } from '../../ports.ts'
 import { listRuns } from '../../store/runs.ts'
 import { findSession, type SessionRow } from '../../store/sessions.ts'
 import { implicitBypass, mustMayBypassIn } from '../kit/bypass.ts'
-import { begin, rowOf, streamed } from '../kit/runs.ts'
+import { begin, rowOf } from '../kit/runs.ts'
 import { framing } from './framing.ts'
 import { runOf } from './process-id.ts'
 import { parseBody } from './pydantic.ts'
@@ -70,7 +70,7 @@ chat.post('/chat', requireScope('runs:write'), async (c) => {
   // From here on a second attempt could start a second run.
   c.header('x-should-retry', 'false')
   const row = await rowOf(c, ref)
-  return streamed(c, row, framing(row))
+  return streamTo(c, row, 0, framing(row))
 })
 
 chat.openapi(cancel, async (c) => {

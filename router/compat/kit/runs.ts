@@ -4,7 +4,7 @@
 import type { Context } from 'hono'
 import { Fault } from '../../../shared/faults.ts'
 import { isTerminal } from '../../core/run-state.ts'
-import { eventStream, untilEnded, type Framing } from '../../engine/stream.ts'
+import { untilEnded } from '../../engine/stream.ts'
 import { submit, type Origin, type Submission } from '../../engine/submit.ts'
 import { whileWelcome } from '../../guard/watch.ts'
 import type { AppEnv, RunRef, RunRow } from '../../ports.ts'
@@ -46,11 +46,4 @@ export async function ended(c: Context<AppEnv>, ref: RunRef): Promise<RunRow> {
   const row = await rowOf(c, ref)
   if (!isTerminal(row.state)) throw new Fault('draining', `the router is stopping; run ${ref.run} goes on`, { retryAfterS: 2 })
   return row
-}
-
-/** Its events from the first one on. */
-export function streamed(c: Context<AppEnv>, row: RunRow, framing: Framing): Response {
-  const stream = eventStream(c.get('deps'), row, 0, c.get('recheck'), framing)
-  // A response that is returned as it is would be without what `c.header` has set.
-  return c.newResponse(stream.body, stream)
 }
