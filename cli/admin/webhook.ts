@@ -7,7 +7,13 @@ import { out } from '../output.ts'
 import { facts, table, when } from '../table.ts'
 import { adminFlags, openAdmin, part, type AdminFlags } from './call.ts'
 
-const Webhook = z.looseObject({ id: z.string(), url: z.string(), events: z.array(z.string()).nullable(), format: z.string(), enabled: z.boolean(), updated_at: z.string() })
+const Webhook = z.looseObject({
+  id: z.string(),
+  url: z.string(),
+  events: z.array(z.string()).nullable(),
+  format: z.string(),
+  enabled: z.boolean(),
+})
 const WithSecret = z.looseObject({ id: z.string(), secret: z.string() })
 const Delivery = z.looseObject({
   id: z.string(),
@@ -135,7 +141,8 @@ export function webhookCommands(program: Command): void {
     })
 }
 
-const one = (parent: Command, name: string, description: string) => adminFlags(parent.command(name).description(description)).argument('<id>', 'which one')
+const one = (parent: Command, name: string, description: string) =>
+  adminFlags(parent.command(name).description(description)).argument('<id>', 'which one')
 
 function editFlags(command: Command): Command {
   return (command.options.some(({ long }) => long === '--json') ? command : adminFlags(command))

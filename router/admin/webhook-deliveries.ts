@@ -52,7 +52,9 @@ const again = createRoute({
   method: 'post',
   path: `${PATH}/{id}/redeliver`,
   summary: 'Send a message now',
-  description: 'The same message under the same `webhook-id`. A settled one is tried anew, for a day if need be; one that waits is tried ahead of its time.',
+  description:
+    'The same message under the same `webhook-id`. A settled one is tried anew, for a day if need be; one that waits is tried ahead of ' +
+    'its time.',
   request: { params, query },
   responses: { 202: { description: 'It is on its way.', content: json(Delivery) }, ...problems, ...notFound },
 })
@@ -108,7 +110,8 @@ webhookDeliveries.openapi(putSettings, async (c) => {
   const deps = c.get('deps')
   const { db } = deps.store
   const [before, after] = [await readWebhookSettings(db), c.req.valid('json')]
-  await commit(deps, authorOf(c), [webhookSettingsChange(db, after, deps.platform.now())], { tenant: OPERATOR_TENANT, action: 'webhook-settings.update', target: 'router', before, after })
+  const change = { tenant: OPERATOR_TENANT, action: 'webhook-settings.update', target: 'router', before, after }
+  await commit(deps, authorOf(c), [webhookSettingsChange(db, after, deps.platform.now())], change)
   return c.json(after, 200)
 })
 

@@ -11,7 +11,17 @@ import { newRouter } from '../guard/router.ts'
 import type { AppEnv } from '../ports.ts'
 import { deliveryIdAt, findDelivery, insertDelivery } from '../store/deliveries.ts'
 import { readTenant } from '../store/tenants.ts'
-import { countWebhooks, findWebhook, haveWebhook, insertWebhook, listWebhooks, REQUEST, webhookChange, webhookDeletion, type WebhookRow } from '../store/webhooks.ts'
+import {
+  countWebhooks,
+  findWebhook,
+  haveWebhook,
+  insertWebhook,
+  listWebhooks,
+  REQUEST,
+  webhookChange,
+  webhookDeletion,
+  type WebhookRow,
+} from '../store/webhooks.ts'
 import { checkedAddress } from '../webhooks/address.ts'
 import { requestRow } from '../webhooks/attempt.ts'
 import { TEST_EVENT, testBody } from '../webhooks/body.ts'
@@ -42,7 +52,12 @@ const create = createRoute({
   summary: 'Add a webhook',
   description: 'Messages are signed as Standard Webhooks, with the secret that is in this answer and in no other.',
   request: { body: { required: true, content: json(NewWebhook) } },
-  responses: { 201: { description: 'The webhook, with its secret.', content: json(CreatedWebhook) }, ...problems, ...notFound, 409: { description: `There are ${MAX_WEBHOOKS} already.` } },
+  responses: {
+    201: { description: 'The webhook, with its secret.', content: json(CreatedWebhook) },
+    409: { description: `There are ${MAX_WEBHOOKS} already.` },
+    ...problems,
+    ...notFound,
+  },
 })
 const get = createRoute({
   ...shared,
@@ -86,7 +101,11 @@ const test = createRoute({
   path: `${PATH}/{id}/test`,
   summary: 'Send a message of the event `webhook.test`, disabled or not',
   request: { params, query },
-  responses: { 202: { description: 'It is on its way; ask for the delivery to see what becomes of it.', content: json(Delivery) }, ...problems, ...notFound },
+  responses: {
+    202: { description: 'It is on its way; ask for the delivery to see what becomes of it.', content: json(Delivery) },
+    ...problems,
+    ...notFound,
+  },
 })
 
 export const webhooks = newRouter()
@@ -111,7 +130,8 @@ webhooks.openapi(create, async (c) => {
   const now = deps.platform.now()
   const id = `whk_${deps.platform.id()}`
   const secret = newSecret()
-  const row: WebhookRow = { tenant, id, url: address, ...parts, ...(await sealSecret(deps.vault, { tenant, id }, secret)), createdAt: now, updatedAt: now }
+  const sealed = await sealSecret(deps.vault, { tenant, id }, secret)
+  const row: WebhookRow = { tenant, id, url: address, ...parts, ...sealed, createdAt: now, updatedAt: now }
   const view = webhookView(row)
   await commit(deps, authorOf(c), [insertWebhook(db, row)], { tenant, action: 'webhook.create', target: `webhook/${id}`, after: view })
   return c.json({ ...view, secret }, 201)
@@ -162,7 +182,8 @@ webhooks.openapi(test, async (c) => {
   const now = deps.platform.now()
   // Made by chance and not by what happened: each test is another message.
   const message = `${deliveryIdAt(now)}${deps.platform.id().slice(-20)}`
-  const made = { id: message, tenant, webhook: id, event: TEST_EVENT, run: null, session: null, url: url ?? '', format, body: testBody(id, format, now), createdAt: now }
+  const about = { tenant, webhook: id, event: TEST_EVENT, run: null, session: null, createdAt: now }
+  const made = { ...about, id: message, url: url ?? '', format, body: testBody(id, format, now) }
   await deps.store.batch([insertDelivery(db, made)])
   deps.outbox?.nudge(tenant)
   const row = await findDelivery(db, tenant, message)

@@ -31,7 +31,8 @@ export function webhookDialler(resolve: Resolver = dnsResolver()): WebhookDialle
     async post({ url, headers, body, timeoutMs, mayBePrivate, signal }) {
       const late = AbortSignal.timeout(timeoutMs)
       try {
-        const answer = await request(url, { method: 'POST', headers, body, dispatcher: mayBePrivate ? free : checked, signal: AbortSignal.any([late, signal]) })
+        const by = { dispatcher: mayBePrivate ? free : checked, signal: AbortSignal.any([late, signal]) }
+        const answer = await request(url, { method: 'POST', headers, body, ...by })
         await answer.body.dump({ limit: MAX_ANSWER_BYTES })
         const retryAfter = answer.headers['retry-after']
         return { status: answer.statusCode, retryAfter: Array.isArray(retryAfter) ? retryAfter[0] : retryAfter }
@@ -74,7 +75,10 @@ function dnsResolver(): Resolver {
   const dns = new Dns({ timeout: DNS_MS, tries: 2 })
   const ask = (family: 4 | 6, hostname: string) =>
     new Promise<LookupAddress[]>((resolve, reject) => {
-      const found = (error: NodeJS.ErrnoException | null, addresses: string[]) => (error ? reject(error) : resolve(addresses.map((address) => ({ address, family }))))
+      const found = (error: NodeJS.ErrnoException | null, addresses: string[]) => {
+        if (error) reject(error)
+        else resolve(addresses.map((address) => ({ address, family })))
+      }
       if (family === 4) dns.resolve4(hostname, found)
       else dns.resolve6(hostname, found)
     })

@@ -29,7 +29,8 @@ export async function replaceNotice(store: Store, notice: string, made: readonly
     (d) =>
       db.run(sql`
         INSERT INTO ${deliveries} (id, tenant, webhook, event, run, session, url, format, body, state, attempts, next_at, created_at)
-        SELECT ${d.id}, ${d.tenant}, ${d.webhook}, ${d.event}, ${d.run}, ${d.session}, ${d.url}, ${d.format}, ${d.body}, 'pending', 0, ${d.createdAt}, ${d.createdAt}
+        SELECT ${d.id}, ${d.tenant}, ${d.webhook}, ${d.event}, ${d.run}, ${d.session}, ${d.url}, ${d.format}, ${d.body},
+          'pending', 0, ${d.createdAt}, ${d.createdAt}
         WHERE ${isThere} ON CONFLICT (id) DO NOTHING`) as Statement,
   )
   await store.batch([...inserts, db.delete(notices).where(eq(notices.id, notice))])
@@ -99,10 +100,11 @@ export interface Outcome {
 
 /** Nothing is written when the claim is over: somebody else tries it, or it was settled otherwise. */
 export async function recordAttempt(db: Db, { id, attempts, claimedUntil }: DeliveryRow, outcome: Outcome, now: number): Promise<void> {
+  const isHis = and(eq(deliveries.attempts, attempts), eq(deliveries.claimedUntil, claimedUntil ?? 0))
   await db
     .update(deliveries)
     .set({ ...outcome, claimedUntil: null, lastAt: now })
-    .where(and(eq(deliveries.id, id), eq(deliveries.state, 'pending'), eq(deliveries.attempts, attempts), eq(deliveries.claimedUntil, claimedUntil ?? 0)))
+    .where(and(eq(deliveries.id, id), eq(deliveries.state, 'pending'), isHis))
 }
 
 /** At once: again from the beginning when it was settled, ahead of its time when it waits. Nothing while it is being tried. */

@@ -24,9 +24,15 @@ export interface AttemptParts {
 }
 
 /** Throws when what it needs of us could not be had; then nothing was sent. */
-export async function attempt(parts: AttemptParts, delivery: DeliveryRow, settings: WebhookSettings, signal: AbortSignal): Promise<Outcome> {
-  const { platform, vault } = parts
-  const hook = delivery.webhook === null ? await requestHook(parts, delivery.tenant) : await findWebhook(parts.store.db, delivery.tenant, delivery.webhook)
+export async function attempt(
+  parts: AttemptParts,
+  delivery: DeliveryRow,
+  settings: WebhookSettings,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const { platform, vault, store } = parts
+  const { tenant, webhook } = delivery
+  const hook = await (webhook === null ? requestHook(parts, tenant) : findWebhook(store.db, tenant, webhook))
   if (!hook) return failed(null, 'the webhook was deleted')
   if (!hook.enabled && delivery.event !== TEST_EVENT) return failed(null, 'the webhook is disabled')
   const headers = headersOf(delivery, await openSecrets(vault, hook, platform.now()), platform.now())
@@ -40,7 +46,13 @@ export async function attempt(parts: AttemptParts, delivery: DeliveryRow, settin
   }
 }
 
-function send({ post }: AttemptParts, { url, body }: DeliveryRow, headers: Record<string, string>, settings: WebhookSettings, signal: AbortSignal): Promise<PostAnswer> {
+function send(
+  { post }: AttemptParts,
+  { url, body }: DeliveryRow,
+  headers: Record<string, string>,
+  settings: WebhookSettings,
+  signal: AbortSignal,
+): Promise<PostAnswer> {
   const mayBePrivate = settings.allow_private
   // What was allowed when it was written down may not be any more.
   if (addressProblem(url, mayBePrivate) !== undefined) throw new Undelivered(NOT_PUBLIC)

@@ -26,8 +26,11 @@ export interface Facts {
 export function bodyOf(notice: NoticeRow, facts: Facts, format: WebhookFormat, isForOneRun: boolean): string {
   const event = notice.event as WebhookEvent
   const timestamp = new Date(notice.at).toISOString()
-  if (format === 'ccs') return JSON.stringify({ event: ccsEvent(event, facts.run, isForOneRun), timestamp, data: ccsData(notice, facts, isForOneRun) })
-  return JSON.stringify({ type: event, timestamp, data: notice.run === null ? sessionData(notice, facts.session) : runData(notice, facts) })
+  if (format === 'ccs') {
+    return JSON.stringify({ event: ccsEvent(event, facts.run, isForOneRun), timestamp, data: ccsData(notice, facts, isForOneRun) })
+  }
+  const data = notice.run === null ? sessionData(notice, facts.session) : runData(notice, facts)
+  return JSON.stringify({ type: event, timestamp, data })
 }
 
 /** To see that a webhook works. */

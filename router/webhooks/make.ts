@@ -55,12 +55,14 @@ async function makeOf(parts: MakeParts, notice: NoticeRow, now: number): Promise
   const about = { tenant, event, run, session, createdAt: now }
   const messages: NewDelivery[] = []
   for (const { id, url, format } of wanting) {
-    if (url !== null) messages.push({ ...about, id: await idOf(at, notice.id, id), webhook: id, url, format, body: bodyOf(notice, facts, format, false) })
+    const body = bodyOf(notice, facts, format, false)
+    if (url !== null) messages.push({ ...about, id: await idOf(at, notice.id, id), webhook: id, url, format, body })
   }
   if (own) {
     const { format } = own
     const url = new URL(own.url).href
-    messages.push({ ...about, id: await idOf(at, notice.id, ''), webhook: null, url, format, body: bodyOf(notice, facts, format, true) })
+    const body = bodyOf(notice, facts, format, true)
+    messages.push({ ...about, id: await idOf(at, notice.id, ''), webhook: null, url, format, body })
   }
   await replaceNotice(store, notice.id, messages)
 }

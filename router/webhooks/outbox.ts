@@ -88,7 +88,9 @@ export class Outbox {
 
   #begin(delivery: DeliveryRow, settings: WebhookSettings): void {
     const work = this.#attempt(delivery, settings)
-      .catch((error: unknown) => this.#parts.log.warn({ err: error, delivery: delivery.id }, 'an attempt could not be made or recorded; it is made again'))
+      .catch((error: unknown) => {
+        this.#parts.log.warn({ err: error, delivery: delivery.id }, 'an attempt could not be made or recorded; it is made again')
+      })
       .finally(() => {
         this.#underWay.delete(work)
         this.#parts.freed?.()
