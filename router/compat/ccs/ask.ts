@@ -72,16 +72,17 @@ const FIELD = '"webhook_url"'
 
 function budgetOf(session: SessionWithTotals | undefined, maxUsd: number | undefined): Budget {
   const spentUsd = session?.costUsd ?? 0
-  if (maxUsd !== undefined && spentUsd >= maxUsd) throw new Fault('budget', overBudget(spentUsd, maxUsd), { extra: { spent_usd: spentUsd, limit_usd: maxUsd } })
-  return { maxUsd, spentUsd }
+  if (maxUsd === undefined || spentUsd < maxUsd) return { maxUsd, spentUsd }
+  throw new Fault('budget', overBudget(spentUsd, maxUsd), { extra: { spent_usd: spentUsd, limit_usd: maxUsd } })
 }
 
 export const overBudget = (spentUsd: number, maxUsd: number) => `Budget exceeded: ${spentUsd} USD of ${maxUsd} USD`
 
 /** The owner of the machine decides which directories are good; a home directory of ours is none of them. */
 export function projectOf(path: string | undefined): string | undefined {
-  if (path?.startsWith('~')) throw new Fault('invalid_request', '"project_path" must be a path as the machine that runs it knows it: ~ is not expanded', { extra: { field: 'project_path' } })
-  return path
+  if (!path?.startsWith('~')) return path
+  const message = '"project_path" must be a path as the machine that runs it knows it: ~ is not expanded'
+  throw new Fault('invalid_request', message, { extra: { field: 'project_path' } })
 }
 
 function cliOf(ask: Ask, set: Pick<CliOptions, 'model' | 'max_budget_usd' | 'include_partial_messages'>): CliOptions {
@@ -97,7 +98,8 @@ function mcpOf(config: string | undefined): Pick<CliOptions, 'mcp_config' | 'mcp
   if (McpServerName.safeParse(text).success) return { mcp_servers: [text] }
   const read = RunSpec.shape.mcp_config.safeParse(parse(text))
   if (read.success && read.data !== undefined) return { mcp_config: read.data }
-  throw new Fault('invalid_request', '"mcp_config" must be JSON text or the name of a server of the machine; a path is not read', { extra: { field: 'mcp_config' } })
+  const message = '"mcp_config" must be JSON text or the name of a server of the machine; a path is not read'
+  throw new Fault('invalid_request', message, { extra: { field: 'mcp_config' } })
 }
 
 function parse(text: string): unknown {

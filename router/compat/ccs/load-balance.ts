@@ -41,6 +41,7 @@ const Provider = z
 const Status = z
   .object({ success, strategy: z.enum(['round-robin', 'weighted', 'least-busy', 'none']), failover: z.boolean(), providers: z.array(Provider) })
   .openapi('CcsLoadBalance')
+const Bindings = z.object({ success, bindings: z.record(z.string(), z.string()) }).openapi('CcsBindings')
 const status = createRoute({
   ...read,
   path: '/api/load-balance/status',
@@ -53,7 +54,7 @@ const bindings = createRoute({
   path: '/api/load-balance/bindings',
   summary: 'Sessions and the providers that they are with',
   responses: {
-    200: { description: 'Ids of providers by those of sessions.', content: json(z.object({ success, bindings: z.record(z.string(), z.string()) }).openapi('CcsBindings')) },
+    200: { description: 'Ids of providers by those of sessions.', content: json(Bindings) },
     ...refusals,
   },
 })
@@ -78,7 +79,8 @@ loadBalance.openapi(status, async (c) => {
   const { store, catalog, platform } = c.get('deps')
   const { tenant } = c.get('principal')
   const now = platform.now()
-  const [rows, health, bound, its] = await Promise.all([readProviders(store.db, tenant), readHealth(store.db, tenant), boundSessions(store.db, tenant, now), catalog.tenant(tenant)])
+  const reading = [readProviders(store.db, tenant), readHealth(store.db, tenant), boundSessions(store.db, tenant, now), catalog.tenant(tenant)] as const
+  const [rows, health, bound, its] = await Promise.all(reading)
   if (rows.length === 0) return c.json({ success: true as const, strategy: 'none' as const, failover: false, providers: [] }, 200)
   const { strategy, failover } = routingOf(its?.settings ?? {})
   const view = ({ id, name, weight, enabled }: ProviderRow) => {

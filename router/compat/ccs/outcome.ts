@@ -31,7 +31,9 @@ async function outcomeOf(c: Context<AppEnv>, row: RunRow, { maxUsd, spentUsd }: 
     const result = answerOf(said)
     return { ok: false, body: { success: false, error: overBudget(totalUsd, limitUsd), ...budget, ...numbers, ...(result === null ? {} : { result }) } }
   }
-  if (row.state !== 'succeeded') return { ok: false, body: { success: false, error: whyNot(row), ...numbers, ...(row.errorCode === null ? {} : { details: row.errorCode }) } }
+  if (row.state !== 'succeeded') {
+    return { ok: false, body: { success: false, error: whyNot(row), ...numbers, ...(row.errorCode === null ? {} : { details: row.errorCode }) } }
+  }
   const usage = said?.['usage']
   return { ok: true, body: { success: true, result: answerOf(said), ...numbers, usage: isRecord(usage) ? usage : row.usage } }
 }

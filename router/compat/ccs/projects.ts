@@ -30,7 +30,8 @@ const list = createRoute({
     ...refusals,
   },
 })
-const Stats = z.object({ total_projects: z.int(), total_sessions: z.int(), total_messages: z.int(), total_cost_usd: z.number(), last_activity: z.iso.datetime().nullable() })
+const totals = { total_projects: z.int(), total_sessions: z.int(), total_messages: z.int(), total_cost_usd: z.number() }
+const Stats = z.object({ ...totals, last_activity: z.iso.datetime().nullable() })
 const stats = createRoute({
   ...read,
   path: '/api/projects/stats',

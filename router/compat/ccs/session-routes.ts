@@ -3,13 +3,14 @@ import { createRoute, z } from '@hono/zod-openapi'
 import { ModelName } from '../../../shared/run-spec.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { SESSION_STATUSES } from '../../../drizzle/schema.ts'
-import { messagesOf } from '../../engine/messages.ts'
-import { changeSession, createSession, deleteSession, listSessions, viewSession, type SessionWithTotals } from '../../engine/sessions.ts'
+import { messagesOf, type SessionMessage } from '../../engine/messages.ts'
+import { changeSession, createSession, deleteSession, listSessions, viewSession } from '../../engine/sessions.ts'
 import { requireScope } from '../../guard/authenticate.ts'
 import { newRouter } from '../../guard/router.ts'
 import { projectOf } from './ask.ts'
 import { joi } from './joi.ts'
 import { done, json, ProjectPath, refusals, Session, startRefusals } from './schemas.ts'
+import { sessionView } from './session-view.ts'
 
 const one = z.object({ success: z.literal(true), session: Session }).openapi('CcsOneSession')
 const many = z.object({ success: z.literal(true), sessions: z.array(Session), count: z.int() }).openapi('CcsSessions')
@@ -76,7 +77,10 @@ const stats = createRoute({
   path: '/api/sessions/{id}/stats',
   summary: 'What a session has cost',
   request: { params },
-  responses: { 200: { description: 'Its numbers.', content: json(z.object({ success: z.literal(true), stats: Stats }).openapi('CcsSessionStats')) }, ...refusals },
+  responses: {
+    200: { description: 'Its numbers.', content: json(z.object({ success: z.literal(true), stats: Stats }).openapi('CcsSessionStats')) },
+    ...refusals,
+  },
 })
 const SaidMessage = z.object({
   id: z.string(),
@@ -173,8 +177,7 @@ sessionRoutes.openapi(said, async (c) => {
     role: m.role,
     content: m.content,
     created_at: new Date(m.createdAt).toISOString(),
-    metadata: m.role === 'user' ? {} : { model: m.model, cost_usd: m.costUsd, duration_ms: m.durationMs, ...(m.error ? { error: m.error.message } : {}) },
-    ...(m.role === 'user' ? {} : { status: m.status === 'succeeded' ? 'completed' : m.status }),
+    ...(m.role === 'user' ? { metadata: {} } : answerView(m)),
   }))
   const pagination = { has_more: page.hasMore, first_id: messages[0]?.id ?? null, last_id: messages.at(-1)?.id ?? null }
   return c.json({ success: true as const, session_id: id, messages, pagination, count: messages.length }, 200)
@@ -193,18 +196,7 @@ sessionRoutes.openapi(setStatus, async (c) => {
   return c.json({ success: true as const, session: sessionView(await viewSession(deps, tenant, id)) }, 200)
 })
 
-export function sessionView(row: SessionWithTotals): z.infer<typeof Session> {
-  // One that was prepared has an opener; any other was made by its first run.
-  const made = row.runner !== null && row.opener === null ? { auto_created: true } : {}
-  return {
-    id: row.id,
-    created_at: new Date(row.createdAt).toISOString(),
-    updated_at: new Date(row.updatedAt).toISOString(),
-    model: row.model,
-    project_path: row.cwd,
-    total_cost_usd: row.costUsd,
-    messages_count: row.messages,
-    status: row.status,
-    metadata: { ...made, ...row.metadata },
-  }
+function answerView({ model, costUsd: cost_usd, durationMs: duration_ms, error, status }: SessionMessage) {
+  const metadata = { model, cost_usd, duration_ms, ...(error ? { error: error.message } : {}) }
+  return { metadata, status: status === 'succeeded' ? 'completed' : status }
 }

@@ -92,8 +92,10 @@ export const tasks = newRouter(joi)
 
 tasks.openapi(create, async (c) => {
   const { metadata = {}, ...body } = c.req.valid('json')
-  const { webhook_url, session_id, system_prompt, max_budget_usd, allowed_tools, disallowed_tools, permission_mode, agent, mcp_config, ...notes } = metadata
-  const set = { webhook_url, session_id, system_prompt, max_budget_usd, allowed_tools, disallowed_tools, permission_mode, agent, mcp_config }
+  const { webhook_url, session_id, system_prompt, max_budget_usd, allowed_tools, disallowed_tools, permission_mode, ...others } = metadata
+  const { agent, mcp_config, ...notes } = others
+  const turn = { system_prompt, max_budget_usd, allowed_tools, disallowed_tools, permission_mode }
+  const set = { webhook_url, session_id, agent, mcp_config, ...turn }
   const row = await startTask(c, { ...body, ...set }, notes)
   return c.json({ success: true as const, task: await taskView(c, row, body.prompt) }, 201)
 })

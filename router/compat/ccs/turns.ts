@@ -92,7 +92,8 @@ const resume = createRoute({
   path: '/api/sessions/{id}/stream/resume',
   summary: 'What a stream that was cut has missed',
   description:
-    'While it runs: a first message `{"type":"resumed","content"}` with the text so far, and all that follows. `Last-Event-ID` (or `after`) names the last event that was seen: then nothing is missing. A stream that has ended is JSON, or its missing events where one was named.',
+    'While it runs: a first message `{"type":"resumed","content"}` with the text so far, and all that follows. `Last-Event-ID` (or `after`)' +
+    ' names the last event that was seen: then nothing is missing. A stream that has ended is JSON, or its missing events where one was named.',
   request: { params, query: z.strictObject({ stream_id: z.string().max(64).optional(), after: z.string().max(64).optional() }), headers: lastEventId },
   responses: { 200: { description: 'The rest of it, or all of it as JSON.', content: { ...json(Completed), ...events } }, ...nothingMore, ...startRefusals },
 })
