@@ -5,9 +5,14 @@
 import { isIP } from 'node:net'
 import ipaddr from 'ipaddr.js'
 
+/** All that was ever given out for the open internet (RFC 4291 §2.4). Outside lies `::7f00:1` too, an old way to write 127.0.0.1. */
+const GLOBAL_UNICAST = ipaddr.IPv6.parseCIDR('2000::/3')
+
 /** An IPv4 address inside an IPv6 one is judged as what it is. Short and octal forms are none: who reads them differs. */
 export function isPublicAddress(address: string): boolean {
-  return isIP(address) !== 0 && ipaddr.process(address).range() === 'unicast'
+  if (isIP(address) === 0) return false
+  const parsed = ipaddr.process(address)
+  return parsed.range() === 'unicast' && (parsed instanceof ipaddr.IPv4 || parsed.match(GLOBAL_UNICAST))
 }
 
 /** Why nobody should be sent there, as far as the URL itself tells; what a name resolves to is seen when it is dialled. */
