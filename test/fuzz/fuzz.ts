@@ -28,7 +28,7 @@ export function fuzz(host: Host, usually: number): void {
       const property = fc.asyncProperty(anyRequest(document), async (request) => {
         const answer = await world.send(request)
         statuses.set(answer.status, (statuses.get(answer.status) ?? 0) + 1)
-        const wrong = verdict(request, answer, document.schemas)
+        const wrong = verdict(request, answer, document)
         if (wrong !== undefined) throw new Error(`${request.method} ${request.operation.path} ${wrong}`)
       })
       // One that fails is made smaller a few times only: what it met may be gone.

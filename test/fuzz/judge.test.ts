@@ -39,7 +39,7 @@ describe('the judge', () => {
   const operation: Operation = { method: 'GET', path: '/v1/things', responses: { 200: { content: { 'application/json': { schema: schemas.Thing } } }, 404: { content: problem } } }
   const request: Request = { operation, method: 'GET', path: {}, query: [], headers: {}, body: undefined, caller: 'right' }
   const answer = (status: number, text: string, type = 'application/problem+json', ms = 1): Answer => ({ status, type, text, ms, headers: new Headers() })
-  const of = (given: Answer, more: Partial<Request> = {}) => verdict({ ...request, ...more }, given, schemas)
+  const of = (given: Answer, more: Partial<Request> = {}) => verdict({ ...request, ...more }, given, { operations: [more.operation ?? operation], schemas })
 
   it('has nothing against what is documented', () => {
     expect(of(answer(200, '{"id":"t"}', 'application/json'))).toBeUndefined()

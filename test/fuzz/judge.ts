@@ -1,7 +1,7 @@
 /** What is wrong with an answer, by the document that describes it. */
 import { familyOf } from '../../router/compat/families.ts'
 import { mismatch, type Schema, type Schemas } from './check.ts'
-import type { Request } from './requests.ts'
+import type { Described, Request } from './requests.ts'
 import { HANG_MS, type Answer } from './world.ts'
 
 /** For a method that nobody has described: it is not there, if the request gets as far as that. */
@@ -18,19 +18,19 @@ const EXPLAINED: readonly { readonly status: number; readonly path: RegExp; read
   { status: 500, path: /^\/api\/sessions\/\{id\}\/continue$/, text: /^\{"success":false,"error":"Session (?:not found|is not active)/, why: 'ccs says every no of this route so' },
 ]
 
-export function verdict({ operation, method }: Request, answer: Answer, schemas: Schemas): string | undefined {
+export function verdict({ operation: { path }, method }: Request, answer: Answer, { operations, schemas }: Described): string | undefined {
   const { status, type, text, ms } = answer
   if (ms > HANG_MS) return `took ${Math.round(ms)} ms`
-  if (status >= 500 && !EXPLAINED.some((one) => one.status === status && one.path.test(operation.path) && one.text.test(text))) {
+  if (status >= 500 && !EXPLAINED.some((one) => one.status === status && one.path.test(path) && one.text.test(text))) {
     return `answered ${status}: ${text.slice(0, 500)}`
   }
-  const isDialect = familyOf(operation.path) !== undefined
+  const isDialect = familyOf(path) !== undefined
   if (status >= 400 && method !== 'HEAD') {
     if (type === '') return `answered ${status} without a body`
     if (isDialect === (type === 'application/problem+json')) return `answered ${status} in another dialect: ${type} ${text.slice(0, 200)}`
   }
-  const described = method === operation.method || (method === 'HEAD' && operation.method === 'GET')
-  if (!described) return UNDESCRIBED.has(status) || status === 401 ? undefined : `answered ${status} to ${method}, which is not described`
+  const operation = operations.find((one) => one.path === path && one.method === (method === 'HEAD' ? 'GET' : method))
+  if (!operation) return UNDESCRIBED.has(status) || status === 401 ? undefined : `answered ${status} to ${method}, which is not described`
   const documented = operation.responses[String(status)]
   if (!documented) return `answered ${status}, which is not documented: ${text.slice(0, 300)}`
   if (method === 'HEAD') return text === '' ? undefined : 'answered HEAD with a body'

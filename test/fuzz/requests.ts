@@ -1,5 +1,6 @@
 /** Requests made from the OpenAPI document of a router: what it describes, and what it does not. */
 import * as fc from 'fast-check'
+import { BODIES } from '../contract/isolation-known.ts'
 import type { Schema, Schemas } from './check.ts'
 import { broken, fitting, hostile, hostileText, spoilt } from './values.ts'
 
@@ -84,8 +85,10 @@ function queryOf(parameters: NonNullable<Operation['parameters']>, schemas: Sche
       { weight: 1, arbitrary: fc.constant([[name, '1'], [name, '2']] as [string, string][]) },
     ),
   )
-  const extra = often(9, fc.constant([] as [string, string][]), hostileText.map((text): [string, string][] => [['surprise', text]]))
-  return fc.tuple(extra, ...one).map((all) => all.flat())
+  const extra = often(14, fc.constant([] as [string, string][]), hostileText.map((text): [string, string][] => [['surprise', text]]))
+  // With many of them at once, one is nearly always wrong.
+  const some = fc.subarray(one.map((_, i) => i), { maxLength: Math.min(2, one.length) })
+  return fc.tuple(some, extra, ...one).map(([kept, more, ...all]) => [...more, ...all.filter((_, i) => kept.includes(i) || parameters[i]?.required).flat()])
 }
 
 const asText = (value: unknown): string => (typeof value === 'string' ? value : JSON.stringify(value))
@@ -116,13 +119,19 @@ function headersOf(parameters: NonNullable<Operation['parameters']>, schemas: Sc
   })
 }
 
-function bodyOf({ requestBody }: Operation, schemas: Schemas): fc.Arbitrary<Request['body']> {
+function bodyOf({ method, path, requestBody }: Operation, schemas: Schemas): fc.Arbitrary<Request['body']> {
   const schema = requestBody?.content['application/json']?.schema
   if (!schema) return often(15, fc.constant(undefined), broken.map((text) => ({ text })))
   const json = (values: fc.Arbitrary<unknown>) => values.map((value) => ({ json: value }))
+  const made = fitting(schema, schemas)
+  // A schema does not say everything: one body is known to be good.
+  const known = BODIES[`${method.toLowerCase()} ${path}`]
+  const good = known ? fc.constant(known) : made
   return fc.oneof(
-    { weight: 6, arbitrary: json(fitting(schema, schemas)) },
-    { weight: 6, arbitrary: json(spoilt(schema, schemas)) },
+    { weight: 4, arbitrary: json(good) },
+    { weight: 3, arbitrary: json(made) },
+    { weight: 3, arbitrary: json(spoilt(made)) },
+    { weight: 3, arbitrary: json(spoilt(good)) },
     { weight: 1, arbitrary: json(hostile) },
     { weight: 1, arbitrary: broken.map((text) => ({ text })) },
     { weight: 1, arbitrary: fc.constant(undefined) },

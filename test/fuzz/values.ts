@@ -99,9 +99,9 @@ function fittingObject(schema: Schema, schemas: Schemas, depth: number): fc.Arbi
   return fc.tuple(named, fc.dictionary(key, fitting(additionalProperties, schemas, depth + 1), { maxKeys: 2 })).map(([a, b]) => ({ ...(a as object), ...b }))
 }
 
-/** One that fits, with one thing of it wrong. */
-export function spoilt(schema: Schema, schemas: Schemas): fc.Arbitrary<unknown> {
-  return fc.tuple(fitting(schema, schemas), hostile, fc.nat(), fc.constantFrom('change', 'remove', 'add')).map(([value, bad, n, how]) => {
+/** The same with one thing of it wrong. */
+export function spoilt(values: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {
+  return fc.tuple(values, hostile, fc.nat(), fc.constantFrom('change', 'remove', 'add')).map(([value, bad, n, how]) => {
     if (typeof value !== 'object' || value === null || Array.isArray(value)) return bad
     const keys = Object.keys(value)
     const key = keys[n % Math.max(1, keys.length)] ?? 'prompt'

@@ -4,7 +4,7 @@
  */
 import { SCOPES } from '../../router/core/scopes.ts'
 import { mint } from '../../router/guard/tokens.ts'
-import { startFleet, type Fleet } from '../kit/fleet.ts'
+import { admins, startFleet, type Fleet } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { print } from '../kit/turns.ts'
 import { parse, type Caller, type Described, type Operation, type PathValue, type Request } from './requests.ts'
@@ -13,7 +13,7 @@ import { parse, type Caller, type Described, type Operation, type PathValue, typ
 export const HANG_MS = 5_000
 const MAX_URL = 8_000
 /** An admin may revoke his own tokens, or leave his tenant no requests: another tenant takes over after so many. */
-const REQUESTS_OF_A_TENANT = 40
+const REQUESTS_OF_A_TENANT = 250
 const RESULT = '{"type":"result","subtype":"success","is_error":false,"result":"ok","session_id":"s","total_cost_usd":0}'
 
 /** What an operator may not do here: it would end the fuzz for everybody, machines of all tenants included, and is meant to. */
@@ -51,7 +51,8 @@ export async function openWorld(host: Host): Promise<World> {
   return {
     document,
     async send(request) {
-      const tenant = `admins-${Math.floor(sent++ / REQUESTS_OF_A_TENANT)}`
+      const tenant = `admins-${Math.floor(sent / REQUESTS_OF_A_TENANT)}`
+      if (sent++ % REQUESTS_OF_A_TENANT === 0) await admins(fleet, 'tenants', { id: tenant })
       const { operation, method, caller } = request
       const barred = caller === 'operator' && NOT_AS_OPERATOR.test(`${method} ${operation.path}`)
       const headers = new Headers(request.headers)
@@ -109,8 +110,8 @@ function bodyOf({ body, operation }: Request): string | undefined {
   const isObject = typeof json === 'object' && json !== null && !Array.isArray(json)
   if (!isObject || !WAITS.has(operation.path)) return JSON.stringify(json)
   if (operation.path === '/v1/runs') return JSON.stringify({ ...json, ...notWaiting(json) })
-  const { runs } = json as { runs?: unknown }
-  return JSON.stringify(Array.isArray(runs) ? { ...json, runs: runs.map((run: unknown) => (typeof run === 'object' && run !== null ? { ...run, ...notWaiting(run) } : run)) } : json)
+  const { items } = json as { items?: unknown }
+  return JSON.stringify(Array.isArray(items) ? { ...json, items: items.map((run: unknown) => (typeof run === 'object' && run !== null ? { ...run, ...notWaiting(run) } : run)) } : json)
 }
 
 /** In place of a time that fits only: another one is there to be refused. */
