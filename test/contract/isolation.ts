@@ -46,7 +46,7 @@ async function setUp(host: Host): Promise<void> {
   await cli.running(PRIVATE.prompt)
   await theirs.until(run.id, 'running')
   // On Workers the list hears of it a moment later than the run itself; from then on it stays as it is.
-  await until('the list to know who pays', async () => (await theirs.list()).some(({ id, provider }) => id === run.id && provider !== null))
+  await until('the list to know who pays', async () => (await theirs.list()).some((its) => its.id === run.id && its['provider'] !== null))
   const { jti } = await made('tokens', { kind: 'app', subject: PRIVATE.subject, family: 'private-family' })
   const enrolment = await made('enrolment-tokens', { pool: PRIVATE.pool })
   const credential = await made('credentials', { kind: 'key', secret: KEY, subject: PRIVATE.subject })

@@ -16,6 +16,7 @@ describe('the snippets for clients of ccs', () => {
   let fleet: Enlisted
   let snippets: Snippet[]
   let env: Record<string, string>
+  let registered: Json
 
   beforeAll(async () => {
     snippets = await snippetsOf('docs/compat/ccs.md')
@@ -26,7 +27,7 @@ describe('the snippets for clients of ccs', () => {
     const made = await fleet.admin('/admin/v1/tokens', { method: 'POST', body: '{"kind":"admin"}' })
     const { token } = (await made.json()) as { token: string }
     env = { HOME: machine.home, URL: fleet.url, KEY, PROJECT: machine.workspace, ADMIN_TOKEN: token }
-    expect(JSON.parse(await output(snippets[0]!, env))).toMatchObject({ kind: 'key', subject: 'old-client' })
+    registered = JSON.parse(await output(snippets[0]!, env)) as Json
   })
   afterAll(async () => {
     await machine.close()
@@ -45,6 +46,10 @@ describe('the snippets for clients of ccs', () => {
 
   it('are all run here', () => {
     expect(snippets.map(({ language }) => language)).toEqual(['sh', 'sh', 'sh', 'python', 'python', 'js', 'js', 'sh'])
+  })
+
+  it('register the key that the client has', () => {
+    expect(registered).toMatchObject({ kind: 'key', subject: 'old-client' })
   })
 
   it('curl prints the answer', async () => {
