@@ -4,8 +4,8 @@ export type Migration = { tag: string; when: number; hash: string; statements: s
 export const migrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795258534909,
-    "hash": "0419847e0ced7aedca3627d164e9149486cb2be13e548fc13443c3afeb1ad310",
+    "when": 1795263948089,
+    "hash": "63f5139efe2c17450c1bbbe480d5b187dbb56189d4cbbc995f7d10a3fd3474b7",
     "statements": [
       "CREATE TABLE `assertions` (\n\t`jti` text PRIMARY KEY NOT NULL,\n\t`expires_at` integer NOT NULL\n);",
       "CREATE TABLE `enrolments` (\n\t`hash` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`expires_at` integer NOT NULL,\n\t`used_at` integer\n);",
@@ -16,11 +16,12 @@ export const migrations: Migration[] = [
       "CREATE TABLE `run_events` (\n\t`run` text NOT NULL,\n\t`first` integer NOT NULL,\n\t`part` integer DEFAULT 0 NOT NULL,\n\t`parts` integer DEFAULT 1 NOT NULL,\n\t`count` integer NOT NULL,\n\t`kind` text NOT NULL,\n\t`bytes` blob NOT NULL,\n\tPRIMARY KEY(`run`, `first`, `part`)\n);",
       "CREATE TABLE `runners` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`name` text NOT NULL,\n\t`labels` text NOT NULL,\n\t`signing_jwk` text NOT NULL,\n\t`sealing_jwk` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`last_seen_at` integer,\n\t`online` text,\n\t`drained_at` integer,\n\t`revoked_at` integer\n);",
       "CREATE INDEX `runners_tenant` ON `runners` (`tenant`,`pool`);",
-      "CREATE TABLE `runs` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`subject` text NOT NULL,\n\t`token` text NOT NULL,\n\t`session` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`runner` text,\n\t`state` text NOT NULL,\n\t`fence` integer DEFAULT 0 NOT NULL,\n\t`cancel_requested_at` integer,\n\t`labels` text NOT NULL,\n\t`bound` text,\n\t`needs` text NOT NULL,\n\t`priority` integer NOT NULL,\n\t`queue_until` integer NOT NULL,\n\t`spec` text,\n\t`timeout_s` integer NOT NULL,\n\t`on_disconnect_ms` integer,\n\t`provider` text,\n\t`model` text,\n\t`metadata` text,\n\t`origin` text DEFAULT 'native' NOT NULL,\n\t`batch` text,\n\t`batch_index` integer,\n\t`webhook` text,\n\t`cwd` text,\n\t`created_at` integer NOT NULL,\n\t`started_at` integer,\n\t`ended_at` integer,\n\t`last_seq` integer DEFAULT 0 NOT NULL,\n\t`result_seq` integer,\n\t`is_error` integer,\n\t`error_code` text,\n\t`error_message` text,\n\t`cost_usd` real,\n\t`cost_estimated` integer,\n\t`degraded` integer,\n\t`usage` text,\n\t`num_turns` integer,\n\t`duration_ms` integer,\n\t`event_bytes` integer,\n\t`pruned_at` integer\n);",
+      "CREATE TABLE `runs` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`subject` text NOT NULL,\n\t`token` text NOT NULL,\n\t`session` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`runner` text,\n\t`state` text NOT NULL,\n\t`fence` integer DEFAULT 0 NOT NULL,\n\t`cancel_requested_at` integer,\n\t`labels` text NOT NULL,\n\t`bound` text,\n\t`needs` text NOT NULL,\n\t`priority` integer NOT NULL,\n\t`queue_until` integer NOT NULL,\n\t`spec` text,\n\t`timeout_s` integer NOT NULL,\n\t`on_disconnect_ms` integer,\n\t`provider` text,\n\t`model` text,\n\t`metadata` text,\n\t`origin` text DEFAULT 'native' NOT NULL,\n\t`batch` text,\n\t`batch_index` integer,\n\t`task` integer,\n\t`webhook` text,\n\t`cwd` text,\n\t`created_at` integer NOT NULL,\n\t`started_at` integer,\n\t`ended_at` integer,\n\t`last_seq` integer DEFAULT 0 NOT NULL,\n\t`result_seq` integer,\n\t`is_error` integer,\n\t`error_code` text,\n\t`error_message` text,\n\t`cost_usd` real,\n\t`cost_estimated` integer,\n\t`degraded` integer,\n\t`usage` text,\n\t`num_turns` integer,\n\t`duration_ms` integer,\n\t`event_bytes` integer,\n\t`pruned_at` integer\n);",
       "CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);",
       "CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');",
       "CREATE INDEX `runs_session` ON `runs` (`session`,`id`);",
       "CREATE INDEX `runs_batch` ON `runs` (`batch`,`batch_index`) WHERE batch IS NOT NULL;",
+      "CREATE INDEX `runs_tasks` ON `runs` (`tenant`,\"priority\" DESC,`id`,`state`,`cost_usd`) WHERE task = 1;",
       "CREATE INDEX `runs_ended` ON `runs` (`tenant`,`ended_at`) WHERE ended_at IS NOT NULL;",
       "CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;",
       "CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';",

@@ -4,16 +4,17 @@ import type { Migration } from './migrations.gen.ts'
 export const objectMigrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795258535221,
-    "hash": "8a40429bfa2ec0863bea45068a8e958810f073a61c5cda2b5cc1bb0c376341a8",
+    "when": 1795263948373,
+    "hash": "fad2d172deb41f31765d1cbbe76fc86216f8f07d5e4dd544181c4fdb9b637aa6",
     "statements": [
       "CREATE TABLE `offers` (\n\t`run` text PRIMARY KEY NOT NULL,\n\t`fence` integer NOT NULL,\n\t`at` integer NOT NULL\n);",
       "CREATE TABLE `run_events` (\n\t`run` text NOT NULL,\n\t`first` integer NOT NULL,\n\t`part` integer DEFAULT 0 NOT NULL,\n\t`parts` integer DEFAULT 1 NOT NULL,\n\t`count` integer NOT NULL,\n\t`kind` text NOT NULL,\n\t`bytes` blob NOT NULL,\n\tPRIMARY KEY(`run`, `first`, `part`)\n);",
-      "CREATE TABLE `runs` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`subject` text NOT NULL,\n\t`token` text NOT NULL,\n\t`session` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`runner` text,\n\t`state` text NOT NULL,\n\t`fence` integer DEFAULT 0 NOT NULL,\n\t`cancel_requested_at` integer,\n\t`labels` text NOT NULL,\n\t`bound` text,\n\t`needs` text NOT NULL,\n\t`priority` integer NOT NULL,\n\t`queue_until` integer NOT NULL,\n\t`spec` text,\n\t`timeout_s` integer NOT NULL,\n\t`on_disconnect_ms` integer,\n\t`provider` text,\n\t`model` text,\n\t`metadata` text,\n\t`origin` text DEFAULT 'native' NOT NULL,\n\t`batch` text,\n\t`batch_index` integer,\n\t`webhook` text,\n\t`cwd` text,\n\t`created_at` integer NOT NULL,\n\t`started_at` integer,\n\t`ended_at` integer,\n\t`last_seq` integer DEFAULT 0 NOT NULL,\n\t`result_seq` integer,\n\t`is_error` integer,\n\t`error_code` text,\n\t`error_message` text,\n\t`cost_usd` real,\n\t`cost_estimated` integer,\n\t`degraded` integer,\n\t`usage` text,\n\t`num_turns` integer,\n\t`duration_ms` integer,\n\t`event_bytes` integer,\n\t`pruned_at` integer\n);",
+      "CREATE TABLE `runs` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`subject` text NOT NULL,\n\t`token` text NOT NULL,\n\t`session` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`runner` text,\n\t`state` text NOT NULL,\n\t`fence` integer DEFAULT 0 NOT NULL,\n\t`cancel_requested_at` integer,\n\t`labels` text NOT NULL,\n\t`bound` text,\n\t`needs` text NOT NULL,\n\t`priority` integer NOT NULL,\n\t`queue_until` integer NOT NULL,\n\t`spec` text,\n\t`timeout_s` integer NOT NULL,\n\t`on_disconnect_ms` integer,\n\t`provider` text,\n\t`model` text,\n\t`metadata` text,\n\t`origin` text DEFAULT 'native' NOT NULL,\n\t`batch` text,\n\t`batch_index` integer,\n\t`task` integer,\n\t`webhook` text,\n\t`cwd` text,\n\t`created_at` integer NOT NULL,\n\t`started_at` integer,\n\t`ended_at` integer,\n\t`last_seq` integer DEFAULT 0 NOT NULL,\n\t`result_seq` integer,\n\t`is_error` integer,\n\t`error_code` text,\n\t`error_message` text,\n\t`cost_usd` real,\n\t`cost_estimated` integer,\n\t`degraded` integer,\n\t`usage` text,\n\t`num_turns` integer,\n\t`duration_ms` integer,\n\t`event_bytes` integer,\n\t`pruned_at` integer\n);",
       "CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);",
       "CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');",
       "CREATE INDEX `runs_session` ON `runs` (`session`,`id`);",
       "CREATE INDEX `runs_batch` ON `runs` (`batch`,`batch_index`) WHERE batch IS NOT NULL;",
+      "CREATE INDEX `runs_tasks` ON `runs` (`tenant`,\"priority\" DESC,`id`,`state`,`cost_usd`) WHERE task = 1;",
       "CREATE INDEX `runs_ended` ON `runs` (`tenant`,`ended_at`) WHERE ended_at IS NOT NULL;",
       "CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;",
       "CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';",

@@ -124,6 +124,8 @@ export const runs = sqliteTable(
     origin: text('origin').notNull().default('native'),
     batch: text('batch'),
     batchIndex: integer('batch_index'),
+    /** Nobody waits for it: its dialect lists it as a task, also when what was said in it is gone. Null: no. */
+    task: integer('task', { mode: 'boolean' }),
     /** Who is told of it by name, besides the webhooks of its tenant. */
     webhook: text('webhook', { mode: 'json' }).$type<RunWebhook>(),
     /** The real directory that it works in, from its lease on. */
@@ -161,6 +163,8 @@ export const runs = sqliteTable(
     uniqueIndex('runs_session_turn').on(t.session).where(sql`state IN ('offered', 'leased', 'running')`),
     index('runs_session').on(t.session, t.id),
     index('runs_batch').on(t.batch, t.batchIndex).where(sql`batch IS NOT NULL`),
+    // In the order of their list, with all that counting them asks for.
+    index('runs_tasks').on(t.tenant, sql`"priority" DESC`, t.id, t.state, t.costUsd).where(sql`task = 1`),
     // What statistics sum up.
     index('runs_ended').on(t.tenant, t.endedAt).where(sql`ended_at IS NOT NULL`),
     // Only live rows: what a runner or a restarted router has to take up again.

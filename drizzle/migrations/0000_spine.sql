@@ -80,6 +80,7 @@ CREATE TABLE `runs` (
 	`origin` text DEFAULT 'native' NOT NULL,
 	`batch` text,
 	`batch_index` integer,
+	`task` integer,
 	`webhook` text,
 	`cwd` text,
 	`created_at` integer NOT NULL,
@@ -104,6 +105,7 @@ CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);--> statement-breakpoint
 CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');--> statement-breakpoint
 CREATE INDEX `runs_session` ON `runs` (`session`,`id`);--> statement-breakpoint
 CREATE INDEX `runs_batch` ON `runs` (`batch`,`batch_index`) WHERE batch IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `runs_tasks` ON `runs` (`tenant`,"priority" DESC,`id`,`state`,`cost_usd`) WHERE task = 1;--> statement-breakpoint
 CREATE INDEX `runs_ended` ON `runs` (`tenant`,`ended_at`) WHERE ended_at IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `runs_live` ON `runs` (`runner`) WHERE ended_at IS NULL;--> statement-breakpoint
 CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';--> statement-breakpoint
