@@ -33,6 +33,8 @@ export async function output({ language, code }: Snippet, env: Record<string, st
 }
 
 export async function execute(command: string, args: readonly string[], env: Record<string, string>): Promise<string> {
-  const { stdout } = await run(command, args, { env: { PATH: process.env['PATH'] ?? '/usr/bin:/bin', ...env }, timeout: 25_000 })
+  // Python would leave what it compiled beside the sources, and there it would be shipped.
+  const kept = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', PYTHONDONTWRITEBYTECODE: '1' }
+  const { stdout } = await run(command, args, { env: { ...kept, ...env }, timeout: 25_000 })
   return stdout
 }
