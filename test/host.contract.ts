@@ -24,6 +24,7 @@ import { policies } from './contract/policy.ts'
 import { protocol } from './contract/protocol.ts'
 import { providers } from './contract/providers.ts'
 import { queue } from './contract/queue.ts'
+import { queueTurns } from './contract/queue-turns.ts'
 import { restarts } from './contract/restarts.ts'
 import { retention } from './contract/retention.ts'
 import { sessionResources } from './contract/session-resources.ts'
@@ -35,7 +36,7 @@ import { usage } from './contract/usage.ts'
 import type { Host } from './kit/host.ts'
 
 const RUNNERS = [links, protocol, offers, policies, providers, sessions, sessionResources, configFiles]
-const CALLERS = [openApi, identity, tokens, spine, queue, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests, batches, usage]
+const CALLERS = [openApi, identity, tokens, spine, queue, queueTurns, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests, batches, usage]
 const DIALECTS = [compatClaudeCodeApi, compatCcs, compatClaudecode2api, claudeCodeServer]
 const HOSTS = [restarts, eviction, retention, webhooks]
 

@@ -186,11 +186,13 @@ export class Offers {
     }
     try {
       await this.#note(run.id, 1)
-      if (!(await insertRun(shared(), run, who.runner, claim))) {
+      const isOffered = await insertRun(shared(), run, who.runner, claim)
+      // Whatever came of it: a promise that is left is a slot that nobody gets until this object is gone.
+      keep()
+      if (!isOffered) {
         await this.#forget(run.id, 1)
         return { is: 'taken' }
       }
-      keep()
       await seat.dispatch({ run: run.id, fence: 1, spec: run.spec })
       return { is: 'accepted' }
     } catch (error) {
