@@ -1,7 +1,7 @@
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { ExitMark, TurnResult } from '../../shared/marks.ts'
-import { allowanceId, costOf, dayEnd, readAllowanceId, toMicros, toUsd, wantsOf } from './budget.ts'
+import { allowanceId, costOf, dayEnd, readAllowanceId, sessionLimitMicros, toMicros, toUsd, wantsOf } from './budget.ts'
 import type { AllowanceKind, Spender } from './budget.ts'
 
 const by: Spender = { tenant: 'acme', token: 'jti-1', session: 'se-1', createdAt: Date.UTC(2026, 10, 21, 23, 59, 59) }
@@ -39,6 +39,34 @@ describe('what a run wants', () => {
     const budget = { total_usd: 9, ...(tenant === undefined ? {} : { run_usd: tenant }) }
     const { wants, budgetUsd } = wantsOf(by, asked, { budget }, cap === undefined ? {} : { run_usd: cap })
     expect([budgetUsd, wants[0]?.amount]).toEqual([expected, toMicros(expected)])
+  })
+
+  it.each<[string, number | undefined, number | undefined, number, number]>([
+    ['all that is left of the budget of its session', undefined, undefined, 2.3, 2_300_000],
+    ['what it asks for, where more is left', 0.7, undefined, 2.3, 700_000],
+    ['what is left, where it asks for more', 5, undefined, 2.3, 2_300_000],
+    ['what the tenant says for a run that asks for nothing', undefined, 0.5, 2.3, 500_000],
+    ['what is left, where the tenant says more', undefined, 0.5, 0.2, 200_000],
+  ])('reserves %s', (_what, asked, tenant, left, amount) => {
+    const budget = { total_usd: 9, ...(tenant === undefined ? {} : { run_usd: tenant }) }
+    const { wants, budgetUsd } = wantsOf(by, asked, { budget }, {}, { limitMicros: 3_000_000, leftMicros: toMicros(left) })
+    expect(wants.map((w) => [w.kind, w.amount, w.limit])).toEqual([['tenant', amount, 9_000_000], ['session', amount, 3_000_000]])
+    expect(budgetUsd).toBe(amount / 1_000_000)
+  })
+
+  it('is never more than is left of its session, to the last millionth', () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 1, max: 1e9 }), fc.option(fc.double({ min: 0.000001, max: 2_000, noNaN: true }), { nil: undefined }), (leftMicros, asked) => {
+        const { wants, budgetUsd } = wantsOf(by, asked, {}, {}, { limitMicros: 1e9, leftMicros })
+        expect(wants[0]!.amount).toBeLessThanOrEqual(leftMicros)
+        expect(toMicros(budgetUsd!)).toBeLessThanOrEqual(wants[0]!.amount)
+      }),
+    )
+  })
+
+  it('falls under the smaller budget of a session, whoever sets it', () => {
+    expect([3, 7].map((asked) => sessionLimitMicros(asked, { budget: { session_usd: 5 } }))).toEqual([3_000_000, 5_000_000])
+    expect(sessionLimitMicros(3, {})).toBe(3_000_000)
   })
 
   it.each([

@@ -95,15 +95,28 @@ function runBudget(
   return usd === undefined ? undefined : Math.min(usd, cap ?? usd, MAX_RUN_USD)
 }
 
+/** A budget that a request sets for its session, and what the others have left of it. */
+export interface SessionBudget {
+  readonly limitMicros: number
+  readonly leftMicros: number
+}
+
+/** The smaller of what a request and its tenant let a session cost. */
+export function sessionLimitMicros(asked: number, { budget }: TenantLimits): number {
+  return toMicros(Math.min(asked, budget?.session_usd ?? asked))
+}
+
 /**
  * Everything that one run has to have room in; empty where nothing is limited. `budgetUsd`: what the run is passed as its
- * own budget, set in `usd` wherever money is limited at all.
+ * own budget, set in `usd` wherever money is limited at all. With a `session` it is never more than is left of that, and
+ * all of it where nobody says less.
  */
 export function wantsOf(
   by: Spender,
   asked: number | undefined,
   limits: TenantLimits,
   narrowing: Narrowing,
+  session?: SessionBudget,
 ): { wants: Want[]; budgetUsd: number | undefined } {
   const { budget } = limits
   const usd: [AllowanceKind, number | undefined][] = [
@@ -112,11 +125,13 @@ export function wantsOf(
     // What a token carries may be less than what its tenant has for each token, and never more.
     ['token', smaller(narrowing.budget_usd, budget?.token_usd)],
     ['token_day', narrowing.day_usd],
-    ['session', budget?.session_usd],
+    ['session', session ? toUsd(session.limitMicros) : budget?.session_usd],
   ]
-  const budgetUsd = runBudget(asked, limits, narrowing, usd.some(([, limit]) => limit !== undefined))
-  // Never less than what the CLI is told it may spend.
-  const amount = Math.ceil((budgetUsd ?? 0) * MICROS)
+  const isReserved = session === undefined && usd.some(([, limit]) => limit !== undefined)
+  const wished = runBudget(asked, limits, narrowing, isReserved)
+  const budgetUsd = session ? Math.min(wished ?? MAX_RUN_USD, toUsd(session.leftMicros)) : wished
+  // Never less than what the CLI is told it may spend, and never more than there is for what a rounding adds.
+  const amount = Math.min(Math.ceil((budgetUsd ?? 0) * MICROS), session?.leftMicros ?? Infinity)
   const wants = usd.flatMap(([kind, limit]): Want[] =>
     limit === undefined ? [] : [{ kind, allowance: allowanceId(kind, by), unit: 'usd', amount, limit: toMicros(limit) }],
   )

@@ -47,6 +47,11 @@ export function narrowedCli(narrowing: Narrowing, cli: CliOptions): CliOptions {
   return { ...cli, ...(model === undefined ? {} : { model }), ...(mode === undefined ? {} : { permission_mode: mode }) }
 }
 
+/** A model that nobody has named, for as long as the token is good for it. */
+export function goodModel({ models }: Narrowing, usual: string | null | undefined): string | undefined {
+  return usual && (models?.includes(usual) ?? true) ? usual : undefined
+}
+
 function firstMode<M extends string>(modes: readonly M[]): M | undefined {
   return modes.find((mode) => mode === DEFAULT_MODE) ?? modes[0]
 }

@@ -3,9 +3,9 @@
  * the numbers. What a run may cost is decided here and passed to the CLI; what it did cost, in the commit of its ending.
  */
 import { Fault } from '../../shared/faults.ts'
-import { dayEnd, readAllowanceId, toUsd, wantsOf, type Want } from '../core/budget.ts'
+import { allowanceId, dayEnd, readAllowanceId, sessionLimitMicros, toMicros, toUsd, wantsOf, type SessionBudget, type Want } from '../core/budget.ts'
 import type { Db, Deps, Principal } from '../ports.ts'
-import { releaseStatements, reserve, spentBudget, whatIsFull, type Full, type Holder } from '../store/allowances.ts'
+import { releaseStatements, reserve, spentBudget, usedOf, whatIsFull, type Full, type Holder } from '../store/allowances.ts'
 
 const RETRY_AFTER_S = 2
 /** Somebody else may have made room between the attempt and the look at why it failed. */
@@ -18,21 +18,34 @@ export interface Plan {
   readonly budgetUsd: number | undefined
 }
 
-/** What a run needs room in. Throws `budget` for one that its token lets spend nothing at all. */
+/**
+ * What a run needs room in. Throws `budget` for one that its token lets spend nothing at all, or that finds nothing left of
+ * `sessionUsd`: what all runs of its session together may cost, in the word of whoever asks.
+ */
 export async function planOf(
-  { catalog }: Pick<Deps, 'catalog'>,
+  { catalog, store }: Pick<Deps, 'catalog' | 'store'>,
   who: Principal,
-  run: Pick<Holder, 'session' | 'createdAt'>,
+  { sessionUsd, ...run }: Pick<Holder, 'session' | 'createdAt'> & { readonly sessionUsd?: number | undefined },
   askedUsd: number | undefined,
 ): Promise<Plan> {
   const limits = (await catalog.tenant(who.tenant))?.settings.limits ?? {}
   const by = { tenant: who.tenant, token: who.jti, session: run.session, createdAt: run.createdAt, tokenSince: sinceOf(who) }
-  const { wants, budgetUsd } = wantsOf(by, askedUsd, limits, who.narrowing)
+  const session = sessionUsd === undefined ? undefined : await leftOf(store.db, by, sessionLimitMicros(sessionUsd, limits), askedUsd)
+  const { wants, budgetUsd } = wantsOf(by, askedUsd, limits, who.narrowing, session)
   if (budgetUsd !== undefined && budgetUsd <= 0) {
     const extra = { budget: 'run', limit_usd: 0, spent_usd: 0, reserved_usd: 0, asked_usd: askedUsd ?? 0 }
     throw new Fault('budget', 'the token lets a run spend nothing', { extra })
   }
   return { by, wants, budgetUsd }
+}
+
+/** What is left now; whoever is faster takes it, and then there is no room when it is to be held. */
+async function leftOf(db: Db, by: Holder, limitMicros: number, askedUsd = 0): Promise<SessionBudget> {
+  const allowance = allowanceId('session', by)
+  const { spent, held } = await usedOf(db, { kind: 'session', allowance }, by)
+  const leftMicros = limitMicros - spent - held
+  if (leftMicros > 0) return { limitMicros, leftMicros }
+  throw refusal({ want: { kind: 'session', allowance, unit: 'usd', amount: toMicros(askedUsd), limit: limitMicros }, spent, held }, by)
 }
 
 /** Holds what the plan wants, all of it or nothing. Throws `budget` or `concurrency`. */

@@ -64,9 +64,7 @@ function openStatements(db: Db, { kind, allowance }: Want, by: Holder, now: numb
     return [
       db.run(sql`
         INSERT INTO ${allowances} (id, tenant, spent, held, updated_at)
-        SELECT ${allowance}, ${tenant}, (
-          SELECT CAST(min(total(min(round(cost_usd * 1000000), ${MOST})), ${MOST}) AS INTEGER) FROM ${runs}
-          WHERE tenant = ${tenant} AND ended_at IS NOT NULL AND ${itsRuns(kind, by)}), 0, ${now}
+        SELECT ${allowance}, ${tenant}, ${spentByRuns(kind, by)}, 0, ${now}
         WHERE ${isNew}`),
     ]
   }
@@ -82,6 +80,19 @@ function openStatements(db: Db, { kind, allowance }: Want, by: Holder, now: numb
       WHERE allowance = ${allowance} AND settled_at IS NULL
       HAVING ${isNew}`),
   ]
+}
+
+/** What its runs have cost, for an allowance that nobody has counted by now. Those of a session are found by its own index. */
+const spentByRuns = (kind: AllowanceKind, by: Holder): SQL => sql`(
+  SELECT CAST(min(total(min(round(cost_usd * 1000000), ${MOST})), ${MOST}) AS INTEGER) FROM ${runs}
+  WHERE ${kind === 'session' ? sql`+tenant` : sql`tenant`} = ${by.tenant} AND ended_at IS NOT NULL AND ${itsRuns(kind, by)})`
+
+/** What is used of money now, whether or not it has been limited before. */
+export async function usedOf(db: Db, { kind, allowance }: Pick<Want, 'kind' | 'allowance'>, by: Holder): Promise<{ spent: number; held: number }> {
+  const [row] = await db.select().from(allowances).where(eq(allowances.id, allowance)).limit(1)
+  if (row) return row
+  const [made] = await db.all<{ spent: number }>(sql`SELECT ${spentByRuns(kind, by)} AS "spent"`)
+  return { spent: made?.spent ?? 0, held: 0 }
 }
 
 /** More than this could not be read any more. */
