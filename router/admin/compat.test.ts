@@ -28,7 +28,7 @@ describe('the settings of the dialects', () => {
     const { status, body } = await call(wish)
     const after = {
       ...DEFAULT_COMPAT,
-      ccs: { enabled: true, timeout_s: 300, default_model: 'opus', max_budget_usd: 3 },
+      ccs: { ...DEFAULT_COMPAT.ccs, default_model: 'opus', max_budget_usd: 3 },
       claude_code_server: { enabled: true, queue_timeout_s: 30, timeout_s: 60 },
     }
     expect([status, body]).toEqual([200, after])

@@ -259,6 +259,17 @@ export function claudeCodeServer(host: Host): void {
       await runner.stop()
     })
 
+    it('makes a client of no dialect wait longer than an operator says', async () => {
+      const families = ['claudecode2api', 'ccs', 'claude_code_server', 'claude_code_api'].map((family) => [family, { queue_timeout_s: 0 }])
+      const set = { method: 'PUT', token: fleet.adminToken, body: JSON.stringify(Object.fromEntries(families)) }
+      expect((await fleet.call('/admin/v1/compat', set)).status).toBe(200)
+      for (const path of ['/chat', '/api/messages', '/ask', '/api/claude']) {
+        const signal = AbortSignal.timeout(5_000)
+        const body = JSON.stringify(path === '/chat' ? { prompt: 'x', cwd: '/work' } : { prompt: 'x' })
+        expect([path, (await fleet.call(path, { method: 'POST', body, signal })).status]).toEqual([path, 503])
+      }
+    })
+
     it.runIf(host.can.seesWaitingClientLeave)('ends a run whose client has left without its answer', async () => {
       const cli = gate()
       const runner = await fleet.runner({ turn: cli.turn })

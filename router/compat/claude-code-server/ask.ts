@@ -56,7 +56,7 @@ ask.openapi(route, async (c) => {
 
 async function submitted(c: Context<AppEnv>, body: Ask): Promise<RunRef> {
   const { catalog } = c.get('deps')
-  const { queue_timeout_s: queueTimeoutS, timeout_s: timeoutS } = (await catalog.compat()).claude_code_server
+  const { timeout_s: timeoutS } = (await catalog.compat()).claude_code_server
   const pool = poolOf(c.get('principal').narrowing, undefined)
   const place = await placeOf(c, body)
   const mode = body.permissionMode ?? (await implicitBypass(c, { pool, runner: place.runner }))
@@ -72,7 +72,7 @@ async function submitted(c: Context<AppEnv>, body: Ask): Promise<RunRef> {
   }
   try {
     // Whoever has left wants nothing of it any more: here nobody can come back to a run.
-    const wish = { prompt: body.prompt, cli, sessionId: body.resume, cwd: place.cwd, onDisconnectMs: 0, queueTimeoutS, timeoutS }
+    const wish = { prompt: body.prompt, cli, sessionId: body.resume, cwd: place.cwd, onDisconnectMs: 0, timeoutS }
     return await begin(c, { ...wish, origin: 'claude-code-server' })
   } catch (error) {
     if (!(error instanceof Fault) || error.code !== 'agent_not_found') throw error

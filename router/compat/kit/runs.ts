@@ -2,6 +2,7 @@
  * What every dialect does with the run engine: submit what was asked, wait for its end, stream it. A dialect adds its words.
  */
 import type { Context } from 'hono'
+import { DEFAULT_QUEUE_TIMEOUT_S, type FamilyName } from '../../../shared/compat-settings.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { isTerminal } from '../../core/run-state.ts'
 import { untilEnded } from '../../engine/stream.ts'
@@ -11,6 +12,13 @@ import type { AppEnv, RunRef, RunRow } from '../../ports.ts'
 
 type Wish = Pick<Submission, 'prompt' | 'cli'> & Partial<Submission> & { readonly origin: Origin }
 
+const FAMILY: Readonly<Partial<Record<Origin, FamilyName>>> = {
+  claudecode2api: 'claudecode2api',
+  ccs: 'ccs',
+  'claude-code-server': 'claude_code_server',
+  'claude-code-api': 'claude_code_api',
+}
+
 const DEFAULTS = {
   sessionId: undefined,
   fork: false,
@@ -19,7 +27,6 @@ const DEFAULTS = {
   labels: {},
   priority: 5,
   onBusy: 'queue',
-  queueTimeoutS: 30,
   onDisconnectMs: null,
   metadata: undefined,
 } as const
@@ -27,7 +34,9 @@ const DEFAULTS = {
 /** Throws the fault of a refusal: until a runner has accepted (or, with `placed`, a place in line is known) nothing is promised. */
 export async function begin(c: Context<AppEnv>, wish: Wish, until: 'accepted' | 'placed' = 'accepted'): Promise<RunRef> {
   const deps = c.get('deps')
-  const whole: Submission = { timeoutS: deps.settings.timeoutS, ...DEFAULTS, ...wish }
+  const family = FAMILY[wish.origin]
+  const queueTimeoutS = wish.queueTimeoutS ?? (family ? (await deps.catalog.compat())[family].queue_timeout_s : DEFAULT_QUEUE_TIMEOUT_S)
+  const whole: Submission = { timeoutS: deps.settings.timeoutS, ...DEFAULTS, ...wish, queueTimeoutS }
   const options = { newSessionId: crypto.randomUUID(), claim: undefined, until }
   return whileWelcome(c.get('recheck'), c.req.raw.signal, (signal) => submit(deps, c.get('principal'), whole, { ...options, signal }))
 }
