@@ -28,7 +28,22 @@ export async function admitAnonymous(deps: Needs): Promise<Admission | undefined
   return { who: principalOf(setting), recheck }
 }
 
-const settingOf = async ({ catalog }: Needs) => (await catalog.compat()).claude_code_api.anonymous
+/** Of a family that is switched off nothing is left, an open stream included. */
+async function settingOf({ catalog }: Needs) {
+  const { enabled, anonymous } = (await catalog.compat()).claude_code_api
+  return enabled ? anonymous : undefined
+}
+
+/**
+ * Holds the tools that a request allows itself against the setting, where nobody in particular asks: without a token
+ * `allowedTools: ["Bash"]` is a shell for everybody who can reach the router. Throws `forbidden`.
+ */
+export async function mustMayAllow(deps: Needs, who: Principal, field: string, rules: readonly string[] = []): Promise<void> {
+  if (who.jti !== ANONYMOUS || rules.length === 0) return
+  const good = new Set((await settingOf(deps))?.allowed_tools)
+  const other = rules.find((rule) => !good.has(rule))
+  if (other !== undefined) throw new Fault('forbidden', `${field}: ${other.slice(0, 64)} takes a token: nobody may allow himself that tool without one`, { extra: { field } })
+}
 
 /** Revoking the tokens of a tenant says nothing of those who have none: that is what the setting is for. */
 async function refuseDisabled({ catalog }: Needs, tenant: string): Promise<void> {

@@ -196,13 +196,25 @@ export function compatClaudeCodeApi(host: Host): void {
         expect(await set(guests, {})).toMatchObject([403, { code: 'forbidden' }])
         expect(await set(fleet, { claude_code_api: { anonymous: { tenant: 'nowhere' } } })).toMatchObject([404, { detail: 'no tenant nowhere' }])
         const open = { claude_code_api: { anonymous: { tenant: 'guests', narrowing: { models: ['haiku'] } } } }
-        expect(await set(fleet, open)).toMatchObject([200, { claude_code_api: { enabled: true, timeout_s: 3_600, ...open.claude_code_api } }])
+        expect(await set(fleet, open)).toMatchObject([200, { claude_code_api: { enabled: true, queue_timeout_s: 30, timeout_s: 3_600, ...open.claude_code_api } }])
 
         const response = await ask({ prompt: 'guest' }, nobody)
         await cli.running('guest')
         const [run] = await guests.list()
         expect([response.status, run]).toMatchObject([200, { status: 'running', model: 'haiku' }])
         expect((await ask({ prompt: 'x', 'dangerously-skip-permissions': true }, nobody)).status).toBe(403)
+        // Nobody allows himself a tool that is not on the list, under whatever name he asks for it.
+        const refused = { statusCode: 403, error: 'Forbidden', message: expect.stringMatching(/^allowedTools: Bash takes a token/) }
+        expect(await answer(await ask({ prompt: 'x', allowedTools: ['Bash'] }, nobody))).toEqual([403, refused])
+        expect(await answer(await ask({ prompt: 'x', 'allowed-tools': 'Read,Bash' }, nobody))).toMatchObject([403, { message: expect.stringContaining('Read takes') }])
+        expect((await ask({ prompt: 'x', 'mcp-allowed-tools': ['mcp__a__b'] }, nobody)).status).toBe(403)
+        const listed = { claude_code_api: { anonymous: { ...open.claude_code_api.anonymous, allowed_tools: ['Read', 'Bash(git log:*)'] } } }
+        expect((await set(fleet, listed))[0]).toBe(200)
+        expect(await answer(await ask({ prompt: 'x', allowedTools: ['Read', 'Bash(git log:*)', 'Bash'] }, nobody))).toEqual([403, refused])
+        const allowed = await ask({ prompt: 'tools', allowedTools: ['Read', 'Bash(git log:*)'] }, nobody)
+        expect(allowed.status).toBe(200)
+        await cli.finish('tools')
+        await allowed.text()
         // A token that is brought counts, be it good or bad.
         expect((await ask({ prompt: 'x' }, { token: 'garbage' })).status).toBe(401)
         for (const [method, path] of [['GET', '/v1/runs'], ['POST', '/v1/runs'], ['GET', '/processes'], ['POST', '/chat'], ['GET', '/admin/v1/compat']] as const) {
@@ -215,7 +227,25 @@ export function compatClaudeCodeApi(host: Host): void {
         expect((await ask({ prompt: 'x' }, nobody)).status).toBe(401)
         expect(await ended).not.toContain('"type":"error"')
         const { data } = (await (await fleet.call('/admin/v1/audit?action=compat.update', { token: fleet.adminToken })).json()) as { data: Json[] }
-        expect(data).toMatchObject([{ target: 'compat' }, { target: 'compat' }])
+        expect(data).toMatchObject([{ target: 'compat' }, { target: 'compat' }, { target: 'compat' }])
+      } finally {
+        await fleet.close()
+      }
+    })
+
+    it('ends what is streaming when the family is switched off', async () => {
+      const fleet = await startFleet(host, {})
+      try {
+        const cli = gate()
+        await fleet.runner({ turn: cli.turn })
+        const anonymous = { tenant: 'default' }
+        await set(fleet, { claude_code_api: { anonymous } })
+        const response = await asker(() => fleet)({ prompt: 'guest', 'on-disconnect': 'detach' }, { token: null })
+        await cli.running('guest')
+        const ended = response.text()
+        expect((await set(fleet, { claude_code_api: { enabled: false, anonymous } }))[0]).toBe(200)
+        expect(await ended).not.toContain('"type":"result"')
+        await cli.finish('guest')
       } finally {
         await fleet.close()
       }

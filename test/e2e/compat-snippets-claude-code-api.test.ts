@@ -1,5 +1,6 @@
 /** The snippets of docs/compat/claude-code-api.md and pipes of Open WebUI: real clients, real processes, the real CLI. */
-import { join } from 'node:path'
+import { existsSync } from 'node:fs'
+import { dirname, join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { enlist, type Enlisted } from '../kit/enlist.ts'
 import { newMachine, type Machine } from '../kit/processes.ts'
@@ -115,7 +116,7 @@ describe('the snippets for clients of claude-code-api', () => {
 
   it("a stranger's pipe, which knows no tokens, works where an operator lets nobody in particular in", async () => {
     const strangers = (messages: readonly Message[]) => pipe(STRANGERS, { API_URL: fleet.url }, { messages })
-    await letIn({ tenant: 'default', narrowing: { models: ['haiku'] } })
+    await letIn({ tenant: 'default', narrowing: { models: ['haiku'] }, allowed_tools: ['Read', 'Edit'] })
     try {
       model.script(() => text('Hello.'))
       const first = await strangers([user('Say hello.')])
@@ -127,5 +128,9 @@ describe('the snippets for clients of claude-code-api', () => {
     } finally {
       await letIn(undefined)
     }
+  })
+
+  it('leave nothing compiled beside what is shipped', () => {
+    expect([OURS, STRANGERS].filter((file) => existsSync(join(dirname(file), '__pycache__')))).toEqual([])
   })
 })

@@ -6,6 +6,7 @@ import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { Fault, type FaultCode } from '../../../shared/faults.ts'
 import { SessionId } from '../../../shared/ids.ts'
+import { mustMayAllow } from '../../guard/anonymous.ts'
 import { requireScopeOrNobody } from '../../guard/authenticate.ts'
 import { newRouter } from '../../guard/router.ts'
 import type { AppEnv, RunRow } from '../../ports.ts'
@@ -42,6 +43,7 @@ claude.openAPIRegistry.registerPath(route)
 claude.post('/api/claude', requireScopeOrNobody('runs:write'), async (c) => {
   const asked = readBody(parse(await c.req.text()))
   if (asked.cli.permission_mode === 'bypassPermissions') mustMayBypass(c, 'dangerously-skip-permissions')
+  await mustMayAllow(c.get('deps'), c.get('principal'), 'allowedTools', asked.cli.allowed_tools)
   const begun = await attempt(c, asked)
   if (typeof begun === 'string') return c.newResponse(errorStream(begun), 200, HEADERS)
   // From here on a second attempt could start a second run.
