@@ -69,6 +69,8 @@ export function compatClaudecode2apiRefusals(host: Host): void {
       expect(await mistakes({ ...body, model: '--yes' })).toMatchObject([{ type: 'value_error', loc: ['body', 'model'], input: '--yes' }])
       expect(await mistakes({ ...body, allowed_tools: ['Read', '--yes'] })).toMatchObject([{ loc: ['body', 'allowed_tools', 1], input: '--yes' }])
       expect(await mistakes({ ...body, mcp_config: ['{"a":'] })).toMatchObject([{ loc: ['body', 'mcp_config', 0] }])
+      const own = ['{"mcpServers":{"a":{}}}', '{"mcpServers":{"__proto__":{"command":"x"}}}']
+      expect(await mistakes({ ...body, mcp_config: own })).toMatchObject([{ loc: ['body', 'mcp_config', 1], msg: expect.stringContaining('__proto__ is not the name') }])
       expect(await mistakes({ ...body, fork_session: true })).toMatchObject([{ loc: ['body', 'fork_session'] }])
       expect(await mistakes({ ...body, prompt: ' \n' })).toMatchObject([{ loc: ['body', 'prompt'], input: ' \n' }])
       expect(await mistakes({ ...body, on_disconnect: 'stay' })).toMatchObject([{ loc: ['body', 'on_disconnect'], input: 'stay' }])

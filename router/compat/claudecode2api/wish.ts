@@ -104,15 +104,18 @@ function mcpOf(entries: readonly string[]): { mcp_config?: unknown; mcp_servers?
     }
   }
   return {
-    ...(configs.length === 0 ? {} : { mcp_config: { mcpServers: Object.assign({}, ...configs) as unknown } }),
+    ...(configs.length === 0 ? {} : { mcp_config: { mcpServers: Object.fromEntries(configs.flatMap(Object.entries)) as unknown } }),
     ...(names.length === 0 ? {} : { mcp_servers: names }),
   }
 }
 
 function mcpServersIn(text: string, i: number): Record<string, unknown> {
+  const wrong = (why: string) => unprocessable([{ type: 'value_error', loc: ['body', 'mcp_config', i], msg: `Value error, ${why}`, input: text }])
   const servers = parse(text)?.['mcpServers']
-  if (typeof servers === 'object' && servers !== null && !Array.isArray(servers)) return servers as Record<string, unknown>
-  throw unprocessable([{ type: 'value_error', loc: ['body', 'mcp_config', i], msg: 'Value error, is no MCP configuration: {"mcpServers": {…}}', input: text }])
+  if (typeof servers !== 'object' || servers === null || Array.isArray(servers)) throw wrong('is no MCP configuration: {"mcpServers": {…}}')
+  // What is merged with it would get it as its prototype, if anybody assigns it.
+  if (Object.hasOwn(servers, '__proto__')) throw wrong('__proto__ is not the name of an MCP server')
+  return servers as Record<string, unknown>
 }
 
 function parse(text: string): Record<string, unknown> | undefined {
