@@ -42,6 +42,19 @@ export const hostile: fc.Arbitrary<unknown> = fc.oneof(
   fc.jsonValue({ maxDepth: 2 }),
 )
 
+/** What a dialect takes as text and reads as JSON. */
+const MCP_CONFIGS = [
+  '{"mcpServers":{"a":{"command":"x"},"b":{"type":"http","url":"https://hook.invalid/"}}}',
+  '{"mcpServers":{"__proto__":{"command":"x"}}}',
+  '{"mcpServers":{"constructor":{"command":"x"},"toString":1}}',
+  '{"__proto__":{"mcpServers":{}},"mcpServers":{"a":null}}',
+  '{"mcpServers":[]}',
+  '{"mcpServers":{}',
+]
+const mcpText = fc.constantFrom(...MCP_CONFIGS, 'github', '/etc/mcp.json')
+const mcpObject = fc.constantFrom(...MCP_CONFIGS.slice(0, 5)).map((text): unknown => JSON.parse(text))
+const mcpConfig = fc.oneof(mcpText, mcpObject, fc.array(mcpText, { minLength: 1, maxLength: 3 }))
+
 /** Fits the schema, as far as a schema says it all. */
 export function fitting(given: Schema, schemas: Schemas, depth = 0): fc.Arbitrary<unknown> {
   const schema = resolve(given, schemas)
@@ -88,7 +101,7 @@ function fittingText({ pattern, format, minLength = 0, maxLength = 60 }: Schema)
 function fittingObject(schema: Schema, schemas: Schemas, depth: number): fc.Arbitrary<unknown> {
   const { properties = {}, required = [], additionalProperties } = schema
   if (depth >= MAX_DEPTH) return fc.constant({})
-  const fields = Object.fromEntries(Object.entries(properties).map(([key, one]) => [key, fitting(one, schemas, depth + 1)]))
+  const fields = Object.fromEntries(Object.entries(properties).map(([key, one]) => [key, fieldOf(key, fitting(one, schemas, depth + 1))]))
   // Most optional fields are left out: all of them at once would be refused for one of them.
   const optional = Object.keys(fields).filter((key) => !required.includes(key))
   const named = fc
@@ -98,6 +111,8 @@ function fittingObject(schema: Schema, schemas: Schemas, depth: number): fc.Arbi
   const key = schema.propertyNames ? fittingText(resolve(schema.propertyNames, schemas)) : fc.stringMatching(/^[a-z]{1,8}$/)
   return fc.tuple(named, fc.dictionary(key, fitting(additionalProperties, schemas, depth + 1), { maxKeys: 2 })).map(([a, b]) => ({ ...(a as object), ...b }))
 }
+
+const fieldOf = (name: string, made: fc.Arbitrary<unknown>) => (name === 'mcp_config' ? fc.oneof(mcpConfig, made) : made)
 
 /** The same with one thing of it wrong. */
 export function spoilt(values: fc.Arbitrary<unknown>): fc.Arbitrary<unknown> {

@@ -2,6 +2,7 @@
  * A router with a runner that answers at once, and the callers of a fuzz run. It sends what was made and reads what comes
  * back: all of it, or the beginning of a stream.
  */
+import { CompatSettings } from '../../shared/compat-settings.ts'
 import { SCOPES } from '../../router/core/scopes.ts'
 import { mint } from '../../router/guard/tokens.ts'
 import { admins, startFleet, type Fleet } from '../kit/fleet.ts'
@@ -12,12 +13,17 @@ import { parse, type Caller, type Described, type Operation, type PathValue, typ
 /** Longer than any answer may take. */
 export const HANG_MS = 5_000
 const MAX_URL = 8_000
+/** A server that has refused a body as large as that closes the connection, and may do it while the next request is on its way. */
+const MAX_KEPT = 1_000_000
 /** An admin may revoke his own tokens, or leave his tenant no requests: another tenant takes over after so many. */
 const REQUESTS_OF_A_TENANT = 250
 const RESULT = '{"type":"result","subtype":"success","is_error":false,"result":"ok","session_id":"s","total_cost_usd":0}'
 
-/** What an operator may not do here: it would end the fuzz for everybody, machines of all tenants included, and is meant to. */
-const NOT_AS_OPERATOR = /^(?!GET|HEAD)\w+ \/admin\/v1\/(?:keys|config|compat|tenants|tokens|limits|issuers|retention|runners)/
+/**
+ * What an operator may not do here: it would end the fuzz for everybody, machines of all tenants included, and is meant to.
+ * Providers too: where those of a tenant are all disabled, its runs are refused with 502.
+ */
+const NOT_AS_OPERATOR = /^(?!GET|HEAD)\w+ \/admin\/v1\/(?:keys|config|compat|tenants|tokens|limits|issuers|retention|runners|providers|routing)/
 /** Without a slot these wait as long as they are told to, which is no hang: here they are told not to. */
 const WAITS = new Set(['/v1/runs', '/v1/batches'])
 
@@ -47,6 +53,7 @@ export async function openWorld(host: Host): Promise<World> {
   const callers = callersOf(fleet)
   const seen = new Map<string, string[]>()
   let sent = 0
+  let mayBeClosed = false
 
   return {
     document,
@@ -61,7 +68,9 @@ export async function openWorld(host: Host): Promise<World> {
       const body = method === 'GET' || method === 'HEAD' ? undefined : bodyOf(request)
       if (body !== undefined && !headers.has('content-type')) headers.set('content-type', 'application/json')
       const url = fleet.url + pathOf(request, seen)
-      const answer = await ask(url, { method, headers, ...(body === undefined ? {} : { body }) })
+      const isLarge = (body?.length ?? 0) > MAX_KEPT
+      const answer = await ask(url, { method, headers, ...(body === undefined ? {} : { body }) }, mayBeClosed || isLarge)
+      mayBeClosed = isLarge || answer.status === 413
       if (answer.status < 300) note(seen, operation, answer)
       return answer
     },
@@ -72,7 +81,8 @@ export async function openWorld(host: Host): Promise<World> {
 }
 
 async function neverWait(fleet: Fleet): Promise<void> {
-  const body = JSON.stringify({ claude_code_server: { enabled: true, queue_timeout_s: 0 } })
+  const families = Object.keys(CompatSettings.shape).map((family) => [family, { queue_timeout_s: 0 }])
+  const body = JSON.stringify(Object.fromEntries(families))
   const { status } = await fleet.call('/admin/v1/compat', { method: 'PUT', token: fleet.adminToken, body })
   if (status !== 200) throw new Error(`the settings of the dialects cannot be set: ${status}`)
 }
@@ -138,21 +148,21 @@ function textOf(value: PathValue, known: readonly string[]): string {
 /** A lone surrogate has no bytes; a dot alone would be taken for a folder by the client. */
 const encoded = (text: string): string => encodeURIComponent(new TextDecoder().decode(new TextEncoder().encode(text))).replace(/^\.+$/, (dots) => '%2E'.repeat(dots.length))
 
-async function ask(url: string, init: RequestInit): Promise<Answer> {
+async function ask(url: string, init: RequestInit, mayBeClosed: boolean): Promise<Answer> {
   const began = performance.now()
   const patience = AbortSignal.timeout(HANG_MS)
-  const response = await fetched(url, { ...init, redirect: 'manual', signal: patience })
+  const response = await fetched(url, { ...init, redirect: 'manual', signal: patience }, mayBeClosed)
   const type = response.headers.get('content-type')?.split(';')[0]?.trim() ?? ''
   const text = type === 'text/event-stream' ? await beginning(response) : await response.text()
   return { status: response.status, type, text, headers: response.headers, ms: performance.now() - began }
 }
 
-/** After a body that was too large the connection is closed, and the next request may have been on its way there. */
-async function fetched(url: string, init: RequestInit): Promise<Response> {
+/** A connection that is dropped without a reason fails the fuzz: after a body that was too large there is one. */
+async function fetched(url: string, init: RequestInit, mayBeClosed: boolean): Promise<Response> {
   try {
     return await fetch(url, init)
   } catch (error) {
-    if (!(error instanceof TypeError) || init.signal?.aborted) throw error
+    if (!mayBeClosed || !(error instanceof TypeError) || init.signal?.aborted) throw error
     return fetch(url, init)
   }
 }
