@@ -63,6 +63,30 @@ describe('objects that were killed', () => {
     expect(await (await waiting).json()).toMatchObject({ status: 'succeeded' })
   })
 
+  it('still give to strangers what turns that wait for their session cannot use', { timeout: 60_000 }, async () => {
+    await open()
+    const cli = gate()
+    await fleet.runner({ turn: cli.turn, slots: 3 })
+    const { session_id } = await fleet.start({ prompt: 'turn 0' })
+    await cli.running('turn 0')
+    const turns = []
+    for (const n of [1, 2, 3]) turns.push(await fleet.start({ prompt: `turn ${n}`, session_id }))
+    for (const [n, kill] of [() => fleet.host.abortObjects!(), () => fleet.restart(), () => fleet.host.abortObjects!()].entries()) {
+      await kill()
+      await fleet.allRunners('online', 30_000)
+      const strangers = [`a ${n}`, `b ${n}`]
+      const answers = strangers.map((prompt) => fleet.run({ prompt, queue_timeout_s: 20 }))
+      // One more turn, for which there is no slot either way.
+      if (n === 1) turns.push(await fleet.start({ prompt: 'turn 4', session_id }))
+      for (const prompt of strangers) await cli.finish(prompt)
+      for (const answer of await Promise.all(answers)) expect(await answer.json()).toMatchObject({ status: 'succeeded' })
+      for (const { id } of turns) expect((await fleet.get(id)).status).toBe('queued')
+    }
+    for (const [n] of [undefined, ...turns].entries()) await cli.finish(`turn ${n}`)
+    await fleet.until(turns.at(-1)!.id, 'succeeded')
+    expect(cli.order.filter((prompt) => prompt.startsWith('turn'))).toEqual(['turn 0', 'turn 1', 'turn 2', 'turn 3', 'turn 4'])
+  })
+
   it('break in the middle of what they do without losing or doubling anything', { timeout: 60_000 }, async () => {
     await open()
     const lines = Array.from({ length: 300 }, (_, i) => `{"n":${i}}`)

@@ -8,7 +8,7 @@
 import { Fault } from '../../shared/faults.ts'
 import { needsOf } from '../../shared/policy.ts'
 import type { CliOptions, RunSpec, SessionUse } from '../../shared/run-spec.ts'
-import { narrowedCli, poolOf, refusePool } from '../guard/narrow.ts'
+import { goodModel, narrowedCli, poolOf, refusePool } from '../guard/narrow.ts'
 import { admit, giveUp, planOf, type Plan } from '../limits/admission.ts'
 import type { RunWebhook } from '../../shared/webhooks.ts'
 import { checkedAddress } from '../webhooks/address.ts'
@@ -46,6 +46,10 @@ export interface Submission {
   readonly maxLogBytes?: number | undefined
   readonly webhook?: RunWebhook | undefined
   readonly batch?: { readonly id: string; readonly index: number } | undefined
+  /** Nobody waits for it, and its dialect lists it as a task. */
+  readonly task?: boolean | undefined
+  /** What all runs of its session together may cost, beside what the tenant says of that; the run gets what is left of it. */
+  readonly sessionUsd?: number | undefined
 }
 
 export const ORIGINS = ['native', 'claudecode2api', 'ccs', 'claude-code-server', 'claude-code-api'] as const
@@ -75,10 +79,10 @@ export async function submit(
     const outcome = await deps.line.outcome(ref, until, signal)
     // Not in line: it is under way or over, or it was refused just now and its key is free.
     if (outcome !== 'unknown' || (await deps.records.find(ref))) return ref
+    // To offer it again would have a runner try once more what it has just refused.
+    if (!used) throw new Fault('no_runner', `run ${run} was refused, and who knew why is gone`, { retryAfterS: RETRY_AFTER_S })
   }
-  const retry = { retryAfterS: RETRY_AFTER_S }
-  if (claim) throw new Fault('busy', 'too many requests with this Idempotency-Key at once', retry)
-  throw new Fault('no_runner', 'whoever was offered the run refused it, again and again', retry)
+  throw new Fault('busy', `too many requests for the same ${claim ? 'Idempotency-Key' : 'session'} at once`, { retryAfterS: RETRY_AFTER_S })
 }
 
 /** Into the line. False: its key was taken meanwhile, so there is another run to look at. */
@@ -132,12 +136,13 @@ async function newRun(deps: Deps, who: Principal, wish: Submission, session: Ses
   if (wish.onBusy === 'reject' && (await sessionHasTurn(store.db, use.id))) {
     throw new Fault('session_busy', `session ${use.id} has a turn in progress`, { retryAfterS: RETRY_AFTER_S })
   }
-  const model = wish.cli.model ?? session?.model ?? undefined
+  // Nobody names what a session remembers, so it may give way to what the token is good for.
+  const model = wish.cli.model ?? goodModel(who.narrowing, session?.model)
   const cli = narrowedCli(who.narrowing, model === undefined ? wish.cli : { ...wish.cli, model })
   const cwd = session?.cwd ?? wish.cwd
   const pool = await placeOf(store.db, who, wish.pool, session)
   const now = platform.now()
-  const plan = await planOf(deps, who, { session: use.id, createdAt: now }, cli.max_budget_usd)
+  const plan = await planOf(deps, who, { session: use.id, createdAt: now, sessionUsd: wish.sessionUsd }, cli.max_budget_usd)
   const { workspace, addDirs, maxLogBytes, batch } = wish
   const spec: RunSpec = {
     ...cli,
@@ -171,6 +176,7 @@ async function newRun(deps: Deps, who: Principal, wish: Submission, session: Ses
     origin: wish.origin,
     batch: batch?.id ?? null,
     batchIndex: batch?.index ?? null,
+    task: wish.task ?? null,
     webhook: wish.webhook ?? null,
     createdAt: now,
   }

@@ -13,6 +13,7 @@ import { endOf, entryOf, letWait, policyFault, tell, timeoutFault, uncertain, wh
 import type { LineParts, Returned } from './parts.ts'
 import { Pass } from './pass.ts'
 import { Places } from './places.ts'
+import { Refusals } from './refusals.ts'
 import { Turns } from './turns.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
@@ -26,6 +27,7 @@ export class Line implements WaitingLine {
   readonly #arriving = new Map<string, Entry>()
   readonly #turns = new Turns()
   readonly #places = new Places()
+  readonly #refusals = new Refusals()
   #kicked = false
   #closed = false
   /** A run is in the line no more, whatever became of it. */
@@ -93,6 +95,8 @@ export class Line implements WaitingLine {
 
   outcome({ run }: RunRef, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'> {
     const entry = this.#entries.get(run)
+    const refusal = entry ? undefined : this.#refusals.find(run, this.#parts.now())
+    if (refusal) return Promise.reject(refusal)
     if (!entry) return Promise.resolve('unknown')
     return new Promise((resolve, reject) => {
       const watcher: Watcher = { resolve, reject, placedIsEnough: until === 'placed' }
@@ -279,6 +283,7 @@ export class Line implements WaitingLine {
       return
     }
     await this.#untilStored(entry, () => dropRefused(this.#parts.store, entry.run, entry.fence))
+    this.#refusals.add(entry.run, fault, this.#parts.now())
     this.#forget(entry, fault)
   }
 

@@ -34,6 +34,8 @@ export class WorkersLine implements WaitingLine {
   readonly #store: Store
   /** What this request began itself. */
   readonly #started = new Map<string, Started['outcome']>()
+  /** What this request brought into a line, and which. */
+  readonly #entered = new Map<string, PoolName>()
 
   constructor(env: Env, store: Store) {
     this.#env = env
@@ -54,12 +56,15 @@ export class WorkersLine implements WaitingLine {
       if (outcome.is === 'taken') break
       if (outcome.is !== 'full') {
         this.#started.set(run.id, outcome)
+        if (outcome.is === 'waiting') this.#entered.set(run.id, name)
         return 'submitted'
       }
       tried.add(runner)
     }
     try {
-      return valueOf(await this.#pool(name).submit(name, run, claim))
+      const answer = valueOf(await this.#pool(name).submit(name, run, claim))
+      if (answer === 'submitted') this.#entered.set(run.id, name)
+      return answer
     } catch (error) {
       if (error instanceof Fault) throw error
       this.#started.set(run.id, await this.#lookFor(run, error))
@@ -71,19 +76,28 @@ export class WorkersLine implements WaitingLine {
     const mine = this.#started.get(ref.run)
     if (mine?.is === 'accepted') return 'accepted'
     if (mine?.is === 'refused') throw revived(mine.fault)
+    let line = this.#entered.get(ref.run)
     while (!signal.aborted) {
+      // First, as a run that was refused has no row any more, and only its line knows why.
+      const heard = line ? await this.#hear(line, ref, until) : 'unknown'
+      if (heard !== 'unknown') return heard
       const row = await findRun(this.#store.db, ref.tenant, ref.run)
-      if (row?.state === 'queued') {
-        const outcome = await insist(async () => valueOf(await this.#pool(row).outcome(nameOf(row), ref, until)))
-        if (outcome !== 'unknown') return outcome
-      } else if (row?.state === 'offered' && row.runner !== null) {
+      if (row?.state === 'queued' && !line) {
+        line = nameOf(row)
+        continue
+      }
+      if (row?.state === 'offered' && row.runner !== null) {
         await this.#env.RUNNER.getByName(row.runner)
           .answered(ref.run)
           .catch(() => undefined)
-      } else return 'unknown'
+      } else if (row?.state !== 'queued') return 'unknown'
       await pause(LOOK_AGAIN_MS)
     }
     return 'waiting'
+  }
+
+  #hear(line: PoolName, ref: RunRef, until: 'accepted' | 'placed'): Promise<'accepted' | 'waiting' | 'unknown'> {
+    return insist(async () => valueOf(await this.#pool(line).outcome(line, ref, until)))
   }
 
   async position(run: Place): Promise<number | undefined> {
