@@ -3,6 +3,7 @@
  * differs between them is behind one of these.
  */
 import type { Context } from 'hono'
+import type { SQL } from 'drizzle-orm'
 import type { BaseSQLiteDatabase } from 'drizzle-orm/sqlite-core'
 import type { BatchItem } from 'drizzle-orm/batch'
 import type * as schema from '../drizzle/schema.ts'
@@ -25,6 +26,11 @@ export interface Store {
   readonly db: Db
   /** All or nothing, in order; resolves to one result per statement. */
   batch(statements: readonly Statement[]): Promise<unknown[]>
+  /**
+   * Reads what takes its time, such as sums over many rows, without holding up anything else; it sees what was committed
+   * before. `tenant` is whose time it is; undefined: an operator's. Throws `busy` when too much of this waits already.
+   */
+  heavy<T>(query: SQL, tenant: string | undefined): Promise<T[]>
 }
 
 export interface RunnerIdentity {
@@ -98,7 +104,7 @@ export type RunState = RunRow['state']
 /** A run as it is submitted: everything that its row holds from the start. */
 export type NewRun = Pick<
   RunRow,
-  'id' | 'tenant' | 'subject' | 'token' | 'session' | 'pool' | 'labels' | 'bound' | 'needs' | 'priority' | 'queueUntil' | 'timeoutS' | 'onDisconnectMs' | 'model' | 'metadata' | 'origin' | 'batch' | 'batchIndex' | 'webhook' | 'createdAt'
+  'id' | 'tenant' | 'subject' | 'token' | 'session' | 'pool' | 'labels' | 'bound' | 'needs' | 'priority' | 'queueUntil' | 'timeoutS' | 'onDisconnectMs' | 'model' | 'metadata' | 'origin' | 'batch' | 'batchIndex' | 'task' | 'webhook' | 'createdAt'
 > & { readonly spec: RunSpec }
 
 /** An `Idempotency-Key` and what was asked with it. */

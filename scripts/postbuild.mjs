@@ -1,4 +1,4 @@
-// After tsc: the files of the docs page, an executable bin, and the stamp that tells scripts/ensure.mjs that the build is whole.
+// After tsc: what it does not copy, the files of the docs page, an executable bin, and the stamp that tells scripts/ensure.mjs that the build is whole.
 import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from 'node:fs'
 
 // Of swagger-ui-dist only what the page loads, and what its license (Apache 2.0) asks to go with it.
@@ -6,6 +6,8 @@ const SWAGGER_UI = ['swagger-ui.css', 'swagger-ui-bundle.js', 'swagger-ui-bundle
 mkdirSync('dist/assets', { recursive: true })
 for (const file of SWAGGER_UI) copyFileSync(`node_modules/swagger-ui-dist/${file}`, `dist/assets/${file}`)
 copyFileSync('router/docs/init.js', 'dist/assets/init.js')
+
+copyFileSync('router/node/reader-thread.mjs', 'dist/router/node/reader-thread.mjs')
 
 chmodSync('dist/cli/main.js', 0o755)
 writeFileSync('dist/.built', '')

@@ -6,10 +6,10 @@
  */
 import type { Deps } from '../ports.ts'
 import { publicStatus, type PublicStatus } from '../core/run-state.ts'
-import { countStates, sumUsage, sumUsageBy, type UsageFilter, type UsageKey, type UsageOrder, type UsageSums } from '../store/usage.ts'
+import { countStates, overviewOfUsage, sumUsage, sumUsageBy, type Overview, type UsageFilter, type UsageKey, type UsageOrder } from '../store/usage.ts'
 import type { Origin } from './submit.ts'
 
-export { USAGE_KEYS, USAGE_ORDERS, type UsageKey, type UsageOrder } from '../store/usage.ts'
+export { USAGE_KEYS, USAGE_ORDERS, type Overview, type UsageKey, type UsageOrder, type UsageParts } from '../store/usage.ts'
 
 /** Which runs are counted: by when they ended (`from` belongs to it, `to` does not; milliseconds since 1970), session, directory, dialect. */
 export type UsageRange = Omit<UsageFilter, 'tenant' | 'origin'> & { readonly origin?: Origin | undefined }
@@ -38,7 +38,7 @@ export type UsedBy = { readonly key: string | null } & Used
 
 /** `tenant` undefined: all of them. */
 export async function usageSummary({ store }: Pick<Deps, 'store'>, tenant: string | undefined, range: UsageRange = {}): Promise<Used> {
-  const { key: _, ...used } = view(await sumUsage(store.db, { ...range, tenant }))
+  const { key: _, ...used } = await sumUsage(store, { ...range, tenant })
   return used
 }
 
@@ -49,17 +49,17 @@ export async function usageBy(
   by: UsageKey,
   { limit, order = by === 'day' ? 'key' : 'cost_usd', ascending = false, ...range }: UsageRange & { limit: number; order?: UsageOrder | undefined; ascending?: boolean | undefined },
 ): Promise<UsedBy[]> {
-  const rows = await sumUsageBy(store.db, by, { ...range, tenant }, { order, ascending, limit })
-  return rows.map(view)
+  return sumUsageBy(store, by, { ...range, tenant }, { order, ascending, limit })
+}
+
+/** All of it, the newest days and the dearest models, for the price of one of them. */
+export async function usageOverview({ store }: Pick<Deps, 'store'>, tenant: string, most: { days: number; models: number }): Promise<Overview> {
+  return overviewOfUsage(store, tenant, most)
 }
 
 /** How many runs are in each public status, of all that are kept. */
 export async function runCounts({ store }: Pick<Deps, 'store'>, tenant: string, origin?: Origin): Promise<Record<PublicStatus, number>> {
   const counts = { queued: 0, running: 0, succeeded: 0, failed: 0, cancelled: 0, lost: 0 }
-  for (const { state, count } of await countStates(store.db, { tenant, origin })) counts[publicStatus(state)] += count
+  for (const { state, count } of await countStates(store, { tenant, origin })) counts[publicStatus(state)] += count
   return counts
-}
-
-function view({ usd, nanos, ...used }: UsageSums): UsedBy {
-  return { ...used, cost_usd: usd + nanos / 1_000_000_000 }
 }

@@ -21,7 +21,7 @@ beforeAll(async () => {
   database = await openDatabase(join(dir, 'test.db'))
 })
 afterAll(async () => {
-  database.close()
+  await database.close()
   await rm(dir, { recursive: true, force: true })
 })
 
@@ -114,7 +114,7 @@ describe('a limiter that takes blocks', () => {
       }
     }
     await Promise.all(limiters.flatMap((limiter) => Array.from({ length: 20 }, () => client(limiter))))
-    for (const other of others) other.close()
+    for (const other of others) await other.close()
     for (let i = 0; i < admitted.length; i += 97) {
       for (let j = i; j < admitted.length; j += 101) {
         // A commit lies between what the database counts and what is seen here.
@@ -147,7 +147,7 @@ describe('a limiter that takes blocks', () => {
     const other = await openDatabase(join(dir, 'gone.db'))
     const { limiter } = replica(other)
     const limit = draw(0.01, 2)
-    other.close()
+    await other.close()
     const all = []
     for (let i = 0; i < 4; i++) all.push((await limiter.take('t', [limit])).ok)
     expect(all).toEqual([true, true, false, false])

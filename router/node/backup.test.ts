@@ -20,7 +20,7 @@ beforeEach(async () => {
   for (const name of ['signing-key.json', 'master-key.json']) await writeFile(join(dataDir, name), `{"of":"${name}"}`, { mode: 0o600 })
 })
 afterEach(async () => {
-  database.close()
+  await database.close()
   await rm(dir, { recursive: true, force: true })
 })
 
@@ -62,7 +62,7 @@ describe('a backup', () => {
     await copy()
     const restored = await openDatabase(join(dir, 'copy.db'))
     await proveCommit(restored, 3)
-    restored.close()
+    await restored.close()
     expect(await rowsIn(join(dir, 'copy.db'))).toEqual([{ id: 1, at: 3 }])
   })
 

@@ -105,12 +105,16 @@ export class Connection implements Executor {
   }
 }
 
-function storage(cause: unknown): Fault {
+/** What the database could not do for a reason outside the statement. */
+export function storage(cause: unknown): Fault {
   return Object.assign(new Fault('storage', undefined, { retryAfterS: RETRY_AFTER_S }), { cause })
 }
 
 /** Codes that speak of the statement and not of the disk: bugs of ours, and constraints that did their work. */
 const STATEMENT = new Set(['SQLITE_ERROR', 'SQLITE_CONSTRAINT', 'SQLITE_MISMATCH', 'SQLITE_RANGE', 'SQLITE_MISUSE', 'SQLITE_TOOBIG', 'SQLITE_AUTH'])
+
+/** An error of the statement itself as it is, and whatever else went wrong by its name. */
+export const faultOf = (error: Error): Error => (kindOf(error) === 'statement' ? error : storage(error))
 
 function kindOf(error: unknown): 'statement' | 'locked' | 'replaced' | 'trouble' {
   if (!(error instanceof LibsqlError)) return 'statement'

@@ -37,7 +37,7 @@ describe('the embedded database', () => {
     const again = await openDatabase(rig.path)
     const rows: unknown[] = await again.db.all(sql`SELECT hash FROM __drizzle_migrations`)
     expect(rows).toHaveLength(migrations.length)
-    again.close()
+    await again.close()
     expect(await rig.row(run)).toMatchObject({ id: run })
   })
 

@@ -1,23 +1,29 @@
 /**
- * The embedded database: one libSQL file, one connection, every commit durable. How locks and full disks are met is
- * connection.ts's business; here it is opened, migrated and proved.
+ * The embedded database: one libSQL file, one connection for all that is written and for what is read at once, every
+ * commit durable. How locks and full disks are met is connection.ts's business, and long reads are reader.ts's; here it is
+ * opened, migrated and proved.
  */
 import type { Client } from '@libsql/client'
-import { sql } from 'drizzle-orm'
+import { sql, type SQL } from 'drizzle-orm'
 import { drizzle } from 'drizzle-orm/libsql'
+import { SQLiteAsyncDialect } from 'drizzle-orm/sqlite-core'
 import { chmod } from 'node:fs/promises'
 import { migrations } from '../../drizzle/migrations.gen.ts'
 import * as schema from '../../drizzle/schema.ts'
 import type { Statement, Store } from '../ports.ts'
 import { migrate } from '../store/migrate.ts'
 import { Connection, type Executor } from './connection.ts'
+import { Reader } from './reader.ts'
 
 export interface Database extends Store {
-  close(): void
+  /** Resolves when the file is free. */
+  close(): Promise<void>
 }
 
 export async function openDatabase(path: string): Promise<Database> {
   const connection = new Connection(path)
+  const reader = new Reader(path)
+  const dialect = new SQLiteAsyncDialect()
   try {
     await connection.configure()
     await chmod(path, 0o600)
@@ -26,7 +32,14 @@ export async function openDatabase(path: string): Promise<Database> {
     const database: Database = {
       db,
       batch: (statements) => db.batch(statements as unknown as [Statement, ...Statement[]] as never),
-      close: () => connection.close(),
+      async heavy<T>(query: SQL, tenant: string | undefined) {
+        const { sql: text, params } = dialect.sqlToQuery(query)
+        return (await reader.read({ sql: text, args: params }, tenant ?? '')) as T[]
+      },
+      async close() {
+        await reader.close()
+        connection.close()
+      },
     }
     await migrate(database, migrations)
     return database

@@ -175,7 +175,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
         await treasury.settled()
         await outbox.close()
         await dialler.close()
-        database.close()
+        await database.close()
         await unlock()
       },
     }

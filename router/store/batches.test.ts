@@ -13,7 +13,7 @@ beforeAll(async () => {
   store = await openDatabase(join(dir, 'router.db'))
 })
 afterAll(async () => {
-  store.close()
+  await store.close()
   await rm(dir, { recursive: true, force: true })
 })
 const batch = (id: string): BatchRow => ({ id, tenant: 't', subject: 's', size: 9, refused: [], metadata: { odd: '\ud800\0"' }, createdAt: 1 })

@@ -3,6 +3,7 @@ import { and, asc, desc, eq, lt, sql } from 'drizzle-orm'
 import { batches, idempotency, runs } from '../../drizzle/schema.ts'
 import type { Claim, Db, RunRow, RunState, Statement, Store } from '../ports.ts'
 import { IDEMPOTENCY_TTL_MS } from './idempotency.ts'
+import { sumOfUsd } from './money.ts'
 
 export type BatchRow = typeof batches.$inferSelect
 export type Refused = BatchRow['refused'][number]
@@ -82,6 +83,6 @@ export async function tallyBatches(db: Db, tenant: string, ids: readonly string[
   if (ids.length === 0) return []
   const among = sql.join(ids.map((id) => sql`${id}`), sql`, `)
   return db.all(sql`
-    SELECT batch AS "batch", state AS "state", count(*) AS "count", coalesce(sum(cost_usd), 0) AS "usd" FROM ${runs}
+    SELECT batch AS "batch", state AS "state", count(*) AS "count", ${sumOfUsd(sql`cost_usd`)} AS "usd" FROM ${runs}
     WHERE batch IN (${among}) AND tenant = ${tenant} GROUP BY batch, state`)
 }

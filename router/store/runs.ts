@@ -47,10 +47,10 @@ export async function insertRun(store: Store, run: NewRun, runner: string | unde
   const there = run.spec.session.mode === 'resume' ? sql`EXISTS (SELECT 1 FROM ${sessions} WHERE id = ${session})` : sql`TRUE`
   const free = runner === undefined ? there : sql`${there} AND ${sessionIsFree(session, id)}`
   const insert = db.all(sql`
-    INSERT INTO ${runs} (id, tenant, subject, token, session, pool, labels, bound, needs, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, origin, batch, batch_index, webhook, created_at, state, runner, fence)
+    INSERT INTO ${runs} (id, tenant, subject, token, session, pool, labels, bound, needs, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, origin, batch, batch_index, task, webhook, created_at, state, runner, fence)
     SELECT ${id}, ${tenant}, ${run.subject}, ${run.token}, ${session}, ${run.pool}, ${JSON.stringify(run.labels)}, ${run.bound}, ${JSON.stringify(run.needs)}, ${run.priority}, ${run.queueUntil},
       ${JSON.stringify(run.spec)}, ${run.timeoutS}, ${run.onDisconnectMs}, ${run.model}, ${run.metadata === null ? null : JSON.stringify(run.metadata)},
-      ${run.origin}, ${run.batch}, ${run.batchIndex}, ${run.webhook === null ? null : JSON.stringify(run.webhook)}, ${run.createdAt}, ${state}, ${runner ?? null}, ${runner === undefined ? 0 : 1}
+      ${run.origin}, ${run.batch}, ${run.batchIndex}, ${run.task ? 1 : null}, ${run.webhook === null ? null : JSON.stringify(run.webhook)}, ${run.createdAt}, ${state}, ${runner ?? null}, ${runner === undefined ? 0 : 1}
     WHERE ${mine} AND ${free}
     ON CONFLICT (id) DO NOTHING
     RETURNING id`)

@@ -7,6 +7,7 @@
 import { and, asc, desc, eq, getTableColumns, sql, type SQL } from 'drizzle-orm'
 import { prompts, runs, sessions } from '../../drizzle/schema.ts'
 import type { Db } from '../ports.ts'
+import { sumOfUsd } from './money.ts'
 import type { SessionRow } from './sessions.ts'
 
 /** What its runs add up to. `live`: those that wait or are under way. */
@@ -68,7 +69,7 @@ export const ofTenant = (tenant: string): SQL => sql`+${runs.tenant} = ${tenant}
 export const isSpoken = sql`(${runs.startedAt} IS NOT NULL AND ${runs.state} NOT IN ('queued', 'offered'))`
 
 const MESSAGES = sql<number>`coalesce(sum(CASE WHEN ${isSpoken} THEN 1 + (${runs.endedAt} IS NOT NULL) ELSE 0 END), 0)`
-const COST = sql<number>`coalesce(sum(${runs.costUsd}), 0.0)`
+const COST = sumOfUsd(sql`${runs.costUsd}`)
 
 /** Of all these sessions in one query, however many runs they had. */
 export async function totalsOf(db: Db, tenant: string, ids: readonly string[]): Promise<Map<string, Totals>> {

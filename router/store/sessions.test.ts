@@ -92,6 +92,7 @@ describe('a session that is deleted while somebody asks for a run of it', () => 
       origin: 'native',
       batch: null,
       batchIndex: null,
+      task: null,
       webhook: null,
       createdAt: 1,
       spec: { tenant: 'default', session: { mode: 'resume', id }, prompt: 'x', timeout_s: 60 },

@@ -6,7 +6,7 @@ import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { runs } from '../../drizzle/schema.ts'
 import { MAX_COST_USD, MAX_TOKENS } from '../../shared/amounts.ts'
-import { usageBy, usageSummary, runCounts } from '../engine/usage.ts'
+import { runCounts, usageBy, usageOverview, usageSummary } from '../engine/usage.ts'
 import { openDatabase } from '../node/database.ts'
 import type { RunRow } from '../ports.ts'
 
@@ -18,7 +18,7 @@ beforeAll(async () => {
   store = await openDatabase(join(dir, 'router.db'))
 })
 afterAll(async () => {
-  store.close()
+  await store.close()
   await rm(dir, { recursive: true, force: true })
 })
 
@@ -66,6 +66,12 @@ describe('sums of usage', () => {
         expect(rows.reduce((n, { runs: some }) => n + some, 0)).toBe(all.length)
         expect(Math.abs(rows.reduce((n, { cost_usd }) => n + cost_usd, 0) - sum.cost_usd)).toBeLessThan(1e-6 * Math.max(1, sum.cost_usd))
       }
+      // One look at the rows is worth as much as three.
+      const overview = await usageOverview({ store }, tenant, { days: 2, models: 2 })
+      const parts = ({ sessions: _, ...others }: { sessions: number }) => others
+      expect(overview.whole).toMatchObject(parts(sum))
+      expect(overview.days).toMatchObject((await usageBy({ store }, tenant, 'day', { limit: 2 })).map(parts))
+      expect(overview.models).toMatchObject((await usageBy({ store }, tenant, 'model', { limit: 2 })).map(parts))
       const days = [...new Set(all.map(({ day }) => day))].toSorted((a, b) => b - a)
       expect((await usageBy({ store }, tenant, 'day', { limit: 100 })).map(({ key }) => key)).toEqual(days.map((day) => `1970-01-0${day + 1}`))
       const counts = await runCounts({ store }, tenant)
@@ -79,7 +85,9 @@ describe('sums of usage', () => {
     for (let n = 0; n < 20; n++) {
       await store.db.insert(runs).values(Array.from({ length: 500 }, () => row('liar', { costUsd: MAX_COST_USD, usage })))
     }
-    expect(await usageSummary({ store }, 'liar')).toMatchObject({ runs: 10_000, input_tokens: Number.MAX_SAFE_INTEGER, cost_usd: 10_000 * MAX_COST_USD })
+    const lies = { runs: 10_000, input_tokens: Number.MAX_SAFE_INTEGER, cost_usd: 10_000 * MAX_COST_USD }
+    expect(await usageSummary({ store }, 'liar')).toMatchObject(lies)
+    expect(await usageOverview({ store }, 'liar', { days: 1, models: 1 })).toMatchObject({ whole: lies, days: [lies], models: [lies] })
   })
 
   it('end where the range ends, and put the first in order first', async () => {

@@ -47,9 +47,11 @@ export function objectStore(storage: DurableObjectStorage): Store {
     batch: (statements: readonly BoundStatement[]) =>
       Promise.resolve(storage.transactionSync(() => statements.map((s) => s.now()))),
   }
+  const db = drizzle(client as unknown as D1Database)
   return {
-    db: drizzle(client as unknown as D1Database) as unknown as Store['db'],
+    db: db as unknown as Store['db'],
     batch: (statements) => batchOn(client, statements),
+    heavy: (query) => db.all(query),
   }
 }
 

@@ -80,9 +80,8 @@ describe('the outbox of an object', () => {
 
   it('keeps all of it while the database is away', async () => {
     let away = true
-    const { db } = shared.database
     const outbox = settlement(() => ({
-      db,
+      ...shared.database,
       batch: (statements) => (away ? Promise.reject(new Fault('storage')) : shared.database.batch(statements)),
     }))
     const run = await ended(outbox, 1)

@@ -128,6 +128,28 @@ export function ccsTasks(host: Host): void {
         expect(await call('DELETE', `/api/tasks/${id}`)).toEqual([400, no('Cannot cancel task with status: cancelled')])
       }
       expect([stops, cli.order]).toEqual([1, ['running']])
+      // What is not successful is failed there, so that the two add up.
+      const [, { statistics }] = await call('GET', '/api/statistics/summary')
+      expect(statistics).toMatchObject({ requests: { total: 2, successful: 0, failed: 2 } })
+    })
+
+    it('outlive their sessions and projects, without what was said in them', async () => {
+      await fleet.runner({ turn: cli.turn })
+      const metadata = { ticket: 'R-7' }
+      const [kept, dropped] = [await started({ prompt: 'kept', project_path: '/work/p', metadata }), await started({ prompt: 'dropped', metadata })]
+      await cli.finish('kept')
+      await untilIs(kept.id, 'completed')
+      expect(await call('DELETE', '/api/projects/work/p')).toMatchObject([200, { deleted_sessions: 1 }])
+      await cli.running('dropped')
+      const session = (await seen(dropped.id))['session_id']
+      await call('DELETE', `/api/tasks/${dropped.id}`)
+      expect(await call('DELETE', `/api/sessions/${String(session)}`)).toMatchObject([200, { success: true }])
+      const gone = { prompt: null, result: null, metadata: {} }
+      expect(await seen(kept.id)).toMatchObject({ status: 'completed', error: null, cost_usd: 0.5, ...gone })
+      expect(await seen(dropped.id)).toMatchObject({ status: 'cancelled', ...gone })
+      const [, { tasks }] = await call('GET', '/api/tasks')
+      expect((tasks as Task[]).map(({ id, status }) => [id, status])).toEqual([[kept.id, 'completed'], [dropped.id, 'cancelled']])
+      expect(await call('GET', '/api/tasks/queue/status')).toMatchObject([200, { queue: { total: 2, completed: 1, cancelled: 1 } }])
     })
 
     it('are not there under ids that nobody was given', async () => {

@@ -56,6 +56,15 @@ export function usage(host: Host): void {
       expect(await ask('?project=/work/b&group_by=model')).toMatchObject({ total: { runs: 0, cost_usd: 0, last_ended_at: null }, data: [] })
     })
 
+    it('is by the name of a model alone, however the CLI says it in the first turn and in the next', async () => {
+      await fleet.runner({ turn: priced })
+      for (const model of ['opus-4[1m]', 'opus-4', '[odd]', 'odd[', 'opus-4[1m]']) await fleet.run({ prompt: `0.25 1 1 ${model}` })
+      const { data } = await ask('?group_by=model&order=runs')
+      expect(data.map((row) => [row.key, row.runs, row.cost_usd])).toEqual([['opus-4', 3, 0.75], ['[odd]', 1, 0.25], ['odd[', 1, 0.25]])
+      const response = await fleet.call('/api/statistics/models')
+      expect(await response.json()).toMatchObject({ models: [{ model: 'opus-4', count: 3, cost_usd: 0.75 }, {}, {}] })
+    })
+
     it('is of the days that are asked for, of UTC and with their ends', async () => {
       await fleet.runner({ turn: priced })
       const { ended_at } = (await (await fleet.run({ prompt: '0.5' })).json()) as { ended_at: string }

@@ -63,7 +63,7 @@ export async function openLog(): Promise<LogRig> {
       return rows.map(({ first, part }): [number, number] => [first, part]).toSorted((a, b) => a[0] - b[0] || a[1] - b[1])
     },
     async close() {
-      database.close()
+      await database.close()
       await rm(dir, { recursive: true, force: true })
     },
   }

@@ -179,7 +179,7 @@ export async function openTreasury(): Promise<TreasuryRig> {
     },
     async close() {
       for (const treasury of treasuries) await treasury.settled()
-      for (const other of opened.slice(1)) other.close()
+      for (const other of opened.slice(1)) await other.close()
       await files.close()
     },
   }

@@ -110,7 +110,7 @@ export async function identityRouter(settings: Partial<RouterSettings> = {}): Pr
     settled: async () => void (await Promise.all(background)),
     async close() {
       await Promise.all(background)
-      database.close()
+      await database.close()
       await rm(dir, { recursive: true, force: true })
     },
   }

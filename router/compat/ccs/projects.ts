@@ -44,7 +44,7 @@ export const projects = newRouter(joi)
 
 projects.openapi(list, async (c) => {
   const { limit, sort_by: by, order } = c.req.valid('query')
-  const rows = await readProjects(c.get('deps').store.db, c.get('principal').tenant, { by, ascending: order === 'asc', limit })
+  const rows = await readProjects(c.get('deps').store, c.get('principal').tenant, { by, ascending: order === 'asc', limit })
   const view = rows.map(({ path, sessions, messages, usd, last }) => ({
     path,
     session_count: sessions,
@@ -56,7 +56,7 @@ projects.openapi(list, async (c) => {
 })
 
 projects.openapi(stats, async (c) => {
-  const all = await sumProjects(c.get('deps').store.db, c.get('principal').tenant)
+  const all = await sumProjects(c.get('deps').store, c.get('principal').tenant)
   const last_activity = all.last === null ? null : new Date(all.last).toISOString()
   const sums = { total_projects: all.projects, total_sessions: all.sessions, total_messages: all.messages, total_cost_usd: all.usd, last_activity }
   return c.json({ success: true as const, stats: sums }, 200)

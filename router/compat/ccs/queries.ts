@@ -1,13 +1,12 @@
 /** What only ccs asks of the rows of runs and sessions: its tasks, its streams, its projects. */
 import { and, desc, eq, gte, inArray, isNull, lt, sql, type SQL } from 'drizzle-orm'
 import { prompts, runs, sessions } from '../../../drizzle/schema.ts'
-import type { Db, RunRow, RunState } from '../../ports.ts'
+import type { Db, RunRow, RunState, Store } from '../../ports.ts'
+import { sumOfUsd } from '../../store/money.ts'
 import { ofTenant } from '../../store/session-pages.ts'
 
-/** The field of a run's metadata that makes it a task, and what is in it. */
-export const TASK = 'ccs_task'
-
-const isTask = sql`${runs.origin} = 'ccs' AND json_extract(${runs.metadata}, ${sql.raw(`'$.${TASK}'`)}) IS NOT NULL`
+// As the index of tasks says it: no row has to be looked at to know.
+const isTask = sql`task = 1`
 
 /** By priority, then age. Undefined: whatever their state. */
 export function listTasks(db: Db, tenant: string, states: readonly RunState[] | undefined, limit: number): Promise<RunRow[]> {
@@ -20,12 +19,10 @@ export function listTasks(db: Db, tenant: string, states: readonly RunState[] | 
 }
 
 /** How many tasks there are in each state, and what they cost. States that none is in are not there. */
-export function countTasks(db: Db, tenant: string): Promise<{ state: RunState; count: number; usd: number }[]> {
-  return db
-    .select({ state: runs.state, count: sql<number>`count(*)`, usd: sql<number>`coalesce(sum(${runs.costUsd}), 0.0)` })
-    .from(runs)
-    .where(and(eq(runs.tenant, tenant), isTask))
-    .groupBy(runs.state)
+export function countTasks(store: Store, tenant: string): Promise<{ state: RunState; count: number; usd: number }[]> {
+  const query = sql`
+    SELECT state AS "state", count(*) AS "count", ${sumOfUsd(sql`cost_usd`)} AS "usd" FROM ${runs} WHERE tenant = ${tenant} AND ${isTask} GROUP BY state`
+  return store.heavy(query, tenant)
 }
 
 /** What was asked of these runs, as far as it is kept; those that wait have it in their spec. */
@@ -60,15 +57,16 @@ export interface ProjectRow {
 }
 
 /** Directories that sessions live in. */
-export function readProjects(db: Db, tenant: string, { by, ascending, limit }: { by: (typeof PROJECT_ORDERS)[number]; ascending: boolean; limit: number }): Promise<ProjectRow[]> {
+export function readProjects(store: Store, tenant: string, { by, ascending, limit }: { by: (typeof PROJECT_ORDERS)[number]; ascending: boolean; limit: number }): Promise<ProjectRow[]> {
   const columns = { last_activity: 'last', total_cost: 'usd', session_count: 'sessions', messages_count: 'messages' } as const
   const order = sql`${sql.identifier(columns[by])} ${sql.raw(ascending ? 'ASC' : 'DESC')}`
-  return db.all<ProjectRow>(sql`SELECT its.cwd AS "path", ${SUMS} ${fromSessions(tenant)} GROUP BY its.cwd ORDER BY ${order}, its.cwd LIMIT ${limit}`)
+  return store.heavy<ProjectRow>(sql`SELECT its.cwd AS "path", ${SUMS} ${fromSessions(tenant)} GROUP BY its.cwd ORDER BY ${order}, its.cwd LIMIT ${limit}`, tenant)
 }
 
 /** The same, of all of them together. */
-export async function sumProjects(db: Db, tenant: string): Promise<Omit<ProjectRow, 'path'> & { projects: number }> {
-  const [row] = await db.all<Omit<ProjectRow, 'path'> & { projects: number }>(sql`SELECT count(DISTINCT its.cwd) AS "projects", ${SUMS} ${fromSessions(tenant)}`)
+export async function sumProjects(store: Store, tenant: string): Promise<Omit<ProjectRow, 'path'> & { projects: number }> {
+  const query = sql`SELECT count(DISTINCT its.cwd) AS "projects", ${SUMS} ${fromSessions(tenant)}`
+  const [row] = await store.heavy<Omit<ProjectRow, 'path'> & { projects: number }>(query, tenant)
   return row!
 }
 
@@ -78,7 +76,7 @@ export async function sessionsIn(db: Db, tenant: string, cwd: string): Promise<s
 }
 
 /** A run is one message from its lease on, and two once it has ended: as the messages of a session are counted. */
-const SUMS = sql`count(DISTINCT its.id) AS "sessions", coalesce(sum(r.cost_usd), 0.0) AS "usd", max(its.last_run_at) AS "last",
+const SUMS = sql`count(DISTINCT its.id) AS "sessions", ${sumOfUsd(sql`r.cost_usd`)} AS "usd", max(its.last_run_at) AS "last",
   coalesce(sum(CASE WHEN r.started_at IS NOT NULL AND r.state NOT IN ('queued', 'offered') THEN 1 + (r.ended_at IS NOT NULL) ELSE 0 END), 0) AS "messages"`
 const fromSessions = (tenant: string): SQL => sql`
   FROM ${sessions} AS its LEFT JOIN ${runs} AS r ON r.session = its.id AND +r.tenant = its.tenant WHERE its.tenant = ${tenant} AND its.cwd IS NOT NULL`

@@ -1,8 +1,11 @@
-/** `/api/statistics`: what the runs of the tenant used, in whatever dialect they were asked for. */
+/**
+ * `/api/statistics`: what the runs of the tenant used, in whatever dialect they were asked for. A request succeeded or it
+ * failed there: one that was cancelled is among the failed ones, so that the two add up.
+ */
 import { createRoute, z } from '@hono/zod-openapi'
 import type { Context } from 'hono'
 import { Fault } from '../../../shared/faults.ts'
-import { usageBy, usageSummary, type Used, type UsageRange } from '../../engine/usage.ts'
+import { usageBy, usageOverview, type Overview, type UsageParts, type UsageRange } from '../../engine/usage.ts'
 import { requireScope } from '../../guard/authenticate.ts'
 import { newRouter } from '../../guard/router.ts'
 import type { AppEnv } from '../../ports.ts'
@@ -66,17 +69,19 @@ const range = createRoute({
 export const statistics = newRouter(joi)
 
 statistics.openapi(all, async (c) => {
-  const [whole, recent_daily, top_models] = await Promise.all([summaryOf(c), daysOf(c, 7), modelsOf(c, 5)])
-  return c.json({ success: true as const, statistics: { summary: whole, recent_daily, top_models } }, 200)
+  const overview = await overviewOf(c)
+  const recent_daily = overview.days.map(dayView)
+  const top_models = overview.models.slice(0, 5).map(modelView)
+  return c.json({ success: true as const, statistics: { summary: summaryView(overview), recent_daily, top_models } }, 200)
 })
-statistics.openapi(summary, async (c) => c.json({ success: true as const, statistics: await summaryOf(c) }, 200))
+statistics.openapi(summary, async (c) => c.json({ success: true as const, statistics: summaryView(await overviewOf(c)) }, 200))
 statistics.openapi(daily, async (c) => {
   const days = await daysOf(c, c.req.valid('query').limit)
   return c.json({ success: true as const, daily: days, count: days.length }, 200)
 })
 statistics.openapi(models, async (c) => {
-  const list = await modelsOf(c, c.req.valid('query').limit)
-  return c.json({ success: true as const, models: list, count: list.length }, 200)
+  const rows = await usageBy(c.get('deps'), c.get('principal').tenant, 'model', { limit: c.req.valid('query').limit })
+  return c.json({ success: true as const, models: rows.map(modelView), count: rows.length }, 200)
 })
 statistics.openapi(
   range,
@@ -93,24 +98,28 @@ statistics.openapi(
   },
 )
 
-async function summaryOf(c: Context<AppEnv>): Promise<z.infer<typeof Summary>> {
-  const [used, list] = await Promise.all([usageSummary(c.get('deps'), c.get('principal').tenant), modelsOf(c, MOST)])
-  return { ...view(used), models: Object.fromEntries(list.map(({ model, ...rest }) => [model, rest])) }
-}
+const overviewOf = (c: Context<AppEnv>): Promise<Overview> => usageOverview(c.get('deps'), c.get('principal').tenant, { days: 7, models: MOST })
 
 async function daysOf(c: Context<AppEnv>, limit: number, within: UsageRange = {}): Promise<z.infer<typeof Day>[]> {
   const rows = await usageBy(c.get('deps'), c.get('principal').tenant, 'day', { ...within, limit })
-  return rows.map(({ key, ...used }) => ({ date: key ?? '', ...view(used) }))
+  return rows.map(dayView)
 }
 
-async function modelsOf(c: Context<AppEnv>, limit: number): Promise<z.infer<typeof Model>[]> {
-  const rows = await usageBy(c.get('deps'), c.get('principal').tenant, 'model', { limit })
-  return rows.map(({ key, runs, cost_usd }) => ({ model: key ?? 'unknown', count: runs, cost_usd }))
+function summaryView({ whole, models: list }: Overview): z.infer<typeof Summary> {
+  return { ...view(whole), models: Object.fromEntries(list.map(modelView).map(({ model, ...rest }) => [model, rest])) }
 }
 
-function view(used: Used) {
+function dayView({ key, ...used }: UsageParts): z.infer<typeof Day> {
+  return { date: key ?? '', ...view(used) }
+}
+
+function modelView({ key, runs, cost_usd }: UsageParts): z.infer<typeof Model> {
+  return { model: key ?? 'unknown', count: runs, cost_usd }
+}
+
+function view(used: Omit<UsageParts, 'key'>) {
   return {
-    requests: { total: used.runs, successful: used.succeeded, failed: used.failed },
+    requests: { total: used.runs, successful: used.succeeded, failed: used.failed + used.cancelled },
     tokens: { total_input: used.input_tokens, total_output: used.output_tokens },
     costs: { total_usd: used.cost_usd },
   }

@@ -12,11 +12,13 @@ import type { AppEnv, RunRow, RunState } from '../../ports.ts'
 import { begin, rowOf } from '../kit/runs.ts'
 import { wantedBy, type Ask } from './ask.ts'
 import { whyNot } from './outcome.ts'
-import { TASK } from './queries.ts'
 import type { Accepted, Task, TASK_STATES } from './schemas.ts'
 
 /** A task waits for as long as a run can. */
 const QUEUE_TIMEOUT_S = 86_400
+
+/** Where a run's metadata has what its client wants to find again; it goes with the session, the task stays. */
+const NOTES = 'ccs_task'
 
 export type TaskState = (typeof TASK_STATES)[number]
 
@@ -25,7 +27,7 @@ export async function startTask(c: Context<AppEnv>, ask: Ask, notes: Record<stri
   const { wish } = await wantedBy(c, ask)
   const { webhook_url, session_id, max_budget_usd, allowed_tools, disallowed_tools, agent, permission_mode } = ask
   const kept = { ...notes, webhook_url, session_id, max_budget_usd, allowed_tools, disallowed_tools, agent, permission_mode }
-  const ref = await begin(c, { ...wish, queueTimeoutS: QUEUE_TIMEOUT_S, metadata: { [TASK]: JSON.stringify(kept) } }, 'placed')
+  const ref = await begin(c, { ...wish, queueTimeoutS: QUEUE_TIMEOUT_S, task: true, metadata: { [NOTES]: JSON.stringify(kept) } }, 'placed')
   c.header('x-run-id', ref.run)
   return rowOf(c, ref)
 }
@@ -41,7 +43,7 @@ export async function findTask(c: Context<AppEnv>, id: string): Promise<RunRow |
   const run = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/.test(id) ? `run_${id.replaceAll('-', '')}` : ''
   if (!RunId.safeParse(run).success) return undefined
   const row = await c.get('deps').records.find({ run, tenant: c.get('principal').tenant })
-  return row?.origin === 'ccs' && row.metadata?.[TASK] !== undefined ? row : undefined
+  return row?.task ? row : undefined
 }
 
 export async function mustFindTask(c: Context<AppEnv>, id: string): Promise<RunRow> {
@@ -95,5 +97,5 @@ export async function taskView(c: Context<AppEnv>, row: RunRow, prompt: string |
 }
 
 function notesOf(row: RunRow): Record<string, unknown> {
-  return JSON.parse(row.metadata?.[TASK] ?? '{}') as Record<string, unknown>
+  return JSON.parse(row.metadata?.[NOTES] ?? '{}') as Record<string, unknown>
 }

@@ -112,7 +112,7 @@ tasks.openapi(list, async (c) => {
 tasks.openapi(queue, async (c) => {
   const { store, hub } = c.get('deps')
   const { tenant } = c.get('principal')
-  const [counts, online] = await Promise.all([countTasks(store.db, tenant), hub.online(tenant)])
+  const [counts, online] = await Promise.all([countTasks(store, tenant), hub.online(tenant)])
   const of = Object.fromEntries(TASK_STATES.map((state) => [state, 0])) as Record<(typeof TASK_STATES)[number], number>
   for (const { state, count } of counts) of[taskState(state)] += count
   const total = counts.reduce((sum, { count }) => sum + count, 0)
