@@ -55,6 +55,23 @@ describe('the files that the router sends', () => {
     expect(config.files).toEqual([RULE])
   })
 
+  it('are named when they are left out, also when it is the name that is wrong', () => {
+    const long = 'a'.repeat(61)
+    const files = [
+      { ...RULE, name: long },
+      { ...RULE, name: 'a'.repeat(60) },
+      { kind: 'agents', name: '../x', content: 'x' },
+      { kind: 'claude-md', name: '', content: '' },
+      { kind: 'hooks', name: 'a', content: 'x' },
+      { ...RULE, name: 'a\nb' },
+      'none',
+    ]
+    const { error } = open().take(whole(files))!
+    for (const part of [`6 files were left out: rules/${long} name: Too big`, 'agents/../x name: ', 'claude-md content: ', 'file 5 kind: ', 'file 6 name: ', 'file 7 ']) {
+      expect(error).toContain(part)
+    }
+  })
+
   it('are none where the owner wants none', async () => {
     open().take(whole([RULE]))
     const config = open(false)

@@ -8,7 +8,7 @@ import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { z } from 'zod'
 import { configRefusal } from '../shared/config-content.ts'
-import { ConfigFile, MAX_CONFIG_FILES } from '../shared/config-files.ts'
+import { ConfigFile, ConfigKind, MAX_CONFIG_FILES } from '../shared/config-files.ts'
 import type { ConfigMessage, Configured } from '../shared/frames.ts'
 
 const FILE = 'config-files.json'
@@ -87,11 +87,23 @@ function judge(sent: readonly unknown[]): { files: ConfigFile[]; refused: string
   const refused: string[] = []
   for (const [i, one] of sent.entries()) {
     const read = ConfigFile.refine(({ kind, name }) => (kind === 'claude-md') === (name === ''), 'has a name that does not fit').safeParse(one)
-    const why = read.success ? configRefusal(read.data) : (read.error.issues[0]?.message ?? 'is none')
+    const why = read.success ? configRefusal(read.data) : reasonOf(read.error)
     if (read.success && why === undefined && files.size < MAX_CONFIG_FILES) files.set(`${read.data.kind}/${read.data.name}`, read.data)
-    else refused.push(`${read.success ? `${read.data.kind}/${read.data.name}` : `file ${i + 1}`} ${why ?? 'is one too many'}`)
+    else refused.push(`${labelOf(one) ?? `file ${i + 1}`} ${why ?? 'is one too many'}`)
   }
   return { files: [...files.values()], refused }
+}
+
+/** For a person: a name that is no name tells more than a number. */
+const Label = z.object({ kind: ConfigKind, name: z.string().regex(/^[\x20-\x7e]{0,100}$/) })
+
+function labelOf(one: unknown): string | undefined {
+  const { data } = Label.safeParse(one)
+  return data && (data.name === '' ? data.kind : `${data.kind}/${data.name}`)
+}
+
+function reasonOf({ issues: [issue] }: z.ZodError): string {
+  return [...(issue?.path.length ? [`${issue.path.join('.')}:`] : []), issue?.message ?? 'is none'].join(' ')
 }
 
 function parse(text: string): unknown {

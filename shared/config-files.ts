@@ -10,9 +10,10 @@ export const ConfigKind = z.enum(CONFIG_KINDS)
 export type ConfigKind = z.infer<typeof ConfigKind>
 export type NamedConfigKind = Exclude<ConfigKind, 'claude-md'>
 
+export const MAX_CONFIG_NAME_CHARS = 60
 export const ConfigName = z
   .string()
-  .max(60)
+  .max(MAX_CONFIG_NAME_CHARS)
   .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower case letters and digits, in words joined by single dashes')
 export const ConfigContent = z.string().min(1).max(500_000)
 

@@ -1,13 +1,15 @@
 /** The native shapes of config files, in and out. */
 import { z } from '@hono/zod-openapi'
-import { ConfigContent, ConfigKind, ConfigName, type ConfigFile } from '../../shared/config-files.ts'
+import { ConfigContent, ConfigKind, ConfigName, MAX_CONFIG_NAME_CHARS, type ConfigFile } from '../../shared/config-files.ts'
 import { Name } from '../../shared/ids.ts'
 
 /** Its kind and name, as in `agents.reviewer`; there is one `claude-md`. */
 export const FileId = z
   .string()
-  .max(80)
+  .max('agents.'.length + MAX_CONFIG_NAME_CHARS)
   .regex(/^(?:claude-md|(?:agents|skills|rules)\.[a-z0-9]+(?:-[a-z0-9]+)*)$/, 'must be claude-md, or agents., skills. or rules. and a name')
+  // The prefixes are not equally long.
+  .refine((id) => id.length - id.indexOf('.') - 1 <= MAX_CONFIG_NAME_CHARS, `its name has more than ${MAX_CONFIG_NAME_CHARS} characters`)
   .openapi({ example: 'agents.reviewer' })
 
 export const PoolQuery = z.strictObject({

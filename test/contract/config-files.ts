@@ -90,6 +90,15 @@ export function configFiles(host: Host): void {
       expect(await set('bad')).toMatchObject({ version: 0, data: [] })
     })
 
+    it.each(['agents', 'skills', 'rules'])('have names of at most 60 characters: %s', async (kind) => {
+      const [fits, long] = ['a'.repeat(60), 'a'.repeat(61)].map((name) => `${kind}.${name}`) as [string, string]
+      expect(await answer(await put(fits, 'long', 'x'))).toMatchObject({ status: 201, id: fits })
+      for (const response of [await put(long, 'long', 'x'), await fleet.call(url(long, 'long')), await remove(long, 'long')]) {
+        expect(await answer(response)).toMatchObject({ status: 400, code: 'invalid_request', field: 'id' })
+      }
+      expect((await remove(fits, 'long')).status).toBe(204)
+    })
+
     it('are for tokens with the scope, in the pools that they are good for', async () => {
       expect(await answer(await put('rules.a', 'scoped', 'x', { token: fleet.token }))).toMatchObject({ status: 403, code: 'forbidden', scope: 'config:write' })
       const { token } = await admins<{ token: string }>(fleet, 'tokens', {
