@@ -16,7 +16,7 @@
  */
 import { lstat, realpath } from 'node:fs/promises'
 import { dirname, resolve } from 'node:path'
-import { isInside, realRoots } from './workspace.ts'
+import { isClosed, isInside, realRoots } from './workspace.ts'
 
 /**
  * Put on both sides of the `@`. Before it, because then no mention begins there. Behind it as well, which older notes
@@ -44,13 +44,13 @@ const MAX_LOOKUPS = 10_000
 
 /**
  * The prompt with every mention broken that leads, or might lead, outside the workspace root that holds `cwd`; all other
- * text stays as it is. `cwd` is a real path. Absolute mentions outside are broken whether or not they exist, so that
+ * text stays as it is. `cwd` and `closed`, what no run opens, are real paths. Absolute mentions outside are broken whether or not they exist, so that
  * the outcome tells nobody what does. The check is of this moment, as in workspace.ts.
  */
-export async function guardMentions(prompt: string, cwd: string, roots: readonly string[]): Promise<string> {
+export async function guardMentions(prompt: string, cwd: string, roots: readonly string[], closed: readonly string[] = []): Promise<string> {
   if (!prompt.includes('@')) return prompt
   const real = (await realRoots(roots)).filter((root) => isInside(root, cwd))
-  const stays = inWorkspace(cwd, [...new Set([...roots, ...real])], real)
+  const stays = inWorkspace(cwd, [...new Set([...roots, ...real])], real, closed)
   const known = new Map<string, boolean>()
   async function mayStay(spans: readonly string[]): Promise<boolean> {
     read += spans.reduce((sum, span) => sum + span.length, 0)
@@ -117,14 +117,16 @@ function endsOf(span: string): Set<number> | undefined {
   return ends
 }
 
-function inWorkspace(cwd: string, spelled: readonly string[], real: readonly string[]): (path: string) => Promise<boolean> {
+type Stays = (path: string) => Promise<boolean>
+
+function inWorkspace(cwd: string, spelled: readonly string[], real: readonly string[], closed: readonly string[]): Stays {
   let lookups = 0
   /** Follows symlinks. What is not there yet is where its nearest existing parent is. */
   async function leadsInside(absolute: string): Promise<boolean> {
     for (let path = absolute; lookups++ < MAX_LOOKUPS; path = dirname(path)) {
       try {
         const target = await realpath(path)
-        return real.some((root) => isInside(root, target))
+        return real.some((root) => isInside(root, target)) && !isClosed(real, closed, target)
       } catch (error) {
         if (!isMissing(error) || path === dirname(path)) return false
       }

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, realpath, rm, stat } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, stat } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -14,12 +14,12 @@ import { detect } from './sandbox.ts'
 
 const CLI = fileURLToPath(new URL('../test/chaos/fake-claude.mjs', import.meta.url))
 const SESSION = '0190a8c4-7c1e-4000-8000-000000000001'
-const offer = (fence: number): Offer => ({
+const offer = (fence: number, more: Partial<Offer['spec']> = {}): Offer => ({
   t: 'offer',
   id: `o${fence}`,
   run: `run_${'a'.repeat(32)}`,
   fence,
-  spec: { tenant: 'default', session: { mode: 'new', id: SESSION }, prompt: '{}', timeout_s: 60 },
+  spec: { tenant: 'default', session: { mode: 'new', id: SESSION }, prompt: '{}', timeout_s: 60, ...more },
   start_by_ms: 15_000,
 })
 
@@ -36,13 +36,13 @@ describe('preparing a run', () => {
   })
 
   const inUse = new InUse()
-  const machine = async () => {
+  const machine = async (closed: string[] = []) => {
     const env = { PATH: process.env['PATH'], HOME: dir, CHAOS_LOG: join(dir, 'diary') }
     return preparer({
       sandbox: await detect('none', { env, claude: CLI, hidden: [] }),
       policy: parsePolicy('env_allow = ["CHAOS_LOG"]', 'runner.toml'),
       roots: [dir],
-      closed: [],
+      closed,
       inUse,
       configRoot: join(dir, 'config'),
       config: { files: [] },
@@ -77,5 +77,20 @@ describe('preparing a run', () => {
     await prepared.dispose()
     expect(used()).toEqual([false, false])
     expect(await readdir(join(dir, 'runs'))).toEqual([])
+  })
+  it('keeps a run out of the folders of the runner inside its workspace, and tools of one that works around them', async () => {
+    const state = join(dir, 'state')
+    await mkdir(join(state, 'spool'), { recursive: true })
+    const prepare = await machine([state])
+    const run = (more: Partial<Offer['spec']>) => prepare(offer(1, more), '0190a8c4-7c1e-4000-8000-0000000000a3', new AbortController().signal)
+    for (const more of [{ cwd: 'state' }, { cwd: 'state/spool' }, { cwd: '.', add_dirs: ['state'] }]) {
+      await expect(run(more)).rejects.toMatchObject({ code: 'cwd' })
+    }
+    const prepared = await run({ cwd: '.', disallowed_tools: ['WebFetch'] })
+    const [folder = ''] = await readdir(join(dir, 'runs'))
+    const { permissions } = JSON.parse(await readFile(join(dir, 'runs', folder, 'settings.json'), 'utf8')) as { permissions: { deny: string[] } }
+    expect(permissions.deny).toEqual(['WebFetch', `Read(/${state})`, `Read(/${state}/**)`, `Edit(/${state})`, `Edit(/${state}/**)`])
+    await prepared.process.cancel('kill')
+    await prepared.dispose()
   })
 })

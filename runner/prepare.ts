@@ -9,6 +9,7 @@ import type { Offer } from '../shared/frames.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import { claudeEnv, type EnvParts } from './claude/env.ts'
 import { ClaudeProcess, type Launch } from './claude/process.ts'
+import { closedPaths } from './closed-folders.ts'
 import { prepareConfigDir } from './config-dir.ts'
 import type { ConfigFiles } from './config-files.ts'
 import { fundsFor, type Funds, type Treasury } from './funds.ts'
@@ -23,14 +24,14 @@ import { checkPolicy, withLimits, type Policy } from './policy.ts'
 import { visibleWorkspace, type Sandbox } from './sandbox.ts'
 import { SpawnQueue } from './spawns.ts'
 import { trustOf } from './trust.ts'
-import { discard, resolveCwd, resolveDirs, type Workspace } from './workspace.ts'
+import { discard, realRoots, resolveCwd, resolveDirs, type Workspace } from './workspace.ts'
 
 export interface Machine {
   readonly sandbox: Sandbox
   readonly policy: Policy
   /** Absolute and real. */
   readonly roots: readonly string[]
-  /** The runner's own folders, which no `add_dirs` opens. Real paths. */
+  /** The runner's own folders, which no run opens. Real paths. */
   readonly closed: readonly string[]
   readonly inUse: InUse
   /** Config directories of the CLI live here, one for each tenant. */
@@ -126,9 +127,10 @@ function unordered(machine: Machine): Prepare {
         claude: machine.sandbox.program,
         ...(prefix.length > 0 ? { prefix } : {}),
         spec,
-        prompt: await guardMentions(spec.prompt, workspace.cwd, machine.roots),
+        prompt: await guardMentions(spec.prompt, workspace.cwd, machine.roots, machine.closed),
         cwd: workspace.cwd,
         dirs,
+        closed: await closedTo(machine, [workspace.cwd, ...dirs]),
         mcpServers,
         trust: await trustOf(machine.policy.trusted_workspaces, workspace.cwd, (message, fields) =>
           machine.log(message, { ...fields, run }),
@@ -169,7 +171,13 @@ function sessionsOf({ session }: RunSpec): string[] {
 async function foldersOf({ roots, closed }: Machine, spec: RunSpec): Promise<{ workspace: Workspace; dirs: string[] }> {
   const dirs = await resolveDirs({ roots, closed, dirs: spec.add_dirs ?? [] })
   // Last, because it may make a folder.
-  return { workspace: await resolveCwd({ ...spec, roots }), dirs }
+  return { workspace: await resolveCwd({ ...spec, roots, closed }), dirs }
+}
+
+/** For the tools of a run in these folders. Under bwrap nothing of it is there. */
+async function closedTo({ sandbox, roots, closed, configRoot, privateRoot }: Machine, folders: readonly string[]): Promise<string[]> {
+  if (sandbox.mode === 'bwrap') return []
+  return closedPaths({ roots, closed, folders, needed: await realRoots([configRoot, privateRoot]) })
 }
 
 function takeSeat(gateway: Gateway, funds: Funds): Seat | undefined {

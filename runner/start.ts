@@ -13,6 +13,7 @@ import { GRACE_MS } from '../shared/limits.ts'
 import { VERSION } from '../shared/version.ts'
 import { Agent } from './agent.ts'
 import { claudeVersion } from './claude-binary.ts'
+import { rootsAround } from './closed-folders.ts'
 import { sweep } from './claude/sweep.ts'
 import { sweepNow } from './claude/sweep-now.ts'
 import { systemClock } from './clock.ts'
@@ -76,6 +77,10 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
 
   const hidden = [stateDir, ...(options.hidden ?? [])]
   const sandbox = await detect(policy.sandbox, { env, claude: options.claude, hidden })
+  const closed = await Promise.all(hidden.map((dir) => realpath(dir)))
+  if (sandbox.mode !== 'bwrap') {
+    for (const root of rootsAround(roots, closed)) log('warn', 'a workspace has the runner in it: commands of its runs can read its keys', { root })
+  }
   const own = await localLogin({ env, home: options.home })
   let login: LocalLogin = own
   let provider: LocalProvider | null = login.kind === 'none' ? null : 'local'
@@ -106,7 +111,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       sandbox,
       policy,
       roots,
-      closed: await Promise.all(hidden.map((dir) => realpath(dir))),
+      closed,
       inUse,
       configRoot: join(stateDir, 'config'),
       config,

@@ -270,3 +270,42 @@ describe('further folders', () => {
     expect(await dirs('.')).toEqual([root])
   })
 })
+
+describe('the folders of the runner, in a root that is around them', () => {
+  const closed = async () => {
+    const data = join(root, 'data')
+    await mkdir(join(data, 'runner/config'), { recursive: true })
+    await mkdir(join(data, 'workspaces/app'), { recursive: true })
+    await symlink(join(data, 'runner'), join(root, 'link-to-runner')).catch(() => undefined)
+    return [join(data, 'runner'), data]
+  }
+  const wish = { roots: [] as string[], tenant, session }
+
+  it.each(['data', 'data/runner', 'data/runner/config', 'app/../data/runner', 'link-to-runner', 'link-to-runner/config'])('are no working directory: %j', async (cwd) => {
+    await expect(resolveCwd({ ...wish, roots: [root], closed: await closed(), cwd })).rejects.toMatchObject({
+      code: 'cwd',
+      message: `${JSON.stringify(cwd)} is not a folder inside the workspace`,
+    })
+  })
+
+  it('are none when they are the root, under a name or for a session either, and nothing is made there', async () => {
+    const [runner, data] = (await closed()) as [string, string]
+    const before = await readdir(data)
+    for (const more of [{}, { workspace: 'site' }, { cwd: '.' }, { cwd: runner }]) {
+      await expect(resolveCwd({ ...wish, roots: [data], closed: [runner, data], ...more })).rejects.toMatchObject({ code: 'cwd' })
+    }
+    expect(await readdir(data)).toEqual(before)
+    const named = join(root, 'named')
+    await expect(resolveCwd({ ...wish, roots: [root], closed: [named], workspace: 'site' })).rejects.toMatchObject({ code: 'cwd' })
+  })
+
+  it('leave all else open: the root, what is beside them, and a root of its own inside', async () => {
+    const inside = async (roots: string[], cwd: string) => (await resolveCwd({ ...wish, roots, closed: await closed(), cwd })).cwd
+    expect(await inside([root], '.')).toBe(root)
+    expect(await inside([root], 'app')).toBe(join(root, 'app'))
+    const own = join(root, 'data/workspaces')
+    expect(await inside([root, own], join(own, 'app'))).toBe(join(own, 'app'))
+    expect(await inside([own], 'app')).toBe(join(own, 'app'))
+    await expect(at([root, inside], 'data/runner')).rejects.toMatchObject({ code: 'cwd' })
+  })
+})

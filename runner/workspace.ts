@@ -31,7 +31,7 @@ const NO_SUCH_FOLDER = new Set(['ENOENT', 'ENOTDIR', 'ELOOP', 'EACCES', 'EPERM',
 /**
  * The folder a run works in. `roots` are absolute; a relative `cwd` starts at the first one. A `workspace` is
  * `<first root>/named/<tenant>/<workspace>`; without either the folder `<first root>/<sessionId>` is used. Both are made
- * (0700) where they are not there.
+ * (0700) where they are not there. None of them is in one of `closed`, the runner's own folders (real paths).
  *
  * Throws `Fault('cwd')`. It has one message for what is missing, no folder, outside, or not accessible, so that a caller
  * cannot ask which paths exist outside the workspace. A session that goes on in a folder made for a session, which is
@@ -43,32 +43,38 @@ export async function resolveCwd(options: {
   session: SessionUse
   cwd?: string | undefined
   workspace?: string | undefined
+  closed?: readonly string[]
 }): Promise<Workspace> {
-  const { cwd, session, workspace } = options
+  const { cwd, session, workspace, closed = [] } = options
   const roots = await realRoots(options.roots)
   const first = roots[0]
   if (first === undefined) throw new Fault('cwd', 'the runner has no workspace folder')
   if (cwd !== undefined && workspace !== undefined) throw new Fault('invalid_request', 'workspace: is in place of cwd, not beside it')
   if (cwd !== undefined) {
     const found = await folderInside(roots, first, cwd)
-    if (found !== undefined) return { cwd: found, created: false }
-    if (session.mode !== 'new' && SessionId.safeParse(basename(cwd)).success) throw goneSession(session)
+    if (found !== undefined && !isClosed(roots, closed, found)) return { cwd: found, created: false }
+    if (found === undefined && session.mode !== 'new' && SessionId.safeParse(basename(cwd)).success) throw goneSession(session)
     throw notInside(cwd)
   }
-  if (workspace !== undefined) return { cwd: await namedFolder(first, options.tenant, workspace), created: false }
+  if (workspace !== undefined) {
+    if (isClosed(roots, closed, join(first, NAMED, options.tenant, workspace))) throw notInside(workspace, 'workspace: ')
+    return { cwd: await namedFolder(first, options.tenant, workspace), created: false }
+  }
 
   const name = SessionId.parse(session.id)
+  if (isClosed(roots, closed, join(first, name))) throw notInside(name)
   // What is to be continued was never in a folder that is only now made.
   const created = session.mode !== 'resume' && (await makeFolder(join(first, name)))
   // An older folder of that name may have become a symlink since.
   const found = await folderInside(roots, first, name)
   if (found === undefined) throw session.mode === 'resume' ? goneSession(session) : notInside(name)
+  if (isClosed(roots, closed, found)) throw notInside(name)
   return { cwd: found, created }
 }
 
 /**
- * Further folders of a run, by their real paths and each once: as `cwd`, inside one of the roots, and not in what of them is
- * `closed`, the runner's own folders (real paths). Throws `Fault('cwd')` that names the one that is not.
+ * Further folders of a run, by their real paths and each once: as `cwd`, inside one of the roots and in none of `closed`.
+ * Throws `Fault('cwd')` that names the one that is not.
  */
 export async function resolveDirs(options: {
   roots: readonly string[]
@@ -88,8 +94,8 @@ export async function resolveDirs(options: {
   return [...new Set(found)]
 }
 
-/** In one of `closed`, unless a root that lies in there opens it again. */
-function isClosed(roots: readonly string[], closed: readonly string[], folder: string): boolean {
+/** In one of `closed`, unless a root that lies in there opens it again. All are real paths. */
+export function isClosed(roots: readonly string[], closed: readonly string[], folder: string): boolean {
   const root = innermost(roots, folder)
   return closed.some((path) => isInside(path, folder) && (root === undefined || isInside(root, path)))
 }

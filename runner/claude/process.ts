@@ -37,6 +37,8 @@ export type Launch = {
   trust?: Trust | undefined
   /** Further folders that tools may work in. */
   dirs?: readonly string[]
+  /** What its tools may not open. Absolute. */
+  closed?: readonly string[]
   /** MCP servers of the owner's that the run names. */
   mcpServers?: Readonly<Record<string, unknown>>
   /** `CLAUDE_CONFIG_DIR` of `env`. */
@@ -297,13 +299,14 @@ export class ClaudeProcess implements CliProcess {
 
 /** Anew for each start: what a run may do is not left over from another. */
 async function writeFiles(launch: Launch): Promise<ClaudeFiles> {
-  const { spec, trust, cwd, configDir, files = [], privateDir } = launch
+  const { spec, trust, cwd, configDir, files = [], privateDir, closed = [] } = launch
   const write = async (name: string, content: unknown): Promise<string> => {
     const path = join(privateDir, name)
     await writeFile(path, JSON.stringify(content), { mode: 0o600 })
     return path
   }
-  const settings = await write('settings.json', claudeSettings(spec, { trusted: trust && cwd, instructions: files.length > 0 ? configDir : undefined, skills: hasSkills(launch) }))
+  const instructions = files.length > 0 ? configDir : undefined
+  const settings = await write('settings.json', claudeSettings(spec, { trusted: trust && cwd, instructions, skills: hasSkills(launch), closed }))
   const mcpConfig = mcpConfigOf(launch)
   return mcpConfig ? { settings, mcpConfig: await write('mcp.json', mcpConfig) } : { settings }
 }

@@ -40,12 +40,19 @@ export type ClaudeSettings = {
   claudeMdExcludes?: readonly string[]
 } & Partial<typeof SKILL_LOCKS>
 
-/** `trusted`: the folder of a repository that counts. `instructions`: the config directory, where it has any. */
-export type SettingsParts = { trusted?: string | undefined; instructions?: string | undefined; skills?: boolean }
+export type SettingsParts = {
+  /** The folder of a repository that counts. */
+  trusted?: string | undefined
+  /** The config directory, where it has any. */
+  instructions?: string | undefined
+  skills?: boolean
+  /** Files and folders that no tool may open. Absolute. */
+  closed?: readonly string[]
+}
 
-export function claudeSettings(spec: RunSpec, { trusted, instructions, skills = false }: SettingsParts = {}): ClaudeSettings {
+export function claudeSettings(spec: RunSpec, { trusted, instructions, skills = false, closed = [] }: SettingsParts = {}): ClaudeSettings {
   return {
-    permissions: { allow: spec.allowed_tools ?? [], deny: spec.disallowed_tools ?? [] },
+    permissions: { allow: spec.allowed_tools ?? [], deny: [...(spec.disallowed_tools ?? []), ...closed.flatMap(closing)] },
     cleanupPeriodDays: CLEANUP_DAYS,
     // A repository's helper would be run, and its key sent beside ours. Nothing else of its settings reaches the provider:
     // the base URL and keys of its `env` are ignored under CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST (seen on 2.1.197).
@@ -53,6 +60,16 @@ export function claudeSettings(spec: RunSpec, { trusted, instructions, skills = 
     ...(instructions === undefined ? {} : { claudeMdExcludes: [nothingBut(instructions, trusted)] }),
     ...(skills ? SKILL_LOCKS : {}),
   }
+}
+
+/**
+ * By trying it on 2.1.197: before any rule that allows, for Read, Edit and Write, for the results of Grep and Glob too,
+ * and for commands of Bash that name the path, as `cat` and `>` do; not for what a program that Bash starts finds by
+ * itself. Links are followed. The rule is a pattern of gitignore, where a `?` is any sign.
+ */
+function closing(path: string): string[] {
+  const pattern = path.replaceAll(/[^\p{L}\p{N}/._-]/gu, (sign) => '?'.repeat(sign.length))
+  return ['Read', 'Edit'].flatMap((tool) => [`${tool}(/${pattern})`, `${tool}(/${pattern}/**)`])
 }
 
 /**
