@@ -55,7 +55,8 @@ describe('the budget of a session', () => {
     const all = await Promise.allSettled(Array.from({ length: 5 }, (_, i) => letIn(`run_a${i}`, 'a', 0.3)))
     expect(all.filter(({ status }) => status === 'fulfilled')).toEqual([{ status: 'fulfilled', value: 0.3 }])
     const refused = all.filter((one) => one.status === 'rejected').map(({ reason }) => reason as unknown)
-    for (const fault of refused) expect(fault).toMatchObject({ code: 'budget', extra: { budget: 'session', limit_usd: 0.3, spent_usd: 0, reserved_usd: 0.3 } })
+    const extra = { budget: 'session', limit_usd: 0.3, spent_usd: 0, reserved_usd: 0.3 }
+    for (const fault of refused) expect(fault).toMatchObject({ code: 'budget', extra })
   })
 
   it('is shared by runs that say what they take', async () => {
@@ -69,8 +70,9 @@ describe('the budget of a session', () => {
   })
 
   it('counts what was spent before anybody set one', async () => {
-    const row = { id: 'run_d0', tenant: 'other', subject: 'ci', token: 't', needs: {}, session: 'd', pool: 'default', labels: {}, priority: 5, queueUntil: 0, timeoutS: 60 }
-    await router.database.db.insert(runs).values({ ...row, state: 'succeeded', createdAt: 1, endedAt: 1, costUsd: 0.25 })
+    const row = { id: 'run_d0', tenant: 'other', subject: 'ci', token: 't', needs: {}, session: 'd', pool: 'default', labels: {} }
+    const times = { priority: 5, queueUntil: 0, timeoutS: 60, createdAt: 1, endedAt: 1 }
+    await router.database.db.insert(runs).values({ ...row, ...times, state: 'succeeded', costUsd: 0.25 })
     expect(await letIn('run_d1', 'd', 0.3)).toBe(0.05)
   })
 })

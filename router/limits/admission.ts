@@ -3,7 +3,8 @@
  * the numbers. What a run may cost is decided here and passed to the CLI; what it did cost, in the commit of its ending.
  */
 import { Fault } from '../../shared/faults.ts'
-import { allowanceId, dayEnd, readAllowanceId, sessionLimitMicros, toMicros, toUsd, wantsOf, type SessionBudget, type Want } from '../core/budget.ts'
+import { allowanceId, dayEnd, readAllowanceId, sessionLimitMicros, toMicros, toUsd, wantsOf } from '../core/budget.ts'
+import type { SessionBudget, Want } from '../core/budget.ts'
 import type { Db, Deps, Principal } from '../ports.ts'
 import { releaseStatements, reserve, spentBudget, usedOf, whatIsFull, type Full, type Holder } from '../store/allowances.ts'
 
@@ -25,12 +26,13 @@ export interface Plan {
 export async function planOf(
   { catalog, store }: Pick<Deps, 'catalog' | 'store'>,
   who: Principal,
-  { sessionUsd, ...run }: Pick<Holder, 'session' | 'createdAt'> & { readonly sessionUsd?: number | undefined },
+  { sessionUsd, ...run }: Pick<Holder, 'session' | 'createdAt'> & { sessionUsd?: number | undefined },
   askedUsd: number | undefined,
 ): Promise<Plan> {
   const limits = (await catalog.tenant(who.tenant))?.settings.limits ?? {}
   const by = { tenant: who.tenant, token: who.jti, session: run.session, createdAt: run.createdAt, tokenSince: sinceOf(who) }
-  const session = sessionUsd === undefined ? undefined : await leftOf(store.db, by, sessionLimitMicros(sessionUsd, limits), askedUsd)
+  const limitMicros = sessionUsd === undefined ? undefined : sessionLimitMicros(sessionUsd, limits)
+  const session = limitMicros === undefined ? undefined : await leftOf(store.db, by, limitMicros, askedUsd)
   const { wants, budgetUsd } = wantsOf(by, askedUsd, limits, who.narrowing, session)
   if (budgetUsd !== undefined && budgetUsd <= 0) {
     const extra = { budget: 'run', limit_usd: 0, spent_usd: 0, reserved_usd: 0, asked_usd: askedUsd ?? 0 }
@@ -45,7 +47,8 @@ async function leftOf(db: Db, by: Holder, limitMicros: number, askedUsd = 0): Pr
   const { spent, held } = await usedOf(db, { kind: 'session', allowance }, by)
   const leftMicros = limitMicros - spent - held
   if (leftMicros > 0) return { limitMicros, leftMicros }
-  throw refusal({ want: { kind: 'session', allowance, unit: 'usd', amount: toMicros(askedUsd), limit: limitMicros }, spent, held }, by)
+  const want: Want = { kind: 'session', allowance, unit: 'usd', amount: toMicros(askedUsd), limit: limitMicros }
+  throw refusal({ want, spent, held }, by)
 }
 
 /** Holds what the plan wants, all of it or nothing. Throws `budget` or `concurrency`. */

@@ -88,7 +88,11 @@ const spentByRuns = (kind: AllowanceKind, by: Holder): SQL => sql`(
   WHERE ${kind === 'session' ? sql`+tenant` : sql`tenant`} = ${by.tenant} AND ended_at IS NOT NULL AND ${itsRuns(kind, by)})`
 
 /** What is used of money now, whether or not it has been limited before. */
-export async function usedOf(db: Db, { kind, allowance }: Pick<Want, 'kind' | 'allowance'>, by: Holder): Promise<{ spent: number; held: number }> {
+export async function usedOf(
+  db: Db,
+  { kind, allowance }: Pick<Want, 'kind' | 'allowance'>,
+  by: Holder,
+): Promise<Pick<AllowanceRow, 'spent' | 'held'>> {
   const [row] = await db.select().from(allowances).where(eq(allowances.id, allowance)).limit(1)
   if (row) return row
   const [made] = await db.all<{ spent: number }>(sql`SELECT ${spentByRuns(kind, by)} AS "spent"`)
