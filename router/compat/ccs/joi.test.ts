@@ -1,7 +1,7 @@
 import type { z } from 'zod'
 import { describe, expect, it } from 'vitest'
 import { joi } from './joi.ts'
-import { Message, TaskRequest } from './schemas.ts'
+import { BatchRequest, Message, TaskRequest } from './schemas.ts'
 
 const said = (schema: z.ZodType, value: unknown) => {
   const read = schema.safeParse(value)
@@ -39,8 +39,24 @@ describe('what is wrong with a request', () => {
     expect(said(Message, body)).toBe(words)
   })
 
+  it.each([
+    [{ priority: '7', max_budget_usd: ' 1.5e0 ', stream: 'True', async: 'false' }, { priority: 7, max_budget_usd: 1.5, stream: true, async: false }],
+    [{ priority: '', max_budget_usd: null, stream: '' }, {}],
+  ])('is not that %j has the types of a form', (form, read) => {
+    expect(Message.parse({ prompt: 'x', ...form })).toEqual({ prompt: 'x', ...read })
+  })
+
+  it('is that a number or a boolean is neither', () => {
+    for (const priority of ['0x7', '7a', '--7', '.', 'Infinity']) expect(said(Message, { prompt: 'x', priority })).toBe('"priority" must be a number')
+    expect(said(Message, { prompt: 'x', priority: '7.5' })).toBe('"priority" must be an integer')
+    for (const stream of ['yes', 1, '0']) expect(said(Message, { prompt: 'x', stream })).toBe('"stream" must be a boolean')
+  })
+
   it('names a field of a field by its path', () => {
     expect(said(TaskRequest, { prompt: 'x', metadata: { max_budget_usd: 'much' } })).toBe('"metadata.max_budget_usd" must be a number')
+    expect(said(TaskRequest, { prompt: 'x', metadata: { a: [1] } })).toBe('"metadata.a" does not match any of the allowed types')
+    expect(said(TaskRequest, { prompt: 'x', metadata: Object.fromEntries(Array.from({ length: 33 }, (_, i) => [`k${i}`, i])) })).toBe('"metadata" must have less than or equal to 32 keys')
+    expect(said(BatchRequest, { prompts: Array.from({ length: 11 }, () => 'x') })).toBe('"prompts" must contain less than or equal to 10 items')
     expect(said(TaskRequest, { prompt: 'x', metadata: 'text' })).toBe('"metadata" must be of type object')
   })
 })

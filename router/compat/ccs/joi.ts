@@ -52,8 +52,12 @@ function wordsOf(issue: Issue): string {
   if (issue.code === 'too_big') {
     if (issue.origin === 'string') return `length must be less than or equal to ${issue.maximum} characters long`
     if (issue.origin === 'array') return `must contain less than or equal to ${issue.maximum} items`
+    if (issue.origin === 'object') return `must have less than or equal to ${issue.maximum} keys`
     return issue.inclusive === false ? `must be less than ${issue.maximum}` : `must be less than or equal to ${issue.maximum}`
   }
   if (issue.code === 'invalid_value') return `must be one of [${issue.values.map(String).join(', ')}]`
+  if (issue.code === 'invalid_union') return 'does not match any of the allowed types'
+  // Of a record, whose path says which.
+  if (issue.code === 'invalid_key') return 'is not allowed'
   return issue.code === 'invalid_format' && issue.format === 'url' ? 'must be a valid uri' : issue.message
 }

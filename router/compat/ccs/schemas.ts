@@ -11,11 +11,20 @@ const MAX_PROMPT = 1_048_576
 /** Left out, null and "" are the same. */
 export const opt = <S extends z.ZodType>(schema: S) => z.preprocess((value) => (value === '' || value === null ? undefined : value), schema.optional())
 
+/** Joi takes these for what they say. */
+const NUMBER = /^\s*[+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?\s*$/i
+const num = <S extends z.ZodType>(schema: S) => z.preprocess((value) => (typeof value === 'string' && NUMBER.test(value) ? Number(value) : value), schema)
+const BOOLEANS = new Map([
+  ['true', true],
+  ['false', false],
+])
+const flag = z.preprocess((value) => (typeof value === 'string' ? (BOOLEANS.get(value.trim().toLowerCase()) ?? value) : value), z.boolean())
+
 export const Prompt = z.string().min(1).max(MAX_PROMPT).refine((prompt) => prompt.trim() !== '', 'is not allowed to be empty').openapi({ example: 'Say hello.' })
 export const ProjectPath = z.string().min(1).max(4096)
 const Tools = z.array(ToolRule).max(256)
-const Priority = z.int().min(1).max(10)
-const Budget = z.number().min(0).max(100_000)
+const Priority = num(z.int().min(1).max(10))
+const Budget = num(z.number().min(0).max(100_000))
 export const PERMISSION_MODES = ['default', 'acceptEdits', 'plan', 'dontAsk', 'bypassPermissions'] as const
 
 const turn = {
@@ -35,8 +44,8 @@ export const Message = z
     agent: opt(AgentName),
     mcp_config: opt(z.string().max(262_144)).openapi({ description: 'JSON text, or the name of a server of the machine; never a path.' }),
     ...turn,
-    stream: opt(z.boolean()),
-    async: opt(z.boolean()),
+    stream: opt(flag),
+    async: opt(flag),
     webhook_url: opt(WebhookUrl),
     priority: opt(Priority).openapi({ description: '10 goes first; 5 unless given.' }),
   })
@@ -47,7 +56,7 @@ export const BatchRequest = z
   .strictObject({ prompts: z.array(Prompt).min(1).max(10), project_path: opt(ProjectPath), model: opt(ModelName) })
   .openapi('CcsBatchRequest')
 
-export const Continue = z.strictObject({ prompt: Prompt, ...turn, stream: opt(z.boolean()) }).openapi('CcsContinue')
+export const Continue = z.strictObject({ prompt: Prompt, ...turn, stream: opt(flag) }).openapi('CcsContinue')
 export type Continue = z.infer<typeof Continue>
 
 /** What else somebody wants to find again in his task. */
@@ -69,7 +78,7 @@ export const TaskRequest = z
           ...turn,
         })
         .catchall(Note)
-        .refine((metadata) => Object.keys(metadata).length <= 32, 'has more than 32 entries'),
+        .refine((metadata) => Object.keys(metadata).length <= 32, 'must have less than or equal to 32 keys'),
     ),
   })
   .openapi('CcsTaskRequest')
