@@ -146,6 +146,49 @@ export function ccsMessages(host: Host): void {
         expect(statistics).toMatchObject({ requests: { total: 2, successful: 2, failed: 0 }, costs: { total_usd: 1 }, tokens: { total_input: 2, total_output: 2 } })
       })
 
+      it('for no more than that, however many of them run or wait at once', async () => {
+        const told: unknown[] = []
+        const turn: Turn = (sink, { spec }) => {
+          told.push(spec.max_budget_usd)
+          const seq = sink.line(Buffer.from(JSON.stringify({ type: 'result', result: spec.prompt })))
+          return Promise.resolve({ result: { ...resultAt(seq), cost_usd: 0.2 } })
+        }
+        const cli = gate()
+        await fleet.runner({ turn: (...args) => (args[1].spec.prompt === 'held' ? (told.push(args[1].spec.max_budget_usd), cli.turn(...args)) : turn(...args)), slots: 4 })
+        const [, { session_id }] = await post('/api/messages', { prompt: 'before anybody said anything' })
+        const body = { session_id, max_budget_usd: 0.9 }
+        const held = post('/api/messages', { ...body, prompt: 'held' })
+        await cli.running('held')
+        const others = ['/api/messages', '/api/messages', '/api/async/messages', '/api/async/messages', `/api/sessions/${String(session_id)}/continue/stream`]
+        const refused = await Promise.all(others.map((path) => post(path, path.endsWith('stream') ? { prompt: 'x', max_budget_usd: 0.9 } : { ...body, prompt: 'x' })))
+        const error = expect.stringMatching(/^Budget exceeded: .* 0\.9 USD: 0\.2 spent, 0\.7 reserved/) as string
+        for (const answer of refused) expect(answer).toEqual([500, { ...no(error), budget_exceeded: true, current_cost_usd: 0.2, max_budget_usd: 0.9 }])
+        await cli.finish('held')
+        expect(await held).toMatchObject([200, { success: true, cost_usd: 0.5 }])
+        const tasks = await Promise.all([1, 2, 3, 4, 5].map(() => post('/api/async/messages', { ...body, prompt: 'task' })))
+        expect(tasks.map(([status]) => status).toSorted((a, b) => a - b)).toEqual([202, 500, 500, 500, 500])
+        const spent = async () => ((await asked(fleet, 'GET', `/api/sessions/${String(session_id)}/stats`))[1]['stats'] as Json)['total_cost_usd'] as number
+        await until('the task to be paid for', async () => (await spent()) > 0.8)
+        expect(await spent()).toBeCloseTo(0.9)
+        expect(told).toEqual([undefined, 0.7, 0.2])
+      })
+
+      it('for nothing where that is their budget', async () => {
+        await fleet.runner({ turn: echo })
+        const answer = [500, { ...no(expect.stringMatching(/^Budget exceeded: /)), budget_exceeded: true, current_cost_usd: 0, max_budget_usd: 0 }]
+        for (const path of ['/api/messages', '/api/async/messages']) expect(await post(path, { prompt: 'x', max_budget_usd: 0 })).toEqual(answer)
+        expect(await fleet.list()).toEqual([])
+      })
+
+      it('in the types of a form, which Joi takes for what they say', async () => {
+        const specs: Json[] = []
+        await fleet.runner({ turn: (sink, offer, stopped) => (specs.push(offer.spec), echo(sink, offer, stopped)) })
+        expect(await post('/api/messages', { prompt: 'x', max_budget_usd: '2.5', priority: ' 7 ', stream: 'FALSE', async: 'true' })).toMatchObject([202, { priority: 7 }])
+        await until('it to run', () => specs[0]?.['max_budget_usd'] === 2.5)
+        expect(await post('/api/messages', { prompt: 'x', stream: 'true' })).toEqual([501, no('Streaming is not yet implemented')])
+        expect(await post('/api/messages', { prompt: 'x', priority: '1x' })).toEqual([400, no('"priority" must be a number')])
+      })
+
       it('several things at once, and are answered in their order, each by itself', async () => {
         await fleet.runner({ turn: (sink, offer, stopped) => (offer.spec.prompt === 'bad' ? Promise.resolve({}) : echo(sink, offer, stopped)), slots: 2 })
         const prompts = ['0', '1', 'bad', '3', '4', '5', '6']

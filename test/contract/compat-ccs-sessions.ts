@@ -3,7 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import { admins, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { eventBytes, readSse, type Stream } from '../kit/sse.ts'
-import { echo, resultAt, type Turn } from '../kit/turns.ts'
+import { echo, print, resultAt, type Turn } from '../kit/turns.ts'
 import { until } from '../kit/wait.ts'
 import { asked, no, NOWHERE, type Answer } from './compat-ccs-kit.ts'
 import { tenantEach } from './tenants.ts'
@@ -211,6 +211,49 @@ export function ccsSessions(host: Host): void {
         for (const unknown of ['x', 'stream_0000000000000000']) expect(await call('GET', `${path}/resume?stream_id=${unknown}`)).toEqual([404, no('Stream not found')])
         const other = await made()
         expect(await call('GET', `/api/sessions/${other.id}/stream/resume?stream_id=${name}`)).toEqual([400, no('Stream does not belong to this session')])
+      })
+
+      it('has a name of its own, however many begin at once, and goes on under that', async () => {
+        const text = (value: string) => JSON.stringify({ type: 'assistant', message: { content: [{ type: 'text', text: value }] } })
+        await fleet.runner({ turn: print(({ spec }) => [text(spec.prompt), '{"type":"result"}']) })
+        const { id } = await made()
+        await (await open(id)).text()
+        const prompts = ['a', 'b', 'c', 'd']
+        const names = await Promise.all(
+          prompts.map(async (prompt) => {
+            const response = await open(id, { prompt })
+            await response.text()
+            return response.headers.get('x-stream-id')!
+          }),
+        )
+        expect(new Set(names).size).toBe(4)
+        const said = await Promise.all(names.map(async (name) => ((await (await resume(id, name)).json()) as Json)['content']))
+        expect(said).toEqual(prompts)
+      })
+
+      it('has the end of a text that is too long for an answer, and says so', async () => {
+        const delta = (text: string) => JSON.stringify({ type: 'stream_event', event: { type: 'content_block_delta', delta: { type: 'text_delta', text } } })
+        await fleet.runner({ turn: print(() => [...Array.from({ length: 6 }, (_, i) => delta(String(i).repeat(100_000))), '{"type":"result"}']) })
+        const { id } = await made()
+        const response = await open(id)
+        const name = response.headers.get('x-stream-id')!
+        await response.text()
+        const { content, truncated } = (await (await resume(id, name)).json()) as { content: string; truncated?: true }
+        expect([content.length, content[0], content.at(-1), truncated]).toEqual([524_288, '0', '5', true])
+      })
+
+      it('is not begun by a page of another site, which would need no more than a picture for it', async () => {
+        const prompts: string[] = []
+        await fleet.runner({ turn: (sink, offer, stopped) => (prompts.push(offer.spec.prompt), echo(sink, offer, stopped)) })
+        const { id } = await made()
+        const from = (site: string, more: Record<string, string> = {}) =>
+          fleet.call(`/api/sessions/${id}/continue/stream?prompt=${site}`, { headers: { 'sec-fetch-site': site, ...more } })
+        for (const site of ['cross-site', 'same-site']) {
+          const refused = await from(site)
+          expect([refused.status, await refused.json()]).toEqual([403, no('a page of another site cannot begin a turn')])
+        }
+        for (const site of ['same-origin', 'none']) expect((await readSse(await from(site))).events.at(-1)!.event).toBe('done')
+        expect(prompts).toEqual(['same-origin', 'none'])
       })
 
       it('is a start, also when it is asked for by GET: it is counted as one', async () => {

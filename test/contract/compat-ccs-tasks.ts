@@ -2,7 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { SCOPES } from '../../router/core/scopes.ts'
 import { mint } from '../../router/guard/tokens.ts'
-import type { Fleet, Json } from '../kit/fleet.ts'
+import { admins, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { readSse } from '../kit/sse.ts'
 import { echo, gate, type Gate } from '../kit/turns.ts'
@@ -198,11 +198,28 @@ export function ccsTasks(host: Host): void {
       expect(await asked(fleet, 'POST', '/api/messages', { prompt: 'x' })).toMatchObject([500, { ...no('Command execution timeout'), details: 'timeout' }])
       expect(specs[0]).toMatchObject({ model: 'house', cwd: '/work/house', max_budget_usd: 3, timeout_s: 1 })
       const [, { session }] = await asked(fleet, 'POST', '/api/sessions', { project_path: '/work/own' })
-      expect(session).toMatchObject({ model: 'house', project_path: '/work/own' })
+      // A default is no choice: who is asked for nothing may do the next turn with another one.
+      expect(session).toMatchObject({ model: null, project_path: '/work/own' })
       const path = `/api/sessions/${String((session as Json)['id'])}/continue/stream`
       const { events } = await readSse(await fleet.call(path, { method: 'POST', body: JSON.stringify({ prompt: 'y' }) }))
       expect(events.at(-1)).toMatchObject({ event: 'error', data: expect.stringContaining('"Stream timeout (1s)"') })
+      expect(specs[1]).toMatchObject({ model: 'house' })
       expect(await asked(fleet, 'GET', '/api/config')).toMatchObject([200, { defaultModel: 'house', defaultProjectPath: '/work/house' }])
+    })
+
+    it('shuts nobody out whose token is good for other models', async () => {
+      const fleet = current()
+      const specs: Json[] = []
+      await fleet.runner({ turn: (sink, offer, stopped) => (specs.push(offer.spec), echo(sink, offer, stopped)) })
+      await set(fleet, { default_model: 'house' })
+      const { token } = await admins<{ token: string }>(fleet, 'tokens', { kind: 'app', subject: 'narrow', limits: { models: ['small'] } })
+      const ask = (path: string, body: Json, by?: string) => asked(fleet, 'POST', path, body, by === undefined ? {} : { token: by })
+      expect(await ask('/api/messages', { prompt: 'x' }, token)).toMatchObject([200, { result: 'x' }])
+      const [, { session_id }] = await ask('/api/messages', { prompt: 'x' })
+      // The session remembers the model of its last turn.
+      expect(await ask(`/api/sessions/${String(session_id)}/continue`, { prompt: 'y' }, token)).toMatchObject([200, { result: 'y' }])
+      expect(await ask('/api/messages', { prompt: 'x', model: 'house' }, token)).toMatchObject([403, no(expect.stringContaining('small'))])
+      expect(specs.map(({ model }) => model)).toEqual(['small', 'house', 'small'])
     })
 
     it('may be that it is not spoken here', async () => {

@@ -1,14 +1,16 @@
 /**
- * What a request of ccs asks for, as a submission: its defaults filled in, its budget turned into what is left of it.
+ * What a request of ccs asks for, as a submission: its defaults filled in.
  *
- * `max_budget_usd` there is what a whole session may cost, and the CLI's is what one run may. Throws the fault of whatever
- * cannot be asked for; what the token, the tenant and the machine allow is held by submit() and the runner.
+ * `max_budget_usd` there is what a whole session may cost, and the CLI's is what one run may: submit() holds the one and
+ * makes the other of what is left. Throws the fault of whatever cannot be asked for; what the token, the tenant and the
+ * machine allow is held by submit() and the runner.
  */
 import type { Context } from 'hono'
 import { Fault } from '../../../shared/faults.ts'
 import { McpServerName, RunSpec, type CliOptions } from '../../../shared/run-spec.ts'
-import { viewSession, type SessionWithTotals } from '../../engine/sessions.ts'
+import { mustFindMine, type SessionRow } from '../../engine/sessions.ts'
 import type { Submission } from '../../engine/submit.ts'
+import { goodModel } from '../../guard/narrow.ts'
 import type { AppEnv } from '../../ports.ts'
 import { checkedAddress } from '../../webhooks/address.ts'
 import { mustMayBypass } from '../kit/bypass.ts'
@@ -16,44 +18,35 @@ import type { Continue, Message } from './schemas.ts'
 
 export type Ask = Continue & Partial<Message>
 
-/** What the session of a request may cost, and has cost before it. `maxUsd` undefined: nobody says. */
-export interface Budget {
-  readonly maxUsd: number | undefined
-  readonly spentUsd: number
-}
-
-export interface Wanted {
-  readonly wish: Pick<Submission, 'prompt' | 'cli' | 'origin' | 'sessionId' | 'cwd' | 'priority' | 'timeoutS' | 'webhook'>
-  readonly budget: Budget
-}
+export type Wish = Pick<Submission, 'prompt' | 'cli' | 'origin' | 'sessionId' | 'sessionUsd' | 'cwd' | 'priority' | 'timeoutS' | 'webhook'>
 
 const DEFAULT_PRIORITY = 5
 
-export async function wantedBy(c: Context<AppEnv>, ask: Ask, defaults: { readonly partial?: boolean } = {}): Promise<Wanted> {
+export async function wantedBy(c: Context<AppEnv>, ask: Ask, defaults: { readonly partial?: boolean } = {}): Promise<Wish> {
   const deps = c.get('deps')
   const { ccs } = await deps.catalog.compat()
   const session = ask.session_id === undefined ? undefined : await mustBeActive(c, ask.session_id)
   if (ask.permission_mode === 'bypassPermissions') mustMayBypass(c, 'permission_mode')
-  const budget = budgetOf(session, ask.max_budget_usd ?? ccs.max_budget_usd)
-  const model = ask.model ?? session?.model ?? ccs.default_model
-  const left = budget.maxUsd === undefined ? undefined : budget.maxUsd - budget.spentUsd
-  const wish = {
+  const { narrowing } = c.get('principal')
+  const model = ask.model ?? goodModel(narrowing, session?.model) ?? goodModel(narrowing, ccs.default_model)
+  return {
     prompt: ask.prompt,
-    cli: cliOf(ask, { model, max_budget_usd: left, include_partial_messages: defaults.partial }),
-    origin: 'ccs' as const,
+    // A budget of 0 is none for the CLI, which is not begun then.
+    cli: cliOf(ask, { model, max_budget_usd: ask.max_budget_usd || undefined, include_partial_messages: defaults.partial }),
+    origin: 'ccs',
     sessionId: session?.id,
+    sessionUsd: ask.max_budget_usd ?? ccs.max_budget_usd,
     // A session stays where it is: clients name its project again with every request, as they know it.
     cwd: session && session.cwd !== null ? undefined : projectOf(ask.project_path ?? ccs.default_project_path),
     priority: ask.priority ?? DEFAULT_PRIORITY,
     timeoutS: ccs.timeout_s,
     webhook: await hookOf(c, ask.webhook_url),
   }
-  return { wish, budget }
 }
 
 /** Throws `session_not_found`, in whatever way the id is none, and `session_inactive`. */
-async function mustBeActive(c: Context<AppEnv>, id: string): Promise<SessionWithTotals> {
-  const session = await viewSession(c.get('deps'), c.get('principal').tenant, id)
+async function mustBeActive(c: Context<AppEnv>, id: string): Promise<SessionRow> {
+  const session = await mustFindMine(c.get('deps'), c.get('principal').tenant, id)
   if (session.status !== 'active') throw new Fault('session_inactive', `Session is not active: ${session.status}`)
   return session
 }
@@ -69,14 +62,6 @@ async function hookOf(c: Context<AppEnv>, url: string | undefined): Promise<Subm
   }
 }
 const FIELD = '"webhook_url"'
-
-function budgetOf(session: SessionWithTotals | undefined, maxUsd: number | undefined): Budget {
-  const spentUsd = session?.costUsd ?? 0
-  if (maxUsd === undefined || spentUsd < maxUsd) return { maxUsd, spentUsd }
-  throw new Fault('budget', overBudget(spentUsd, maxUsd), { extra: { spent_usd: spentUsd, limit_usd: maxUsd } })
-}
-
-export const overBudget = (spentUsd: number, maxUsd: number) => `Budget exceeded: ${spentUsd} USD of ${maxUsd} USD`
 
 /** The owner of the machine decides which directories are good; a home directory of ours is none of them. */
 export function projectOf(path: string | undefined): string | undefined {

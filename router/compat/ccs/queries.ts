@@ -1,5 +1,5 @@
 /** What only ccs asks of the rows of runs and sessions: its tasks, its streams, its projects. */
-import { and, desc, eq, gte, inArray, isNull, lt, sql, type SQL } from 'drizzle-orm'
+import { and, desc, eq, inArray, isNull, ne, sql, type SQL } from 'drizzle-orm'
 import { prompts, runs, sessions } from '../../../drizzle/schema.ts'
 import type { Db, RunRow, RunState, Store } from '../../ports.ts'
 import { sumOfUsd } from '../../store/money.ts'
@@ -34,17 +34,27 @@ export async function promptsOf(db: Db, rows: readonly RunRow[]): Promise<Map<st
   return new Map([...asked, ...kept.map(({ run, text }): [string, string] => [run, text])])
 }
 
-/** Runs whose id begins like this; of one session, or of all. */
-export function runsLike(db: Db, tenant: string, prefix: string, session?: string): Promise<RunRow[]> {
-  const its = session === undefined ? undefined : eq(runs.session, session)
-  // `g` follows every hexadecimal digit.
-  return db.select().from(runs).where(and(eq(runs.tenant, tenant), its, gte(runs.id, prefix), lt(runs.id, `${prefix}g`))).limit(2)
+/** Runs that are looked through for what their id ends with. */
+const NEWEST = 1_000
+
+/** Runs whose id ends with these 16 digits, among the newest of one session, or of all. At most two: enough to know that it is not one. */
+export function runsEnding(db: Db, tenant: string, digits: string, session?: string): Promise<RunRow[]> {
+  const its = session === undefined ? eq(runs.tenant, tenant) : and(eq(runs.session, session), ofTenant(tenant))
+  const newest = db.select({ id: runs.id }).from(runs).where(its).orderBy(desc(runs.id)).limit(NEWEST).as('newest')
+  return db.select().from(runs).where(inArray(runs.id, db.select({ id: newest.id }).from(newest).where(sql`substr(${newest.id}, -16) = ${digits}`))).limit(2)
 }
 
 /** The newest runs of a session; `live`: of those that have not ended. */
 export function newestRuns(db: Db, tenant: string, session: string, { live, limit }: { live: boolean; limit: number }): Promise<RunRow[]> {
   const its = and(eq(runs.session, session), ofTenant(tenant), live ? isNull(runs.endedAt) : undefined)
   return db.select().from(runs).where(its).orderBy(desc(runs.id)).limit(limit)
+}
+
+/** What all other runs of its session have cost. */
+export async function costBeside(db: Db, { id, tenant, session }: Pick<RunRow, 'id' | 'tenant' | 'session'>): Promise<number> {
+  const usd = sql<number>`coalesce(sum(${runs.costUsd}), 0.0)`
+  const [sum] = await db.select({ usd }).from(runs).where(and(eq(runs.session, session), ofTenant(tenant), ne(runs.id, id)))
+  return sum?.usd ?? 0
 }
 
 export const PROJECT_ORDERS = ['last_activity', 'total_cost', 'session_count', 'messages_count'] as const

@@ -28,7 +28,7 @@ export function bodyOf(c: Context<AppEnv>, fault: Fault): Record<string, unknown
   const { code, message, extra, retryAfterS } = fault
   if (code === 'unauthenticated') return { error: whoAreYou(c.req.raw.headers), hint: HINT }
   if (code === 'rate') return { error: TOO_MANY, retryAfter: retryAfterS ?? 1 }
-  if (code === 'budget') return { error: message, budget_exceeded: true, current_cost_usd: extra['spent_usd'] ?? 0, max_budget_usd: extra['limit_usd'] ?? 0 }
+  if (code === 'budget') return { error: `Budget exceeded: ${message}`, budget_exceeded: true, current_cost_usd: extra['spent_usd'] ?? 0, max_budget_usd: extra['limit_usd'] ?? 0 }
   if (code === 'session_not_found') return { error: 'Session not found' }
   return { error: message, ...(retryAfterS === undefined ? {} : { retryAfter: retryAfterS }) }
 }

@@ -35,7 +35,7 @@ const create = createRoute({
             model: z.preprocess((value) => value || undefined, ModelName.optional()),
             metadata: z
               .record(z.string().max(64), z.unknown())
-              .refine((metadata) => JSON.stringify(metadata).length <= 16_384, 'has more than 16 KiB')
+              .refine((metadata) => JSON.stringify(metadata).length <= 16_384, 'must be at most 16 KiB of JSON')
               .optional(),
           })
           .openapi('CcsNewSession'),
@@ -144,9 +144,8 @@ export const sessionRoutes = newRouter(joi)
 
 sessionRoutes.openapi(create, async (c) => {
   const { project_path, model, metadata } = c.req.valid('json')
-  const deps = c.get('deps')
-  const { ccs } = await deps.catalog.compat()
-  const row = await createSession(deps, c.get('principal'), { cwd: projectOf(project_path), model: model ?? ccs.default_model, metadata })
+  // What holds where nobody says anything is not written down: it may be another one by then, and is not good for every token.
+  const row = await createSession(c.get('deps'), c.get('principal'), { cwd: projectOf(project_path), model, metadata })
   return c.json({ success: true as const, session: sessionView({ ...row, ...NO_TURNS }) }, 201)
 })
 sessionRoutes.openapi(list, async (c) => {

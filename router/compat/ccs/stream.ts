@@ -15,13 +15,10 @@ import { textSoFar } from './stream-text.ts'
 const encoder = new TextEncoder()
 const decoder = new TextDecoder()
 
-/** 16 hex digits, the first of the run's: runs of one session do not begin in the same millisecond. */
-export const streamId = (run: string): string => `stream_${run.slice('run_'.length, 'run_'.length + 16)}`
-/** What the ids of its run begin with; undefined for what names no stream. */
-export function prefixOf(name: string): string | undefined {
-  const [, digits] = /^stream_([0-9a-f]{16})$/.exec(name) ?? []
-  return digits === undefined ? undefined : `run_${digits}`
-}
+/** 16 hex digits, the last of the run's: its first ones are the time, which stands still within a request on Workers. */
+export const streamId = (run: string): string => `stream_${run.slice(-16)}`
+/** What the id of its run ends with; undefined for what names no stream. */
+export const endOf = (name: string): string | undefined => /^stream_([0-9a-f]{16})$/.exec(name)?.[1]
 
 /** After which event a client wants to go on; undefined: it has seen none. Throws `event_id` for what is no id. */
 export function seenBy(c: Context<AppEnv>, query: string | undefined): number | undefined {
@@ -50,8 +47,8 @@ export async function resumedStream(c: Context<AppEnv>, row: RunRow, after: numb
   if (after !== undefined) await mustHaveHappened(c, row, after)
   const from = after ?? (await deps.records.lastSeq(row))
   if (isTerminal(row.state) && from >= row.lastSeq) return c.body(null, 204)
-  const content = await textSoFar(deps, row, from)
-  return stream(c, row, from, [SSE_RETRY, sseEvent(from, 'message', JSON.stringify({ type: 'resumed', content }))])
+  const { content } = await textSoFar(deps, row, from)
+  return stream(c, row, from, [SSE_RETRY, sseEvent(from, 'message', JSON.stringify({ type: 'resumed', ...content }))])
 }
 
 async function mustHaveHappened(c: Context<AppEnv>, row: RunRow, seq: number): Promise<void> {

@@ -24,7 +24,7 @@ export type TaskState = (typeof TASK_STATES)[number]
 
 /** `notes` is what else is kept of what was asked. Throws the fault of a refusal. */
 export async function startTask(c: Context<AppEnv>, ask: Ask, notes: Record<string, unknown> = {}): Promise<RunRow> {
-  const { wish } = await wantedBy(c, ask)
+  const wish = await wantedBy(c, ask)
   const { webhook_url, session_id, max_budget_usd, allowed_tools, disallowed_tools, agent, permission_mode } = ask
   const kept = { ...notes, webhook_url, session_id, max_budget_usd, allowed_tools, disallowed_tools, agent, permission_mode }
   const ref = await begin(c, { ...wish, queueTimeoutS: QUEUE_TIMEOUT_S, task: true, metadata: { [NOTES]: JSON.stringify(kept) } }, 'placed')

@@ -13,10 +13,10 @@ import { wantedBy } from './ask.ts'
 import { joi } from './joi.ts'
 import { notYet, NO_STREAM } from './messages.ts'
 import { perform } from './outcome.ts'
-import { newestRuns, promptsOf, runsLike } from './queries.ts'
+import { newestRuns, promptsOf, runsEnding } from './queries.ts'
 import { Answer, Continue, failed, json, opt, PERMISSION_MODES, Prompt, refusals, startRefusals } from './schemas.ts'
-import { prefixOf, restOfStream, resumedStream, seenBy, streamId, wholeStream } from './stream.ts'
-import { textSoFar } from './stream-text.ts'
+import { endOf, restOfStream, resumedStream, seenBy, streamId, wholeStream } from './stream.ts'
+import { lengthSoFar, textSoFar } from './stream-text.ts'
 
 const params = z.object({ id: z.string().max(64) })
 const write = { tags: ['ccs'], middleware: [requireScope('runs:write')] }
@@ -83,6 +83,7 @@ const Completed = z
     status: z.literal('completed'),
     stream_id: z.string(),
     content: z.string(),
+    truncated: z.literal(true).optional(),
     metadata: z.object({ cost_usd: z.number().nullable(), duration_ms: z.number().nullable(), success: z.boolean() }),
   })
   .openapi('CcsCompletedStream')
@@ -93,7 +94,8 @@ const resume = createRoute({
   summary: 'What a stream that was cut has missed',
   description:
     'While it runs: a first message `{"type":"resumed","content"}` with the text so far, and all that follows. `Last-Event-ID` (or `after`)' +
-    ' names the last event that was seen: then nothing is missing. A stream that has ended is JSON, or its missing events where one was named.',
+    ' names the last event that was seen: then nothing is missing. A stream that has ended is JSON, or its missing events where one was named.' +
+    ' `truncated`: `content` is the end of a text that is longer than 524,288 characters.',
   request: { params, query: z.strictObject({ stream_id: z.string().max(64).optional(), after: z.string().max(64).optional() }), headers: lastEventId },
   responses: { 200: { description: 'The rest of it, or all of it as JSON.', content: { ...json(Completed), ...events } }, ...nothingMore, ...startRefusals },
 })
@@ -125,6 +127,7 @@ turns.openapi(getStream, async (c) => {
   if (c.req.raw.method === 'HEAD') return c.body(null, 200, { 'content-type': 'text/event-stream; charset=utf-8' })
   const seen = seenBy(c, undefined)
   if (seen === undefined) {
+    refuseForeignPage(c)
     // It starts something, whatever its method is.
     await limited(c, c.get('principal'), 'write', () => Promise.resolve())
     return wholeStream(c, await started(c, id, query))
@@ -140,9 +143,9 @@ turns.openapi(status, async (c) => {
   const live = (await newestRuns(deps.store.db, tenant, session.id, { live: true, limit: 10 })).findLast((row) => row.startedAt !== null)
   const row = live && (await deps.records.latest(live))
   if (!row || isTerminal(row.state)) return c.json({ success: true as const, has_active_stream: false }, 200)
-  const { length } = await textSoFar(deps, row, await deps.records.lastSeq(row))
+  const content_length = await lengthSoFar(deps, row)
   const started_at = new Date(row.startedAt ?? row.createdAt).toISOString()
-  const stream = { stream_id: streamId(row.id), status: 'running', content_length: length, started_at }
+  const stream = { stream_id: streamId(row.id), status: 'running', content_length, started_at }
   return c.json({ success: true as const, has_active_stream: true, stream }, 200)
 })
 
@@ -155,14 +158,22 @@ turns.openapi(resume, async (c) => {
   const row = await itsStream(c, session.id, name)
   const after = seenBy(c, asked)
   if (!isTerminal(row.state) || after !== undefined) return resumedStream(c, row, after)
-  const content = await textSoFar(deps, row, row.lastSeq)
+  const { content } = await textSoFar(deps, row, row.lastSeq)
   const metadata = { cost_usd: row.costUsd, duration_ms: row.durationMs, success: row.state === 'succeeded' }
-  return c.json({ success: true as const, status: 'completed' as const, stream_id: name, content, metadata }, 200)
+  return c.json({ success: true as const, status: 'completed' as const, stream_id: name, ...content, metadata }, 200)
 })
+
+/** A picture or a link on a page of somebody else sends credentials that a browser keeps, and no `Origin`, to what is a GET. */
+function refuseForeignPage(c: Context<AppEnv>): void {
+  const site = c.req.header('sec-fetch-site')
+  const isForeign = site === 'cross-site' || site === 'same-site'
+  // Where there is one it is that of a page which may ask.
+  if (isForeign && c.req.header('origin') === undefined) throw new Fault('origin', 'a page of another site cannot begin a turn')
+}
 
 async function started(c: Context<AppEnv>, id: string, body: Continue): Promise<RunRow> {
   try {
-    const { wish } = await wantedBy(c, { ...body, session_id: id }, { partial: true })
+    const wish = await wantedBy(c, { ...body, session_id: id }, { partial: true })
     return await rowOf(c, await begin(c, wish))
   } catch (error) {
     if (error instanceof Fault && error.code === 'session_inactive') throw new Fault('invalid_request', error.message)
@@ -181,10 +192,12 @@ async function itsTurn(c: Context<AppEnv>, session: string, prompt: string): Pro
 async function itsStream(c: Context<AppEnv>, session: string, name: string): Promise<RunRow> {
   const { db } = c.get('deps').store
   const { tenant } = c.get('principal')
-  const prefix = prefixOf(name)
-  const [row] = prefix === undefined ? [] : await runsLike(db, tenant, prefix, session)
-  if (!row && prefix !== undefined && (await runsLike(db, tenant, prefix)).length > 0) throw new Fault('invalid_request', 'Stream does not belong to this session')
-  return kept(c, row)
+  const end = endOf(name)
+  if (end === undefined) return kept(c, undefined)
+  const its = await runsEnding(db, tenant, end, session)
+  if (its.length === 0 && (await runsEnding(db, tenant, end)).length > 0) throw new Fault('invalid_request', 'Stream does not belong to this session')
+  // Of two nobody knows which one is meant.
+  return kept(c, its.length === 1 ? its[0] : undefined)
 }
 
 /** As it is now, with its events. */
