@@ -70,8 +70,10 @@ export const notices = sqliteTable(
     run: text('run'),
     session: text('session'),
     at: integer('at').notNull(),
+    /** Its session was deleted meanwhile: what was said in it is not told any more. */
+    bare: integer('bare', { mode: 'boolean' }),
   },
-  (t) => [index('notices_at').on(t.at)],
+  (t) => [index('notices_at').on(t.at), index('notices_session').on(t.session).where(sql`session IS NOT NULL`)],
 )
 
 export const DELIVERY_STATES = ['pending', 'delivered', 'failed'] as const
@@ -89,9 +91,11 @@ export const deliveries = sqliteTable(
     run: text('run'),
     session: text('session'),
     url: text('url').notNull(),
+    /** Scheme, host and port of the address: whatever goes to one receiver waits for its turn together. */
+    origin: text('origin').notNull(),
     format: text('format').$type<WebhookFormat>().notNull(),
-    /** What is sent, byte for byte in every attempt. */
-    body: text('body').notNull(),
+    /** What is sent, byte for byte in every attempt; null once it is not kept any more. */
+    body: text('body'),
     state: text('state', { enum: DELIVERY_STATES }).notNull(),
     attempts: integer('attempts').notNull(),
     /** When it is tried next; null once it is settled. */
@@ -108,6 +112,11 @@ export const deliveries = sqliteTable(
     index('deliveries_tenant').on(t.tenant, t.id),
     index('deliveries_run').on(t.run).where(sql`run IS NOT NULL`),
     index('deliveries_due').on(t.nextAt).where(sql`next_at IS NOT NULL`),
+    index('deliveries_next').on(t.tenant, t.nextAt).where(sql`next_at IS NOT NULL`),
+    index('deliveries_turn').on(t.tenant, t.origin, t.nextAt).where(sql`next_at IS NOT NULL`),
+    index('deliveries_claimed').on(t.tenant, t.origin, t.claimedUntil).where(sql`claimed_until IS NOT NULL`),
+    index('deliveries_session').on(t.session).where(sql`session IS NOT NULL AND body IS NOT NULL`),
+    index('deliveries_kept').on(t.id).where(sql`body IS NOT NULL AND state = 'delivered'`),
   ],
 )
 

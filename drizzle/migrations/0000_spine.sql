@@ -169,8 +169,9 @@ CREATE TABLE `deliveries` (
 	`run` text,
 	`session` text,
 	`url` text NOT NULL,
+	`origin` text NOT NULL,
 	`format` text NOT NULL,
-	`body` text NOT NULL,
+	`body` text,
 	`state` text NOT NULL,
 	`attempts` integer NOT NULL,
 	`next_at` integer,
@@ -184,16 +185,23 @@ CREATE TABLE `deliveries` (
 CREATE INDEX `deliveries_tenant` ON `deliveries` (`tenant`,`id`);--> statement-breakpoint
 CREATE INDEX `deliveries_run` ON `deliveries` (`run`) WHERE run IS NOT NULL;--> statement-breakpoint
 CREATE INDEX `deliveries_due` ON `deliveries` (`next_at`) WHERE next_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `deliveries_next` ON `deliveries` (`tenant`,`next_at`) WHERE next_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `deliveries_turn` ON `deliveries` (`tenant`,`origin`,`next_at`) WHERE next_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `deliveries_claimed` ON `deliveries` (`tenant`,`origin`,`claimed_until`) WHERE claimed_until IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `deliveries_session` ON `deliveries` (`session`) WHERE session IS NOT NULL AND body IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `deliveries_kept` ON `deliveries` (`id`) WHERE body IS NOT NULL AND state = 'delivered';--> statement-breakpoint
 CREATE TABLE `notices` (
 	`id` text PRIMARY KEY NOT NULL,
 	`tenant` text NOT NULL,
 	`event` text NOT NULL,
 	`run` text,
 	`session` text,
-	`at` integer NOT NULL
+	`at` integer NOT NULL,
+	`bare` integer
 );
 --> statement-breakpoint
 CREATE INDEX `notices_at` ON `notices` (`at`);--> statement-breakpoint
+CREATE INDEX `notices_session` ON `notices` (`session`) WHERE session IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `prompts` (
 	`run` text PRIMARY KEY NOT NULL,
 	`session` text NOT NULL,

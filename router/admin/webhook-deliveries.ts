@@ -29,7 +29,7 @@ const list = createRoute({
   method: 'get',
   path: PATH,
   summary: 'Messages to webhooks, newest first',
-  description: 'Settled ones are kept for 30 days.',
+  description: 'Settled ones are kept for 30 days, the bodies of those that were delivered for 3.',
   request: {
     query: TenantPageQuery.extend({
       webhook: z.string().min(1).max(64).optional().openapi({ description: '`request`: those to addresses that single requests named.' }),
@@ -54,9 +54,14 @@ const again = createRoute({
   summary: 'Send a message now',
   description:
     'The same message under the same `webhook-id`. A settled one is tried anew, for a day if need be; one that waits is tried ahead of ' +
-    'its time.',
+    'its time. What was taken can be sent again for 3 days, and nothing of a session that was deleted.',
   request: { params, query },
-  responses: { 202: { description: 'It is on its way.', content: json(Delivery) }, ...problems, ...notFound },
+  responses: {
+    202: { description: 'It is on its way.', content: json(Delivery) },
+    409: { description: 'Its body is not kept any more.' },
+    ...problems,
+    ...notFound,
+  },
 })
 const ofRouter = json(WebhookSettings)
 const getSettings = createRoute({
@@ -94,6 +99,7 @@ webhookDeliveries.openapi(get, async (c) => {
 webhookDeliveries.openapi(again, async (c) => {
   const deps = c.get('deps')
   const row = await mustFind(c, c.req.valid('param').id, c.req.valid('query').tenant)
+  if (row.body === null) throw new Fault('conflict', `the body of ${row.id} is not kept any more: ${whyNot(row)}`)
   const change = { tenant: row.tenant, action: 'webhook.redeliver', target: `delivery/${row.id}` }
   await deps.store.batch([redelivery(deps.store.db, row, deps.platform.now()), auditOf(deps, authorOf(c), change)])
   deps.outbox?.nudge(row.tenant)
@@ -114,6 +120,9 @@ webhookDeliveries.openapi(putSettings, async (c) => {
   await commit(deps, authorOf(c), [webhookSettingsChange(db, after, deps.platform.now())], change)
   return c.json(after, 200)
 })
+
+const whyNot = ({ state }: DeliveryRow) =>
+  state === 'delivered' ? 'it was delivered more than 3 days ago, or its session was deleted' : 'its session was deleted'
 
 async function mustFind(c: Context<AppEnv>, id: string, wished: string | undefined): Promise<DeliveryRow> {
   const tenant = tenantOf(c, wished)

@@ -12,7 +12,6 @@ import type { AppEnv } from '../ports.ts'
 import { deliveryIdAt, findDelivery, insertDelivery } from '../store/deliveries.ts'
 import { readTenant } from '../store/tenants.ts'
 import {
-  countWebhooks,
   findWebhook,
   haveWebhook,
   insertWebhook,
@@ -126,14 +125,20 @@ webhooks.openapi(create, async (c) => {
     throw new Fault('not_found', `no tenant ${tenant}`, { extra: { field: 'tenant' } })
   }
   const address = await checkedAddress(db, url, 'url')
-  if ((await countWebhooks(db, tenant)) >= MAX_WEBHOOKS) throw new Fault('conflict', `there are ${MAX_WEBHOOKS} webhooks already, which is the most`)
   const now = deps.platform.now()
   const id = `whk_${deps.platform.id()}`
   const secret = newSecret()
   const sealed = await sealSecret(deps.vault, { tenant, id }, secret)
   const row: WebhookRow = { tenant, id, url: address, ...parts, ...sealed, createdAt: now, updatedAt: now }
   const view = webhookView(row)
-  await commit(deps, authorOf(c), [insertWebhook(db, row)], { tenant, action: 'webhook.create', target: `webhook/${id}`, after: view })
+  const what = { tenant, action: 'webhook.create', target: `webhook/${id}`, after: view }
+  try {
+    await commit(deps, authorOf(c), [insertWebhook(db, row, MAX_WEBHOOKS)], what)
+  } catch (error) {
+    // Its id is new, so nothing else can be in its way.
+    const isFull = error instanceof Fault && error.code === 'conflict'
+    throw isFull ? new Fault('conflict', `there are ${MAX_WEBHOOKS} webhooks already, which is the most`) : error
+  }
   return c.json({ ...view, secret }, 201)
 })
 

@@ -24,7 +24,14 @@ const delivery = {
   created_at: z.iso.datetime(),
 }
 export const Delivery = z.object(delivery).openapi('Delivery')
-export const DeliveryWithBody = z.object({ ...delivery, body: z.string().openapi({ description: 'As it is sent.' }) }).openapi('DeliveryWithBody')
+export const DeliveryWithBody = z
+  .object({
+    ...delivery,
+    body: z.string().nullable().openapi({
+      description: 'As it is sent. Null when it is not kept any more: it was delivered more than 3 days ago, or its session was deleted.',
+    }),
+  })
+  .openapi('DeliveryWithBody')
 
 const iso = (ms: number) => new Date(ms).toISOString()
 const isoOrNull = (ms: number | null) => (ms === null ? null : iso(ms))

@@ -1,17 +1,20 @@
 /**
  * Messages to addresses, and what became of them. Ids begin with the time of what they tell, so they sort by age.
  *
- * Whoever tries one claims it for a while, by a compare-and-set, and records what happened only while the claim is his. A
- * claim that was never recorded ends by itself and the message is tried again: rather twice than not at all.
+ * Whoever tries one has claimed it (delivery-turns.ts) and records what happened only while the claim is his. A claim that
+ * was never recorded ends by itself and the message is tried again: rather twice than not at all.
  */
-import { and, desc, eq, inArray, isNull, lt, lte, ne, sql } from 'drizzle-orm'
+import { and, desc, eq, inArray, isNotNull, isNull, lt, ne, sql, type SQL } from 'drizzle-orm'
 import { deliveries, notices, type DELIVERY_STATES } from '../../drizzle/schema.ts'
 import type { Db, Statement, Store } from '../ports.ts'
 
 export type NoticeRow = typeof notices.$inferSelect
 export type DeliveryRow = typeof deliveries.$inferSelect
 export type DeliveryState = (typeof DELIVERY_STATES)[number]
-export type NewDelivery = Pick<DeliveryRow, 'id' | 'tenant' | 'webhook' | 'event' | 'run' | 'session' | 'url' | 'format' | 'body' | 'createdAt'>
+export type NewDelivery = Pick<DeliveryRow, 'id' | 'tenant' | 'webhook' | 'event' | 'run' | 'session' | 'url' | 'format' | 'body' | 'createdAt'> & {
+  /** Why it is failed from the start. */
+  readonly refused?: string | undefined
+}
 
 /** `msg_`, 12 hex digits of milliseconds, and 20 that are its own. */
 export const deliveryIdAt = (ms: number): string => `msg_${Math.max(0, ms).toString(16).padStart(12, '0')}`
@@ -21,73 +24,35 @@ export function oldestNotices(db: Db, tenant: string | undefined, limit: number)
   return db.select().from(notices).where(tenant === undefined ? undefined : eq(notices.tenant, tenant)).orderBy(notices.at, notices.id).limit(limit)
 }
 
-/** The notice becomes these, unless somebody else has made them of it. */
-export async function replaceNotice(store: Store, notice: string, made: readonly NewDelivery[]): Promise<void> {
+/** Whatever has the same scheme, host and port is one receiver. */
+export const originOf = (url: string): string => (URL.canParse(url) ? new URL(url).origin : '')
+
+/** The notice becomes these, unless somebody else has made them of it, or its session was deleted since it was read. */
+export async function replaceNotice(store: Store, { id, bare }: Pick<NoticeRow, 'id' | 'bare'>, made: readonly NewDelivery[]): Promise<void> {
   const { db } = store
-  const isThere = sql`EXISTS (SELECT 1 FROM ${notices} WHERE id = ${notice})`
-  const inserts = made.map(
-    (d) =>
-      db.run(sql`
-        INSERT INTO ${deliveries} (id, tenant, webhook, event, run, session, url, format, body, state, attempts, next_at, created_at)
-        SELECT ${d.id}, ${d.tenant}, ${d.webhook}, ${d.event}, ${d.run}, ${d.session}, ${d.url}, ${d.format}, ${d.body},
-          'pending', 0, ${d.createdAt}, ${d.createdAt}
-        WHERE ${isThere} ON CONFLICT (id) DO NOTHING`) as Statement,
-  )
-  await store.batch([...inserts, db.delete(notices).where(eq(notices.id, notice))])
+  const asRead = sql`id = ${id} AND bare IS ${bare === null ? null : Number(bare)}`
+  const inserts = made.map((d) => {
+    const [state, nextAt] = d.refused === undefined ? (['pending', d.createdAt] as const) : (['failed', null] as const)
+    return db.run(sql`
+      INSERT INTO ${deliveries} (id, tenant, webhook, event, run, session, url, origin, format, body, state, attempts, next_at, error, created_at)
+      SELECT ${d.id}, ${d.tenant}, ${d.webhook}, ${d.event}, ${d.run}, ${d.session}, ${d.url}, ${originOf(d.url)}, ${d.format}, ${d.body},
+        ${state}, 0, ${nextAt}, ${d.refused ?? null}, ${d.createdAt}
+      WHERE EXISTS (SELECT 1 FROM ${notices} WHERE ${asRead}) ON CONFLICT (id) DO NOTHING`) as Statement
+  })
+  await store.batch([...inserts, db.delete(notices).where(asRead)])
 }
 
-export function insertDelivery(db: Db, delivery: NewDelivery): Statement {
-  return db.insert(deliveries).values({ ...delivery, state: 'pending', attempts: 0, nextAt: delivery.createdAt })
+export function insertDelivery(db: Db, { refused: _none, ...delivery }: NewDelivery): Statement {
+  return db.insert(deliveries).values({ ...delivery, origin: originOf(delivery.url), state: 'pending', attempts: 0, nextAt: delivery.createdAt })
 }
 
-/** By the index of what is due: SQLite would rather look at all that there ever was of a tenant, so it is not let to (`+`). */
-const ofTenant = (tenant: string | undefined) => (tenant === undefined ? sql`TRUE` : sql`+tenant = ${tenant}`)
-
-/** When there is something to do, by the clock of whoever wrote it; undefined when there is nothing. */
-export async function nextDue(db: Db, tenant?: string): Promise<number | undefined> {
-  const its = ofTenant(tenant)
-  const [row] = await db.all<{ notice: number | null; due: number | null }>(sql`
-    SELECT (SELECT min(at) FROM ${notices} WHERE ${its}) AS notice,
-      (SELECT min(next_at) FROM ${deliveries} WHERE next_at IS NOT NULL AND ${its}) AS due`)
-  if (row?.notice !== null && row?.notice !== undefined) return Math.min(row.notice, row.due ?? Infinity)
-  return row?.due ?? undefined
-}
-
-/** Tenants for whom something is due. */
-export async function tenantsWithWork(db: Db, now: number): Promise<string[]> {
-  const rows = await db.all<{ tenant: string }>(sql`
-    SELECT tenant FROM ${notices} UNION SELECT tenant FROM ${deliveries} WHERE next_at <= ${now}`)
-  return rows.map((row) => row.tenant)
-}
-
-/** How many may be under way at once: in all for who asks, and over all processes for one tenant, and for one host of its. */
-export interface Room {
-  readonly free: number
-  readonly perTenant: number
-  readonly perHost: number
-}
-
-/** `https://host:port`: in the form in which addresses are kept a slash follows it. 9 is a character behind `http://`. */
-const ORIGIN = sql`substr(url, 1, 8 + instr(substr(url, 9), '/'))`
-
-/**
- * Claims what is due until `until`. Tenants take turns, and so do the hosts of each: a receiver that does not answer is in
- * the way of itself only.
- */
-export async function claimDue(db: Db, now: number, until: number, { free, perTenant, perHost }: Room, tenant?: string): Promise<DeliveryRow[]> {
-  const its = ofTenant(tenant)
-  const chosen = sql`
-    SELECT id FROM (
-      SELECT *, row_number() OVER (PARTITION BY tenant ORDER BY busy DESC, place, next_at, id) AS turn FROM (
-        SELECT id, tenant, next_at, coalesce(claimed_until > ${now}, 0) AS busy,
-          row_number() OVER (PARTITION BY tenant, ${ORIGIN} ORDER BY coalesce(claimed_until > ${now}, 0) DESC, next_at, id) AS place
-        FROM ${deliveries} WHERE next_at <= ${until} AND (next_at <= ${now} OR claimed_until > ${now}) AND ${its}))
-    WHERE NOT busy AND place <= ${perHost} AND turn <= ${perTenant} ORDER BY turn, next_at LIMIT ${free}`
-  return db
-    .update(deliveries)
-    .set({ claimedUntil: until, nextAt: until, attempts: sql`attempts + 1` })
-    .where(and(sql`${deliveries.id} IN (${chosen})`, lte(deliveries.nextAt, now)))
-    .returning()
+/** How many of a tenant's messages wait for a receiver; more than `most` are not counted. */
+export async function countWaiting(db: Db, tenant: string, origin: string, most: number): Promise<number> {
+  const [row] = await db.all<{ n: number }>(sql`
+    SELECT count(*) AS n FROM (
+      SELECT 1 FROM ${deliveries} INDEXED BY deliveries_turn
+      WHERE next_at IS NOT NULL AND tenant = ${tenant} AND origin = ${origin} LIMIT ${most})`)
+  return row?.n ?? 0
 }
 
 export interface Outcome {
@@ -107,12 +72,15 @@ export async function recordAttempt(db: Db, { id, attempts, claimedUntil }: Deli
     .where(and(eq(deliveries.id, id), eq(deliveries.state, 'pending'), isHis))
 }
 
-/** At once: again from the beginning when it was settled, ahead of its time when it waits. Nothing while it is being tried. */
+/**
+ * At once: again from the beginning when it was settled, ahead of its time when it waits. Nothing while it is being tried, or
+ * when there is nothing to send any more.
+ */
 export function redelivery(db: Db, { tenant, id }: DeliveryRow, now: number): Statement {
   return db
     .update(deliveries)
     .set({ state: 'pending', nextAt: now, claimedUntil: null, attempts: sql`CASE WHEN state = 'pending' THEN attempts ELSE 0 END` })
-    .where(and(eq(deliveries.id, id), eq(deliveries.tenant, tenant), sql`(claimed_until IS NULL OR claimed_until <= ${now})`))
+    .where(and(eq(deliveries.id, id), eq(deliveries.tenant, tenant), isNotNull(deliveries.body), sql`(claimed_until IS NULL OR claimed_until <= ${now})`))
 }
 
 export async function findDelivery(db: Db, tenant: string, id: string): Promise<DeliveryRow | undefined> {
@@ -137,7 +105,8 @@ export function listDeliveries(db: Db, tenant: string, { webhook, run, state, af
     .from(deliveries)
     .where(
       and(
-        run === undefined ? eq(deliveries.tenant, tenant) : ofTenant(tenant),
+        // By the run's own index: that of the tenant has all that was ever sent (`+` keeps SQLite from it).
+        run === undefined ? eq(deliveries.tenant, tenant) : sql`+tenant = ${tenant}`,
         webhook === undefined ? undefined : webhook === null ? isNull(deliveries.webhook) : eq(deliveries.webhook, webhook),
         run === undefined ? undefined : eq(deliveries.run, run),
         state === undefined ? undefined : eq(deliveries.state, state),
@@ -148,10 +117,28 @@ export function listDeliveries(db: Db, tenant: string, { webhook, run, state, af
     .limit(limit)
 }
 
+/** In front of the deletion of sessions: nothing that was said in them is sent or kept any more; that it was told stays to be read. */
+export function silenceSessions(db: Db, theirs: SQL): Statement[] {
+  const waits = sql`state = 'pending'`
+  const settled = {
+    body: null,
+    state: sql`CASE WHEN ${waits} THEN 'failed' ELSE state END`,
+    error: sql`CASE WHEN ${waits} THEN 'the session was deleted' ELSE error END`,
+    nextAt: null,
+    claimedUntil: null,
+  }
+  return [
+    db.update(deliveries).set(settled).where(sql`${deliveries.session} IN ${theirs} AND body IS NOT NULL AND event <> 'session.deleted'`),
+    db.update(notices).set({ bare: true }).where(sql`${notices.session} IN ${theirs}`),
+  ]
+}
+
 const KEEP_MS = 30 * 86_400_000
+/** What was taken is seldom asked for again, and bodies are most of what there is. */
+const KEEP_DELIVERED_BODY_MS = 3 * 86_400_000
 const MAX_ROWS = 500
 
-/** Those that were settled, of things that happened more than 30 days ago; so many at a time. */
+/** Those that were settled, of things that happened more than 30 days ago, and bodies that were taken 3 days ago; so many at a time. */
 export async function pruneDeliveries(db: Db, now: number): Promise<void> {
   const old = db
     .select({ id: deliveries.id })
@@ -159,4 +146,8 @@ export async function pruneDeliveries(db: Db, now: number): Promise<void> {
     .where(and(lt(deliveries.id, deliveryIdAt(now - KEEP_MS)), ne(deliveries.state, 'pending')))
     .limit(MAX_ROWS)
   await db.delete(deliveries).where(inArray(deliveries.id, old))
+  await db.run(sql`
+    UPDATE ${deliveries} SET body = NULL WHERE id IN (
+      SELECT id FROM ${deliveries} INDEXED BY deliveries_kept
+      WHERE body IS NOT NULL AND state = 'delivered' AND id < ${deliveryIdAt(now - KEEP_DELIVERED_BODY_MS)} LIMIT ${MAX_ROWS})`)
 }

@@ -2,6 +2,7 @@
 import { and, eq, isNull, sql, type SQL } from 'drizzle-orm'
 import { bindings, prompts, runEvents, runs, sessions } from '../../drizzle/schema.ts'
 import type { Db, Store } from '../ports.ts'
+import { silenceSessions } from './deliveries.ts'
 import { sessionNotice } from './notices.ts'
 
 export type SessionRow = typeof sessions.$inferSelect
@@ -81,6 +82,7 @@ export async function deleteSessions(store: Store, which: SQL, now: number): Pro
   const eventless = sql`(SELECT id FROM ${runs} WHERE session IN ${theirs} AND runner IS NULL)`
   const kept = { metadata: null, prunedAt: sql`coalesce(pruned_at, ${now})`, eventBytes: sql`CASE WHEN runner IS NULL THEN 0 ELSE event_bytes END` }
   const results = await store.batch([
+    ...silenceSessions(db, theirs),
     sessionNotice(db, free, 'session.deleted', now),
     db.delete(prompts).where(sql`${prompts.session} IN ${theirs}`),
     db.delete(bindings).where(sql`${bindings.session} IN ${theirs}`),

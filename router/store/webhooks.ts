@@ -2,6 +2,7 @@
 import { and, asc, count, eq, gt, isNotNull, ne, or, sql } from 'drizzle-orm'
 import { deliveries, webhooks } from '../../drizzle/schema.ts'
 import type { Db, Statement } from '../ports.ts'
+import { originOf } from './deliveries.ts'
 
 export type WebhookRow = typeof webhooks.$inferSelect
 export type WebhookChange = Partial<Pick<WebhookRow, 'url' | 'events' | 'format' | 'enabled' | 'sealedSecret' | 'sealedBy'>>
@@ -26,13 +27,11 @@ export async function findWebhook(db: Db, tenant: string, id: string): Promise<W
   return row
 }
 
-export async function countWebhooks(db: Db, tenant: string): Promise<number> {
-  const [row] = await db.select({ n: count() }).from(webhooks).where(and(eq(webhooks.tenant, tenant), isNotNull(webhooks.url)))
-  return row?.n ?? 0
-}
-
-export function insertWebhook(db: Db, row: WebhookRow): Statement {
-  return db.insert(webhooks).values(row)
+/** Unless the tenant has `most` already: then the batch fails as if it were there, and nothing of it is written. */
+export function insertWebhook(db: Db, row: WebhookRow, most: number): Statement {
+  const isRoom = sql`(SELECT count(*) FROM ${webhooks} WHERE tenant = ${row.tenant} AND url IS NOT NULL) < ${most}`
+  // No value for a column that has to have one.
+  return db.insert(webhooks).values({ ...row, id: sql`CASE WHEN ${isRoom} THEN ${row.id} END` })
 }
 
 /** Does nothing where there is one already. */
@@ -40,14 +39,15 @@ export async function haveWebhook(db: Db, row: WebhookRow): Promise<void> {
   await db.insert(webhooks).values(row).onConflictDoNothing()
 }
 
-/** By the index of what is due, which is short: that of the tenant has all that was ever sent (`+` keeps SQLite from it). */
-const waitingFor = (tenant: string, id: string) => sql`next_at IS NOT NULL AND +tenant = ${tenant} AND webhook = ${id}`
+/** By the index of what waits, which is short: the other one of the tenant has all that was ever sent. */
+const waitingFor = (tenant: string, id: string) => sql`id IN (
+  SELECT id FROM ${deliveries} INDEXED BY deliveries_next WHERE next_at IS NOT NULL AND tenant = ${tenant} AND webhook = ${id})`
 
 /** What waits goes to the new address too: the old one may be what is wrong. */
 export function webhookChange(db: Db, { tenant, id }: WebhookRow, change: WebhookChange, now: number): Statement[] {
   return [
     db.update(webhooks).set({ ...change, updatedAt: now }).where(which(tenant, id)),
-    ...(change.url ? [db.update(deliveries).set({ url: change.url }).where(waitingFor(tenant, id))] : []),
+    ...(change.url ? [db.update(deliveries).set({ url: change.url, origin: originOf(change.url) }).where(waitingFor(tenant, id))] : []),
   ]
 }
 

@@ -1,6 +1,6 @@
 /**
  * One attempt: the message is signed, sent, and what came of it is what the row says next. 2xx takes it, 410 wants nothing
- * more of it, and whatever else is tried again until the schedule is over.
+ * more of it, and whatever else is tried again until the schedule is over; an address that is not to be called, a few times.
  *
  * Who may try it, and that it is recorded, is the outbox's business.
  */
@@ -9,8 +9,8 @@ import type { DeliveryRow, Outcome } from '../store/deliveries.ts'
 import { findWebhook, haveWebhook, REQUEST, type WebhookRow } from '../store/webhooks.ts'
 import { addressProblem } from './address.ts'
 import { TEST_EVENT } from './body.ts'
-import { NOT_PUBLIC, Undelivered, UNREACHABLE, type Post, type PostAnswer } from './post.ts'
-import { retryAfterMs, retryDelayMs } from './schedule.ts'
+import { NOT_PUBLIC, Undelivered, UNREACHABLE, type Post, type PostAnswer, type PostRequest } from './post.ts'
+import { MAX_REFUSALS, retryAfterMs, retryDelayMs } from './schedule.ts'
 import { newSecret, openSecrets, sealSecret } from './secret.ts'
 import type { WebhookSettings } from './settings.ts'
 import { headersOf } from './sign.ts'
@@ -31,32 +31,34 @@ export async function attempt(
   signal: AbortSignal,
 ): Promise<Outcome> {
   const { platform, vault, store } = parts
-  const { tenant, webhook } = delivery
+  const { tenant, webhook, body } = delivery
+  if (body === null) return failed(null, 'its body is not kept any more')
   const hook = await (webhook === null ? requestHook(parts, tenant) : findWebhook(store.db, tenant, webhook))
   if (!hook) return failed(null, 'the webhook was deleted')
   if (!hook.enabled && delivery.event !== TEST_EVENT) return failed(null, 'the webhook is disabled')
-  const headers = headersOf(delivery, await openSecrets(vault, hook, platform.now()), platform.now())
+  const headers = headersOf({ ...delivery, body }, await openSecrets(vault, hook, platform.now()), platform.now())
   try {
-    return judged(parts, delivery, await send(parts, delivery, headers, settings, signal))
+    return judged(parts, delivery, await send(parts, { url: delivery.url, body, headers }, settings, signal))
   } catch (error) {
     // Not its fault: it is sent when somebody is there again.
     if (signal.aborted) return { state: 'pending', nextAt: platform.now(), status: null, error: 'the router was stopped' }
     if (!(error instanceof Undelivered)) parts.log.warn({ err: error, delivery: delivery.id }, 'a webhook could not be sent')
-    return later(parts, delivery, { status: null, error: error instanceof Undelivered ? error.message : UNREACHABLE })
+    const said = { status: null, error: error instanceof Undelivered ? error.message : UNREACHABLE }
+    if (said.error === NOT_PUBLIC && delivery.attempts >= MAX_REFUSALS) return { state: 'failed', nextAt: null, ...said }
+    return later(parts, delivery, said)
   }
 }
 
 function send(
   { post }: AttemptParts,
-  { url, body }: DeliveryRow,
-  headers: Record<string, string>,
+  { url, ...message }: Pick<PostRequest, 'url' | 'body' | 'headers'>,
   settings: WebhookSettings,
   signal: AbortSignal,
 ): Promise<PostAnswer> {
   const mayBePrivate = settings.allow_private
   // What was allowed when it was written down may not be any more.
   if (addressProblem(url, mayBePrivate) !== undefined) throw new Undelivered(NOT_PUBLIC)
-  return post({ url, headers, body, timeoutMs: settings.timeout_s * 1_000, mayBePrivate, signal })
+  return post({ url, ...message, timeoutMs: settings.timeout_s * 1_000, mayBePrivate, signal })
 }
 
 function judged(parts: AttemptParts, delivery: DeliveryRow, { status, retryAfter }: PostAnswer): Outcome {

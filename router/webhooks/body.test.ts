@@ -15,7 +15,7 @@ const run = { id: RUN, session: SESSION, state: 'succeeded', costUsd: 0.25, dura
 const failed = { ...run, state: 'failed', errorCode: 'crashed', errorMessage: 'the CLI ended with 1' } as RunRow
 const notice = (event: WebhookEvent): NoticeRow => {
   const isRun = event.startsWith('run.')
-  return { id: `${event}/x`, tenant: 'default', event, run: isRun ? RUN : null, session: SESSION, at: 1_800_000_000_000 }
+  return { id: `${event}/x`, tenant: 'default', event, run: isRun ? RUN : null, session: SESSION, at: 1_800_000_000_000, bare: null }
 }
 const body = (event: WebhookEvent, facts: Facts, format: 'standard' | 'ccs', isForOneRun = false): unknown => JSON.parse(bodyOf(notice(event), facts, format, isForOneRun))
 const timestamp = new Date(1_800_000_000_000).toISOString()

@@ -5,13 +5,15 @@
 import { WEBHOOK_EVENTS, type RunWebhook } from '../../shared/webhooks.ts'
 import { resultOf } from '../engine/result.ts'
 import type { Log, Records, RunRow, Store } from '../ports.ts'
-import { deliveryIdAt, oldestNotices, replaceNotice, type NewDelivery, type NoticeRow } from '../store/deliveries.ts'
+import { countWaiting, deliveryIdAt, oldestNotices, originOf, replaceNotice, type NewDelivery, type NoticeRow } from '../store/deliveries.ts'
 import { findSession } from '../store/sessions.ts'
 import { listWebhooks } from '../store/webhooks.ts'
 import { bodyOf, type Facts } from './body.ts'
 
 /** Webhooks that one tenant may have: each multiplies what is sent. */
 export const MAX_WEBHOOKS = 32
+/** Messages that may wait for one receiver of a tenant; what comes on top of them has failed, and can be sent again when asked for. */
+export const MAX_WAITING = 10_000
 const PAGE = 50
 /** A result that could not be had for so long is left out: the news is worth more than its details. */
 const PATIENCE_MS = 10 * 60_000
@@ -20,6 +22,8 @@ export interface MakeParts {
   readonly store: Store
   readonly records: Records
   readonly log: Log
+  /** `MAX_WAITING`, but in tests. */
+  readonly mostWaiting?: number | undefined
 }
 
 /** What an address hears of that one request names, unless it says. */
@@ -28,10 +32,11 @@ const ENDINGS: readonly string[] = WEBHOOK_EVENTS.filter((event) => event.starts
 /** One page of the oldest. Resolves to how many were made into messages. */
 export async function makeMessages(parts: MakeParts, now: number, tenant?: string): Promise<number> {
   const page = await oldestNotices(parts.store.db, tenant, PAGE)
+  const room = roomOf(parts)
   let made = 0
   for (const notice of page) {
     try {
-      await makeOf(parts, notice, now)
+      await makeOf(parts, notice, now, room)
       made++
     } catch (error) {
       // It waits for the next time and keeps no other from being told.
@@ -41,7 +46,21 @@ export async function makeMessages(parts: MakeParts, now: number, tenant?: strin
   return made
 }
 
-async function makeOf(parts: MakeParts, notice: NoticeRow, now: number): Promise<void> {
+type Room = (tenant: string, url: string) => Promise<string | undefined>
+
+/** Why one more may not wait for a receiver. It counts once per page and receiver: what is made of a page goes by on top. */
+function roomOf({ store, mostWaiting = MAX_WAITING }: MakeParts): Room {
+  const counted = new Map<string, Promise<number>>()
+  return async (tenant, url) => {
+    const origin = originOf(url)
+    const key = `${tenant} ${origin}`
+    const count = counted.get(key) ?? countWaiting(store.db, tenant, origin, mostWaiting)
+    counted.set(key, count)
+    return (await count) >= mostWaiting ? 'too many messages wait for this receiver' : undefined
+  }
+}
+
+async function makeOf(parts: MakeParts, notice: NoticeRow, now: number, room: Room): Promise<void> {
   const { store, records } = parts
   const { tenant, event, run, session, at } = notice
   const [row, hooks] = await Promise.all([
@@ -50,21 +69,22 @@ async function makeOf(parts: MakeParts, notice: NoticeRow, now: number): Promise
   ])
   const wanting = hooks.filter((hook) => hook.enabled && (hook.events === null || hook.events.includes(event)))
   const own = row?.webhook && isWanted(row.webhook, event) ? row.webhook : undefined
-  if (wanting.length === 0 && !own) return replaceNotice(store, notice.id, [])
+  if (wanting.length === 0 && !own) return replaceNotice(store, notice, [])
   const facts = await factsOf(parts, notice, row, now)
   const about = { tenant, event, run, session, createdAt: now }
   const messages: NewDelivery[] = []
   for (const { id, url, format } of wanting) {
     const body = bodyOf(notice, facts, format, false)
-    if (url !== null) messages.push({ ...about, id: await idOf(at, notice.id, id), webhook: id, url, format, body })
+    if (url === null) continue
+    messages.push({ ...about, id: await idOf(at, notice.id, id), webhook: id, url, format, body, refused: await room(tenant, url) })
   }
   if (own) {
     const { format } = own
     const url = new URL(own.url).href
     const body = bodyOf(notice, facts, format, true)
-    messages.push({ ...about, id: await idOf(at, notice.id, ''), webhook: null, url, format, body })
+    messages.push({ ...about, id: await idOf(at, notice.id, ''), webhook: null, url, format, body, refused: await room(tenant, url) })
   }
-  await replaceNotice(store, notice.id, messages)
+  await replaceNotice(store, notice, messages)
 }
 
 const findRun = (records: Records, { tenant, run }: NoticeRow) => records.find({ tenant, run: run ?? '' })
@@ -74,6 +94,7 @@ function isWanted({ events }: RunWebhook, event: string): boolean {
 }
 
 async function factsOf({ store, records }: MakeParts, notice: NoticeRow, run: RunRow | undefined, now: number): Promise<Facts> {
+  if (notice.bare === true) return { run: run && { ...run, metadata: null } }
   if (notice.run === null) return { session: await findSession(store.db, notice.tenant, notice.session ?? '') }
   if (!run || notice.event === 'run.started') return { run }
   try {

@@ -11,9 +11,10 @@ import type { Log, Records, Vault } from '../ports.ts'
 import { listDeliveries, pruneDeliveries, redelivery, type DeliveryRow } from '../store/deliveries.ts'
 import { storeRecords } from '../store/records.ts'
 import { countSealedByOthers, findWebhook, insertWebhook, REQUEST, webhookChange, webhookDeletion, type WebhookRow } from '../store/webhooks.ts'
+import { MAX_WEBHOOKS } from './make.ts'
 import { Outbox, type OutboxParts } from './outbox.ts'
 import type { Post } from './post.ts'
-import { MAX_ATTEMPTS } from './schedule.ts'
+import { MAX_ATTEMPTS, MAX_REFUSALS } from './schedule.ts'
 import { newSecret, openSecrets, resealWebhooks, sealSecret } from './secret.ts'
 import { webhookSettingsChange } from './settings.ts'
 
@@ -65,7 +66,7 @@ describe('the sending of webhooks', () => {
     secrets.set(place.id, secret)
     const sealed = await sealSecret(vault, place, secret)
     const row: WebhookRow = { ...sealed, url: receiver.url + path, events: null, format: 'standard', enabled: true, createdAt: now, updatedAt: now, ...place }
-    await rig.database.batch([insertWebhook(rig.database.db, row)])
+    await rig.database.batch([insertWebhook(rig.database.db, row, MAX_WEBHOOKS)])
     return row
   }
   async function happened(event: WebhookEvent = 'run.succeeded', about: { tenant?: string; webhook?: RunWebhook; session?: boolean } = {}): Promise<string> {
@@ -265,6 +266,12 @@ describe('the sending of webhooks', () => {
     await allow({ allow_private: false, timeout_s: 1 })
     await drain()
     expect(await only()).toMatchObject({ state: 'pending', status: null, error: 'the address is not one of the public internet' })
+    for (let n = 1; n < MAX_REFUSALS; n++) {
+      now += CLAIM_MS
+      await drain()
+    }
+    // Not for a day, like a receiver that may come back.
+    expect(await only()).toMatchObject({ state: 'failed', attempts: MAX_REFUSALS, nextAt: null, error: 'the address is not one of the public internet' })
     expect(receiver.heard).toEqual([])
   })
 
@@ -299,14 +306,16 @@ describe('the sending of webhooks', () => {
     expect(await only()).toMatchObject({ state: 'delivered', attempts: 2 })
   })
 
-  it('forgets what was settled after 30 days, and nothing that waits', async () => {
+  it('forgets what was settled after 30 days, the bodies of what was taken after 3, and nothing that waits', async () => {
     await hook('a')
     await hook('b')
     await happened()
     receiver.replies = (path) => (path === '/a' ? 200 : 500)
     await drain()
+    await pruneDeliveries(rig.database.db, now + 2 * 24 * HOUR_MS)
+    expect((await all()).every(({ body }) => body !== null)).toBe(true)
     await pruneDeliveries(rig.database.db, now + 29 * 24 * HOUR_MS)
-    expect(await all()).toHaveLength(2)
+    expect((await all()).map(({ state, body }) => `${state} ${body === null}`).toSorted()).toEqual(['delivered true', 'pending false'])
     await pruneDeliveries(rig.database.db, now + 31 * 24 * HOUR_MS)
     expect(await all()).toMatchObject([{ state: 'pending' }])
   })

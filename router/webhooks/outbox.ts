@@ -6,7 +6,8 @@
  * When to look is the host's decision.
  */
 import type { Log, Platform, Records, Store, Vault } from '../ports.ts'
-import { claimDue, nextDue, recordAttempt, type DeliveryRow } from '../store/deliveries.ts'
+import { recordAttempt, type DeliveryRow } from '../store/deliveries.ts'
+import { claimDue, newTurns, nextDue } from '../store/delivery-turns.ts'
 import { attempt } from './attempt.ts'
 import { makeMessages } from './make.ts'
 import type { Post } from './post.ts'
@@ -14,6 +15,8 @@ import { readWebhookSettings, type WebhookSettings } from './settings.ts'
 
 /** Beyond the time that a receiver has, for what is ours to do before and after. */
 const CLAIM_MORE_MS = 20_000
+/** Looks in a row that find nothing, where many wait for what is full or not due; then it is left to the host when to go on. */
+const VAIN_LOOKS = 16
 
 export interface OutboxParts {
   readonly store: () => Store
@@ -34,6 +37,8 @@ export class Outbox {
   readonly #parts: OutboxParts
   readonly #underWay = new Set<Promise<void>>()
   readonly #closing = new AbortController()
+  readonly #turns = newTurns()
+  #vainLooks = 0
   #passing: Promise<void> = Promise.resolve()
 
   constructor(parts: OutboxParts) {
@@ -45,7 +50,7 @@ export class Outbox {
     return nextDue(this.#parts.store().db, this.#parts.tenant)
   }
 
-  /** Begins what is due, as far as there is room, and does not wait for it. Resolves to how much that was. */
+  /** Begins what is due, as far as there is room, and does not wait for it. Resolves to 0 when another pass would find nothing. */
   pass(): Promise<number> {
     // One after the other: two at once would both fill the same room.
     const turn = this.#passing.then(() => this.#pass())
@@ -81,9 +86,11 @@ export class Outbox {
     if (free <= 0 || this.#closing.signal.aborted) return made
     const settings = await readWebhookSettings(store.db)
     const now = platform.now()
-    const claimed = await claimDue(store.db, now, now + settings.timeout_s * 1_000 + CLAIM_MORE_MS, { free, ...most }, tenant)
+    const until = now + settings.timeout_s * 1_000 + CLAIM_MORE_MS
+    const { claimed, isWhole } = await claimDue(store.db, now, until, { free, ...most }, this.#turns, tenant)
     for (const delivery of claimed) this.#begin(delivery, settings)
-    return made + claimed.length
+    this.#vainLooks = claimed.length > 0 || isWhole || this.#vainLooks === VAIN_LOOKS ? 0 : this.#vainLooks + 1
+    return made + claimed.length + Math.sign(this.#vainLooks)
   }
 
   #begin(delivery: DeliveryRow, settings: WebhookSettings): void {

@@ -10,6 +10,8 @@ const FACTOR = 3
 const LONGEST_MS = 3 * 3_600_000
 const JITTER = 0.2
 export const MAX_ATTEMPTS = 15
+/** Of an address that policy refuses: whoever names it may be repairing its name, and nobody does that for a day. */
+export const MAX_REFUSALS = 3
 /** What a `Retry-After` may ask for where the schedule would be sooner: five waits are shorter than this. */
 const MAX_ASKED_MS = 15 * 60_000
 
