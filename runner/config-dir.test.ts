@@ -90,7 +90,7 @@ describe('prepareConfigDir', () => {
 })
 
 describe('the files of a pool', () => {
-  const AGENT: ConfigFile = { kind: 'agents', name: 'reviewer', content: '---\nname: reviewer\n---\nBe brief.\n' }
+  const AGENT: ConfigFile = { kind: 'agents', name: 'reviewer', content: '---\nname: reviewer\ndescription: Reviews\n---\nBe brief.\n' }
   const SKILL: ConfigFile = { kind: 'skills', name: 'deploy', content: 'Deploy.' }
   const RULE: ConfigFile = { kind: 'rules', name: 'style', content: 'No semicolons.' }
   const CLAUDE: ConfigFile = { kind: 'claude-md', name: '', content: 'Be kind.' }

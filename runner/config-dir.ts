@@ -8,6 +8,7 @@ import { randomUUID } from 'node:crypto'
 import { chmod, lstat, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { configPath, type ConfigFile } from '../shared/config-files.ts'
+import { agentFile } from './agent-file.ts'
 
 /** Nothing is set here: what a run may do comes with its command line. */
 const SETTINGS = '{}\n'
@@ -40,7 +41,7 @@ async function prepare(configDir: string, files: readonly ConfigFile[]): Promise
   if ((await kindOf(configDir)) !== 'folder') throw new Error(`${configDir} is not a folder`)
   // For one that was there already with another mode.
   await chmod(configDir, 0o700)
-  const wanted = new Map(files.map((file) => [configPath(file), file.content]))
+  const wanted = new Map(files.map((file) => [configPath(file), file.kind === 'agents' ? agentFile(file) : file.content]))
   for (const path of wanted.keys()) await folderOf(configDir, path)
   for (const name of INSTRUCTIONS) await clear(configDir, name, wanted)
   for (const name of await readdir(configDir)) if (name.startsWith(FRESH)) await rm(join(configDir, name), { recursive: true, force: true })
