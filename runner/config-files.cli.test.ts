@@ -9,6 +9,8 @@ import { startCli, tempFolder } from '../test/model/claude.ts'
 import { startModel, text, toolUse, type Model, type Reply } from '../test/model/scripted.ts'
 import { claudeSettings, type SettingsParts } from './claude/settings.ts'
 import { configRefusal } from '../shared/config-content.ts'
+import type { ConfigFile } from '../shared/config-files.ts'
+import { prepareConfigDir } from './config-dir.ts'
 
 const SECRET = 'a secret of the machine'
 const SKILL = '---\nname: deploy\ndescription: deploys everything\n---\nThe way to deploy.\n'
@@ -81,6 +83,34 @@ describe('what the CLI makes of config files', () => {
     expect(words.filter((word) => all.includes(word))).toEqual(words.slice(0, 4))
     const strict = await sent({ instructions: at('config') })
     expect(words.filter((word) => strict.includes(word))).toEqual(['Be kind.'])
+  })
+
+  it('imports lead to no instructions of other folders where one is trusted; those above it count as they do without us', async () => {
+    for (const [path, content] of [['CLAUDE.md', 'Above.'], ['.claude/rules/a.md', 'Rule above.'], ['work/sub/CLAUDE.md', 'Below.']] as const) await put(path, content)
+    for (const path of ['else/CLAUDE.md', 'else/.claude/CLAUDE.md', 'else/.claude/rules/a.md']) await put(path, SECRET)
+    await put('config/CLAUDE.md', 'Be kind. @../else/CLAUDE.md @../else/.claude/CLAUDE.md @../else/.claude/rules/a.md')
+    await put('work/CLAUDE.md', 'Be careful.')
+    const flags = ['--disable-slash-commands', '--setting-sources=user,project']
+    const words = ['Be kind.', 'Be careful.', 'Above.', 'Rule above.', SECRET]
+    const seen = async (parts: SettingsParts) => {
+      const all = await sent(parts, { flags })
+      return words.filter((word) => all.includes(word))
+    }
+    expect(await seen({})).toEqual(words)
+    expect(await seen({ instructions: at('config'), trusted: at('work') })).toEqual(words.slice(0, 4))
+  })
+
+  it('an agent is one without a name and a description too, once it is put in its place', async () => {
+    const bodies = ['Be brief.', '---\nmodel: haiku\n---\nBe brief.', "---\r\ndescription: ''\r\nname:\r\n---\r\nBe brief.", '---\nname: other\ndescription:\n  in two\n  lines\n---\nBe brief.', '---\n---\nBe brief.']
+    const files = bodies.map((content, i): ConfigFile => ({ kind: 'agents', name: `a-${i}`, content }))
+    for (const file of files) expect(configRefusal(file)).toBeUndefined()
+    await prepareConfigDir(at('config'), [...files, { kind: 'agents', name: '1e5', content: 'Be brief.' }])
+    for (const agent of ['a-0', 'a-1', 'a-2', 'other', 'a-4', '1e5']) {
+      const all = await sent({}, { flags: ['--disable-slash-commands', `--agent=${agent}`] })
+      expect(all, agent).toContain('Be brief.')
+    }
+    await put('config/agents/a-0.md', 'Be brief.')
+    expect(await sent({}, { flags: ['--disable-slash-commands', '--agent=a-0'] })).not.toContain('Be brief.')
   })
 
   it('what may be said leads nowhere, even to a file that happens to have the name', async () => {

@@ -5,6 +5,7 @@
  * one rule to whoever checked it, became two. In the file an entry stays one rule; one that the CLI cannot read is
  * ignored by itself and the others hold (seen on 2.1.197 for both lists).
  */
+import { dirname, join } from 'node:path'
 import type { RunSpec } from '../../shared/run-spec.ts'
 
 /** Transcripts are the runner's to clean away: the CLI has an age of its own for them, 30 days unless it is told. */
@@ -77,9 +78,14 @@ function closing(path: string): string[] {
  * leads, but to no file that matches one of `claudeMdExcludes`, as does every one that is not named here (2.1.197).
  */
 function nothingBut(configDir: string, trusted: string | undefined): string {
-  const its = trusted === undefined ? [] : [`${plain(trusted)}/**`, '/**/CLAUDE.md', '/**/.claude/CLAUDE.md', '/**/.claude/rules/**']
+  const its = trusted === undefined ? [] : [`${plain(trusted)}/**`, ...above(trusted).flatMap(instructionsOf)]
   return `!{${[`${plain(configDir)}/CLAUDE.md`, `${plain(configDir)}/rules/*.md`, ...its].join(',')}}`
 }
+
+/** What the CLI reads of the folders above as well, by itself: to import it brings nothing new. */
+const instructionsOf = (folder: string): string[] => ['CLAUDE.md', '.claude/CLAUDE.md', '.claude/rules/**'].map((name) => join(plain(folder), name))
+
+const above = (path: string): string[] => (dirname(path) === path ? [] : [dirname(path), ...above(dirname(path))])
 
 /** A backslash escapes nothing there: it is read as a slash. */
 const plain = (path: string): string => path.replaceAll(/[^\p{L}\p{N}/._-]/gu, '?')
