@@ -1,10 +1,11 @@
 /** `runyard doctor`: is everything in place on this machine, and if not, what to do. Each line stands for itself. */
-import { access, constants, stat } from 'node:fs/promises'
+import { access, constants, realpath, stat } from 'node:fs/promises'
 import { connect } from 'node:net'
 import { dirname, join } from 'node:path'
 import { loadKeys, readClientFile } from '../router/node/data-dir.ts'
 import { openDatabase, proveCommit } from '../router/node/database.ts'
 import { claudeVersion, findClaude, INSTALL_HINT } from '../runner/claude-binary.ts'
+import { rootsAround } from '../runner/closed-folders.ts'
 import { loadIdentity } from '../runner/identity.ts'
 import { localLogin } from '../runner/login.ts'
 import { loadPolicy } from '../runner/policy.ts'
@@ -152,7 +153,7 @@ async function runnerChecks(command: DoctorCommand): Promise<Check[]> {
     ),
   )
   for (const root of roots.length > 0 ? roots : [defaultWorkspace(dataDir)])
-    checks.push(await writableDir(part, 'workspace', root))
+    checks.push(wanted === 'bwrap' ? await writableDir(part, 'workspace', root) : await openWorkspace(root, dataDir))
   // The CLI says nothing when it cannot keep a session, so a later turn would find none.
   checks.push(await writableDir(part, 'config dir', join(runnerStateDir(dataDir), 'config')))
   checks.push(await sandbox(wanted, claude))
@@ -235,6 +236,15 @@ async function writableDir(part: Check['part'], name: string, path: string): Pro
     },
     `make ${path} writable for this user`,
   )
+}
+
+/** A root around the folders of the runner: its keys are a folder of the workspace then. */
+async function openWorkspace(root: string, dataDir: string): Promise<Check> {
+  const found = await writableDir('runner', 'workspace', root)
+  const [real, ...closed] = await Promise.all([root, dataDir, runnerStateDir(dataDir)].map((path) => realpath(path).catch(() => path)))
+  if (found.status !== 'ok' || real === undefined || rootsAround([real], closed).length === 0) return found
+  const detail = `${root} has the data directory ${dataDir} in it, where commands of a run can read the keys`
+  return { ...found, status: 'warn', detail, fix: 'name a workspace beside it, or use `sandbox = "bwrap"`, which hides it' }
 }
 
 async function check(part: Check['part'], name: string, probe: () => Promise<string>, fix: string): Promise<Check> {
