@@ -11,7 +11,7 @@ import { bundleWorker, WORKER_ENTRY } from '../edge/bundle.ts'
 import { startFleet, type Fleet } from './kit/fleet.ts'
 import { workersHost } from './kit/host-workers.ts'
 import { SSE } from './kit/sse.ts'
-import { gate, scripted } from './kit/turns.ts'
+import { echo } from './kit/turns.ts'
 
 /** Longer than a runner in this process takes to refuse. */
 const LATE_MS = 500
@@ -48,19 +48,13 @@ describe('a refusal that comes before the answer of the pool', () => {
   afterEach(() => fleet.close())
 
   it.each(['cwd', 'agent_not_found', 'internal'] as const)('with %s is heard as that, after one offer', async (code) => {
-    const cli = gate()
     let offers = 0
     await fleet.runner({
-      turn: cli.turn,
-      prepare: (offer) => {
-        if (offer.spec.prompt === 'bad') return Promise.reject(new Fault(code, `offer ${++offers}`))
-        return Promise.resolve({ process: scripted(cli.turn, offer), cwd: '/work', provider: 'local', dispose: () => Promise.resolve() })
-      },
+      turn: echo,
+      prepare: () => Promise.reject(new Fault(code, `offer ${++offers}`)),
     })
-    const { session_id } = await fleet.start({ prompt: 'first' })
-    await cli.running('first')
-    // While it waits, everybody goes through the pool.
-    const waiting = await fleet.start({ prompt: 'second', session_id })
+    // While somebody waits for a runner, everybody goes through the pool.
+    await fleet.start({ prompt: 'elsewhere', labels: { os: 'plan9' } })
     const asks: Record<string, string>[] = [SSE, { accept: 'application/json' }, { prefer: 'respond-async' }, { 'idempotency-key': 'k' }]
     for (const headers of asks) {
       offers = 0
@@ -68,8 +62,6 @@ describe('a refusal that comes before the answer of the pool', () => {
       expect([response.status, await response.json()]).toMatchObject([FAULTS[code].status, { code, detail: 'offer 1' }])
       expect(offers).toBe(1)
     }
-    expect((await fleet.list()).length).toBe(2)
-    for (const prompt of ['first', 'second']) await cli.finish(prompt)
-    await fleet.until(waiting.id, 'succeeded')
+    expect((await fleet.list()).length).toBe(1)
   })
 })

@@ -124,6 +124,11 @@ export function uncertain(run: string): Fault {
   return new Fault('storage', message, { retryAfterS: RETRY_AFTER_S, mayStart: true, extra: { run_id: run } })
 }
 
+export function stopping(run: string): Fault {
+  const message = `the router is stopping; run ${run} waits for the next one`
+  return new Fault('draining', message, { mayStart: true, extra: { run_id: run } })
+}
+
 /** Its end, before anything of it has begun: the one event that it will ever have. */
 export function endOf({ run, fence }: Entry, exit: ExitMark): Append {
   const bytes = new TextEncoder().encode(JSON.stringify(exit))

@@ -9,7 +9,8 @@ import { queueOrder } from '../core/queue-order.ts'
 import { spentMeanwhile } from '../limits/admission.ts'
 import type { Claim, NewRun, Place, RunRef, WaitingLine } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
-import { endOf, entryOf, letWait, policyFault, tell, timeoutFault, uncertain, whyNot, wouldOvertake, type Entry, type Watcher } from './entry.ts'
+import { busyAmong } from '../store/turns.ts'
+import { endOf, entryOf, letWait, policyFault, stopping, tell, timeoutFault, uncertain, whyNot, wouldOvertake, type Entry, type Watcher } from './entry.ts'
 import type { LineParts, Returned } from './parts.ts'
 import { Pass } from './pass.ts'
 import { Places } from './places.ts'
@@ -25,7 +26,7 @@ export class Line implements WaitingLine {
   readonly #entries = new Map<string, Entry>()
   /** Their rows are being written. */
   readonly #arriving = new Map<string, Entry>()
-  readonly #turns = new Turns()
+  readonly #turns: Turns
   readonly #places = new Places()
   readonly #refusals = new Refusals()
   #kicked = false
@@ -37,6 +38,7 @@ export class Line implements WaitingLine {
 
   constructor(parts: LineParts) {
     this.#parts = parts
+    this.#turns = new Turns((sessions) => busyAmong(parts.store.db, sessions))
   }
 
   /** How many are in it, those that are just being offered included. */
@@ -48,9 +50,10 @@ export class Line implements WaitingLine {
     return this.#entries.has(run) || this.#arriving.has(run)
   }
 
-  /** How many wait for a slot. */
+  /** How many wait for a slot, and not for their session. */
   get waiting(): number {
-    return this.#waiting().length
+    const busy = this.#busySessions()
+    return this.#waiting().filter((e) => !busy.has(e.session)).length
   }
 
   /** After a restart: what waits, and the turns under way. */
@@ -135,13 +138,7 @@ export class Line implements WaitingLine {
   close(): void {
     this.#closed = true
     for (const { run, watchers } of this.#entries.values()) {
-      for (const { reject } of watchers)
-        reject(
-          new Fault('draining', `the router is stopping; run ${run} waits for the next one`, {
-            mayStart: true,
-            extra: { run_id: run },
-          }),
-        )
+      for (const { reject } of watchers) reject(stopping(run))
     }
     this.#entries.clear()
   }
@@ -169,9 +166,10 @@ export class Line implements WaitingLine {
   }
 
   /** Some turn is over, nobody knows whose: sessions that the database called busy are worth another look. */
-  lookAgain(): void {
-    this.#turns.lookAgain()
+  lookAgain(told = true): void {
     this.kick()
+    const now = this.#parts.now()
+    if (this.#turns.isDue(now, told)) this.#parts.platform.background(this.#turns.look(now).then(() => this.kick()))
   }
 
   #placeAll(): void {
@@ -210,7 +208,7 @@ export class Line implements WaitingLine {
   }
 
   #busySessions(): Set<string> {
-    const busy = this.#turns.sessions(this.#parts.now())
+    const busy = this.#turns.sessions()
     for (const entry of this.#entries.values()) if (entry.offered) busy.add(entry.session)
     return busy
   }
@@ -223,8 +221,8 @@ export class Line implements WaitingLine {
     if (!spec) {
       entry.offered = false
       entry.why = 'session_busy'
-      // Passed by for a while: the slot is somebody else's meanwhile, and a disagreement with the database cannot spin.
-      this.#turns.holdOff(entry.session, this.#parts.now())
+      // Passed by until the next look: the slot is somebody else's meanwhile, and a disagreement with the database cannot spin.
+      this.#turns.holdOff(entry.session)
       tell(entry)
       this.kick()
       return
@@ -242,10 +240,15 @@ export class Line implements WaitingLine {
   }
 
   #accepted(entry: Entry): void {
-    this.#entries.delete(entry.run)
     this.#turns.begun(entry.run, entry.session)
     for (const { resolve } of entry.watchers) resolve('accepted')
-    this.onLeave(entry.run)
+    this.#leave(entry)
+  }
+
+  #leave({ run }: Entry): void {
+    this.#entries.delete(run)
+    if (this.#entries.size === 0) this.#turns.forgetHeldOff()
+    this.onLeave(run)
   }
 
   async #refused(entry: Entry, runner: string, error: unknown): Promise<void> {
@@ -314,8 +317,7 @@ export class Line implements WaitingLine {
   }
 
   #forget(entry: Entry, fault: Fault): void {
-    this.#entries.delete(entry.run)
-    this.onLeave(entry.run)
+    this.#leave(entry)
     for (const { reject } of entry.watchers) reject(fault)
     this.kick()
   }
@@ -340,6 +342,6 @@ export class Line implements WaitingLine {
       entry.offered = true
       this.#parts.platform.background(this.#refuse(entry, timeoutFault(entry)))
     }
-    if (waiting) this.kick()
+    if (waiting) this.lookAgain(false)
   }
 }

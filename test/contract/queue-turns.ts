@@ -48,6 +48,22 @@ export function queueTurns(host: Host): void {
       await finishTurns(turns.at(-1)!)
     })
 
+    it('the last slot is for somebody else, however many sessions there are', async () => {
+      const sessions = Array.from({ length: 60 }, (_, n) => `session ${n}`)
+      await fleet.runner({ turn: cli.turn, slots: sessions.length + 1 })
+      const first = await Promise.all(sessions.map((prompt) => fleet.start({ prompt })))
+      await Promise.all(sessions.map((prompt) => cli.running(prompt)))
+      const next = await Promise.all(first.map(({ session_id }, n) => fleet.start({ prompt: `next ${n}`, session_id })))
+      for (let round = 0; round < 5; round++) {
+        const answer = fleet.run({ prompt: `stranger ${round}`, queue_timeout_s: 3 })
+        await cli.finish(`stranger ${round}`)
+        expect(await (await answer).json()).toMatchObject({ status: 'succeeded' })
+      }
+      for (const prompt of sessions) await cli.finish(prompt)
+      for (const n of next.keys()) await cli.finish(`next ${n}`)
+      for (const { id } of next) await fleet.until(id, 'succeeded')
+    })
+
     it('a full line is in order all the same, and says so', async () => {
       await fleet.runner({ turn: cli.turn, slots: 2 })
       const turns = await crowded()
