@@ -5,7 +5,7 @@
 import type { ConfigFile } from '../shared/config-files.ts'
 
 export function agentFile({ name, content }: Pick<ConfigFile, 'name' | 'content'>): string {
-  const { 1: front } = FRONT.exec(content) ?? {}
+  const front = FRONT.exec(content)?.[1]
   // In quotes, because 1e5 or true would be no text to a reader of YAML.
   const value = JSON.stringify(name)
   if (front === undefined) return `---\nname: ${value}\ndescription: ${value}\n---\n${content}`

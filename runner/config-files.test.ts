@@ -64,7 +64,7 @@ describe('the files that the router sends', () => {
       { kind: 'claude-md', name: '', content: '' },
       { kind: 'hooks', name: 'a', content: 'x' },
       { ...RULE, name: 'a\nb' },
-      'none',
+      {},
     ]
     const { error } = open().take(whole(files))!
     for (const part of [`6 files were left out: rules/${long} name: Too big`, 'agents/../x name: ', 'claude-md content: ', 'file 5 kind: ', 'file 6 name: ', 'file 7 ']) {
