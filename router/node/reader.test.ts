@@ -1,8 +1,12 @@
 /** Long reads of a real file, in their thread. */
+import { writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
 import { sql, type SQL } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { openLog, type LogRig } from '../../test/kit/log.ts'
 import { proveCommit } from './database.ts'
+import { Reader } from './reader.ts'
 
 let rig: LogRig
 beforeEach(async () => {
@@ -58,13 +62,24 @@ describe('many of them', () => {
   })
 
   it('of one tenant are too many at some point, which is none of the business of another', async () => {
-    const asked = Array.from({ length: 12 }, (_, i) => heavy(counting(LONG + i), 'a'))
+    const asked = Array.from({ length: 20 }, (_, i) => heavy(counting(i === 0 ? LONG : i), 'a'))
     const outcomes = Promise.allSettled(asked)
     expect(await heavy(sql`SELECT 1 AS "n"`, 'b')).toEqual([{ n: 1 }])
     const refused = (await outcomes).flatMap((outcome) => (outcome.status === 'rejected' ? [outcome.reason as unknown] : []))
-    // One is being read, eight wait.
+    // One is being read, sixteen wait.
     expect(refused).toHaveLength(3)
     for (const reason of refused) expect(reason).toMatchObject({ code: 'busy', retryAfterS: 2 })
+  })
+
+  it('that took the thread with them leave the next ones unharmed', async () => {
+    const file = join(rig.dir, 'thread.mjs')
+    await writeFile(file, `import { parentPort } from 'node:worker_threads'
+      parentPort.on('message', (query) => (query?.sql === 'answer' ? parentPort.postMessage({ rows: [{ n: 1 }] }) : process.exit(1)))`)
+    const reader = new Reader(rig.path, pathToFileURL(file))
+    const asked = ['answer', 'die', 'answer'].map((text, n) => reader.read({ sql: text, args: [n] }, 'a'))
+    const outcomes = await Promise.allSettled(asked)
+    expect(outcomes).toMatchObject([{ value: [{ n: 1 }] }, { reason: { code: 'storage' } }, { value: [{ n: 1 }] }])
+    await reader.close()
   })
 
   it('end with the database: who waits hears of it', async () => {

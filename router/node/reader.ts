@@ -12,7 +12,7 @@ import { Fault } from '../../shared/faults.ts'
 import { faultOf, storage } from './connection.ts'
 
 /** Of one tenant at a time; the same query asked twice is one for as long as it waits. */
-const MOST_OF_ONE = 8
+const MOST_OF_ONE = 16
 const MOST = 64
 const PATIENCE_MS = 30_000
 const RETRY_AFTER_S = 2
@@ -35,16 +35,20 @@ interface Job {
   readonly settle: (rows: Row[] | Error) => void
 }
 
+const THREAD = new URL('reader-thread.mjs', import.meta.url)
+
 export class Reader {
   readonly #path: string
+  readonly #thread: URL
   #worker: Worker | undefined
   #running: Job | undefined
   /** By tenant, whose turn it is next in front. */
   readonly #waiting = new Map<string, Job[]>()
   #closed = false
 
-  constructor(path: string) {
+  constructor(path: string, thread: URL = THREAD) {
     this.#path = path
+    this.#thread = thread
   }
 
   /** Rows as objects. Throws `busy` when too much waits already or it took too long, and `storage`; an error of the statement stays what it is. */
@@ -102,7 +106,7 @@ export class Reader {
   }
 
   #start(): Worker {
-    const worker = new Worker(new URL('reader-thread.mjs', import.meta.url), { workerData: { path: this.#path }, execArgv: [], name: 'reader' })
+    const worker = new Worker(this.#thread, { workerData: { path: this.#path }, execArgv: [], name: 'reader' })
     let why: unknown = new Error('the reader has ended')
     worker.on('message', (answer: Answer) => this.#over('rows' in answer ? answer.rows : faultOf(new LibsqlError(answer.error.message, answer.error.code))))
     worker.on('error', (error) => (why = error))

@@ -1,6 +1,7 @@
 /** What only ccs asks of the rows of runs and sessions: its tasks, its streams, its projects. */
 import { and, desc, eq, inArray, isNull, ne, sql, type SQL } from 'drizzle-orm'
 import { prompts, runs, sessions } from '../../../drizzle/schema.ts'
+import { isTerminal } from '../../core/run-state.ts'
 import type { Db, RunRow, RunState, Store } from '../../ports.ts'
 import { sumOfUsd } from '../../store/money.ts'
 import { ofTenant } from '../../store/session-pages.ts'
@@ -10,10 +11,12 @@ const isTask = sql`task = 1`
 
 /** By priority, then age. Undefined: whatever their state. */
 export function listTasks(db: Db, tenant: string, states: readonly RunState[] | undefined, limit: number): Promise<RunRow[]> {
+  // As `ofTenant` says it, SQLite looks at all that lives, which is little, and not at all tasks that there ever were.
+  const live = states?.every((state) => !isTerminal(state)) ? and(ofTenant(tenant), isNull(runs.endedAt)) : eq(runs.tenant, tenant)
   return db
     .select()
     .from(runs)
-    .where(and(eq(runs.tenant, tenant), isTask, states && inArray(runs.state, [...states])))
+    .where(and(live, isTask, states && inArray(runs.state, [...states])))
     .orderBy(desc(runs.priority), runs.id)
     .limit(limit)
 }
@@ -52,7 +55,7 @@ export function newestRuns(db: Db, tenant: string, session: string, { live, limi
 
 /** What all other runs of its session have cost. */
 export async function costBeside(db: Db, { id, tenant, session }: Pick<RunRow, 'id' | 'tenant' | 'session'>): Promise<number> {
-  const usd = sql<number>`coalesce(sum(${runs.costUsd}), 0.0)`
+  const usd = sumOfUsd(sql`${runs.costUsd}`)
   const [sum] = await db.select({ usd }).from(runs).where(and(eq(runs.session, session), ofTenant(tenant), ne(runs.id, id)))
   return sum?.usd ?? 0
 }
