@@ -134,15 +134,16 @@ export function claudeCodeServer(host: Host): void {
 
     it('goes on with a session where it is, also when its directory is named again', async () => {
       await withRunner()
-      const first = await ask({ prompt: 'one', cwd: 'sub' })
+      const first = await ask({ prompt: 'one', cwd: 'sub/deep' })
       expect(first.status).toBe(200)
       const session = specs[0]!.session.id
-      for (const cwd of [undefined, 'sub']) expect((await ask({ prompt: 'two', resume: session, ...(cwd ? { cwd } : {}) })).status).toBe(200)
+      for (const cwd of [undefined, 'sub/deep']) expect((await ask({ prompt: 'two', resume: session, ...(cwd ? { cwd } : {}) })).status).toBe(200)
       expect(specs.slice(1).map((spec) => spec.session)).toEqual([
         { mode: 'resume', id: session },
         { mode: 'resume', id: session },
       ])
-      expect((await refusal(await ask({ prompt: 'x', resume: session, cwd: 'elsewhere' }))).slice(0, 2)).toEqual([400, 'INVALID_CWD'])
+      // The last one is another folder, whose name is only like the end of it.
+      for (const cwd of ['elsewhere', 'sub', '.', 'deep']) expect((await refusal(await ask({ prompt: 'x', resume: session, cwd }))).slice(0, 2)).toEqual([400, 'INVALID_CWD'])
       const nobodys = '00000000-0000-4000-8000-000000000000'
       expect(await refusal(await ask({ prompt: 'x', resume: nobodys }))).toEqual([404, 'NOT_FOUND', `no session ${nobodys}`])
     })

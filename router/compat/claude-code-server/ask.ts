@@ -8,11 +8,10 @@ import { requireScope } from '../../guard/authenticate.ts'
 import { poolOf } from '../../guard/narrow.ts'
 import { newRouter } from '../../guard/router.ts'
 import type { AppEnv, RunRef } from '../../ports.ts'
-import { findSession } from '../../store/sessions.ts'
 import { implicitBypass } from '../kit/bypass.ts'
 import { begin, ended, rowOf } from '../kit/runs.ts'
-import { insideWorkspace, leadsTo, WORKSPACE } from './cwd.ts'
 import { framing } from './frames.ts'
+import { placeOf } from './place.ts'
 import { refusals } from './refusals.ts'
 import { Ask, CliResult } from './schemas.ts'
 import { failed, sayInvalid } from './words.ts'
@@ -58,8 +57,8 @@ async function submitted(c: Context<AppEnv>, body: Ask): Promise<RunRef> {
   const { catalog } = c.get('deps')
   const { timeout_s: timeoutS } = (await catalog.compat()).claude_code_server
   const pool = poolOf(c.get('principal').narrowing, undefined)
-  const place = await placeOf(c, body)
-  const mode = body.permissionMode ?? (await implicitBypass(c, { pool, runner: place.runner }))
+  const { runner, ...place } = await placeOf(c, body)
+  const mode = body.permissionMode ?? (await implicitBypass(c, { pool, runner }))
   const { agent, maxTurns, systemPrompt, model, allowedTools, jsonSchema } = body
   const cli = {
     ...(mode === undefined ? {} : { permission_mode: mode }),
@@ -72,20 +71,10 @@ async function submitted(c: Context<AppEnv>, body: Ask): Promise<RunRef> {
   }
   try {
     // Whoever has left wants nothing of it any more: here nobody can come back to a run.
-    const wish = { prompt: body.prompt, cli, sessionId: body.resume, cwd: place.cwd, onDisconnectMs: 0, timeoutS }
+    const wish = { prompt: body.prompt, cli, sessionId: body.resume, ...place, onDisconnectMs: 0, timeoutS }
     return await begin(c, { ...wish, origin: 'claude-code-server' })
   } catch (error) {
     if (!(error instanceof Fault) || error.code !== 'agent_not_found') throw error
     throw new Fault('agent_not_found', `Agent '${agent ?? ''}' not found`)
   }
-}
-
-/** A session stays where it was begun; its directory may be named again. */
-async function placeOf(c: Context<AppEnv>, { cwd, resume }: Ask): Promise<{ cwd: string | undefined; runner?: string | null }> {
-  const name = cwd === undefined ? undefined : insideWorkspace(cwd)
-  if (resume === undefined) return { cwd: name ?? WORKSPACE }
-  const session = await findSession(c.get('deps').store.db, c.get('principal').tenant, resume)
-  if (!session) throw new Fault('session_not_found', `no session ${resume}`)
-  const isThere = name === undefined || (session.cwd !== null && leadsTo(session.cwd, name))
-  return { cwd: isThere ? undefined : name, runner: session.runner }
 }

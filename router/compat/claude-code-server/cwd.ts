@@ -23,8 +23,15 @@ export function insideWorkspace(path: string): string {
   return kept.length === 0 ? WORKSPACE : kept.join('/')
 }
 
-/** Whether the directory of a session, which is known by its real path, is the one that is asked for by its name. */
-export function leadsTo(real: string, name: string): boolean {
-  // Nothing here knows the workspace of a machine, so of the workspace itself it can only be said that it may be.
-  return name === WORKSPACE || real === name || real.endsWith(`/${name}`)
+/** A directory of a session: `real` is its path on the machine, null before its first run; `name` what it was begun with here. */
+export interface Home {
+  readonly real: string | null
+  readonly name: string | undefined
+}
+
+/** Whether this name is that of the directory of a session. */
+export function isHome(name: string, home: Home): boolean {
+  // Nothing here knows the workspace of a machine. Of a session that was begun elsewhere it can only be said that it may be there;
+  // the end of its path may be that of another folder.
+  return name === (home.name ?? home.real) || (home.name === undefined && name === WORKSPACE)
 }

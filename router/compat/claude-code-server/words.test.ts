@@ -2,7 +2,7 @@ import { posix } from 'node:path'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import { Fault } from '../../../shared/faults.ts'
-import { insideWorkspace, leadsTo } from './cwd.ts'
+import { insideWorkspace, isHome } from './cwd.ts'
 import { olderFields } from './rates.ts'
 import { Ask, ConfigPage, ConfigParams } from './schemas.ts'
 import { toolRules } from './tools.ts'
@@ -107,11 +107,15 @@ describe('the directory of a run', () => {
     )
   })
 
-  it('of a session is known again by its end', () => {
-    expect(leadsTo('/work/a/b', 'a/b')).toBe(true)
-    expect(leadsTo('/work/a/b', 'b')).toBe(true)
-    expect(leadsTo('/work/ab', 'b')).toBe(false)
-    expect(leadsTo('/work', '.')).toBe(true)
+  it('of a session is known again by the name that it was begun with, and by nothing that is like it', () => {
+    const home = { real: '/work/a/b', name: 'a/b' }
+    expect(['a/b', 'b', '.', 'a', '/work/a/b'].filter((name) => isHome(name, home))).toEqual(['a/b'])
+    expect(['a/b', '.'].filter((name) => isHome(name, { real: '/work', name: '.' }))).toEqual(['.'])
+  })
+
+  it('of a session that was begun elsewhere may be the workspace itself, and is no name that its path ends with', () => {
+    expect(['a/b', 'b', '.'].filter((name) => isHome(name, { real: '/work/a/b', name: undefined }))).toEqual(['.'])
+    expect(['a', '.', 'b'].filter((name) => isHome(name, { real: 'a', name: undefined }))).toEqual(['a', '.'])
   })
 })
 
