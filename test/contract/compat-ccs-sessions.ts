@@ -115,6 +115,25 @@ export function ccsSessions(host: Host): void {
       expect(await call('POST', `/api/sessions/${NOWHERE}/continue/stream`, { prompt: 'x' })).toEqual([404, no('Session not found')])
     })
 
+    it('go with their directory, whose turns are ended all at once', async () => {
+      let stopped = 0
+      const turn: Turn = async (sink, offer, stop) => {
+        if (offer.spec.prompt === 'short') return echo(sink, offer, stop)
+        await stop
+        stopped++
+        // One after another would wait for each other for ever.
+        await until('the others to be told, too', () => stopped === 3)
+        return {}
+      }
+      await fleet.runner({ turn, slots: 4 })
+      await call('POST', '/api/messages', { prompt: 'short', project_path: '/work/q' })
+      const long = [1, 2, 3].map(() => call('POST', '/api/messages', { prompt: 'long', project_path: '/work/q' }))
+      await until('them to run', async () => (await fleet.list('?status=running')).length === 3)
+      expect(await call('DELETE', '/api/projects/work/q')).toEqual([200, { success: true, message: 'Project deleted', deleted_sessions: 4 }])
+      for (const answer of await Promise.all(long)) expect(answer).toMatchObject([500, no('the run was cancelled')])
+      expect(await call('GET', '/api/sessions')).toEqual([200, { success: true, sessions: [], count: 0 }])
+    })
+
     describe('stream', () => {
       const open = (id: string, body: Json = { prompt: 'x' }) => fleet.call(`/api/sessions/${id}/continue/stream`, { method: 'POST', body: JSON.stringify(body) })
       const resume = (id: string, stream: string, headers: Record<string, string> = {}) => fleet.call(`/api/sessions/${id}/stream/resume?stream_id=${stream}`, { headers })

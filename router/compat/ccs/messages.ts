@@ -6,6 +6,7 @@ import { requireScope } from '../../guard/authenticate.ts'
 import { newRouter } from '../../guard/router.ts'
 import type { AppEnv } from '../../ports.ts'
 import { joi } from './joi.ts'
+import { eachOf } from './lanes.ts'
 import { perform, type Outcome } from './outcome.ts'
 import { bodyOf } from './refuse.ts'
 import { Accepted, Answer, Batch, BatchRequest, failed, json, Message, Refusal, startRefusals } from './schemas.ts'
@@ -69,7 +70,7 @@ for (const path of ['/api/messages/batches', '/api/claude/batch']) {
   messages.openapi(batchOf(path), async (c) => {
     const { prompts, ...rest } = c.req.valid('json')
     const { ccs } = await c.get('deps').catalog.compat()
-    const outcomes = await eachOf(prompts, (prompt) => tried(c, () => perform(c, { ...rest, prompt }, { queueTimeoutS: ccs.timeout_s })))
+    const outcomes = await eachOf(prompts, AT_ONCE, (prompt) => tried(c, () => perform(c, { ...rest, prompt }, { queueTimeoutS: ccs.timeout_s })))
     const results = outcomes.map(({ body }) => body)
     const sum = (of: 'cost_usd' | 'duration_ms') => results.reduce((total, body) => total + (body[of] ?? 0), 0)
     const successful = outcomes.filter(({ ok }) => ok).length
@@ -86,14 +87,4 @@ async function tried(c: Context<AppEnv>, work: () => Promise<Outcome>): Promise<
     if (!(error instanceof Fault) || ['unauthenticated', 'draining', 'internal', 'storage'].includes(error.code)) throw error
     return { ok: false, body: { ...bodyOf(c, error), success: false, error: String(bodyOf(c, error)['error']), duration_ms: 0 } }
   }
-}
-
-async function eachOf<T, R>(all: readonly T[], work: (one: T) => Promise<R>): Promise<R[]> {
-  const results: R[] = []
-  let next = 0
-  const lane = async () => {
-    for (let at = next++; at < all.length; at = next++) results[at] = await work(all[at]!)
-  }
-  await Promise.all(Array.from({ length: Math.min(AT_ONCE, all.length) }, lane))
-  return results
 }

@@ -1,12 +1,21 @@
 /** `/api/projects`: the directories that sessions live in. A project is there for as long as a session of it is. */
 import { createRoute, z } from '@hono/zod-openapi'
+import { sql } from 'drizzle-orm'
 import { Fault } from '../../../shared/faults.ts'
 import { deleteSession } from '../../engine/sessions.ts'
 import { requireScope } from '../../guard/authenticate.ts'
 import { newRouter } from '../../guard/router.ts'
+import type { Deps } from '../../ports.ts'
+import { deleteSessions } from '../../store/sessions.ts'
 import { joi } from './joi.ts'
+import { eachOf } from './lanes.ts'
 import { PROJECT_ORDERS, readProjects, sessionsIn, sumProjects } from './queries.ts'
 import { json, refusals, startRefusals } from './schemas.ts'
+
+/** Sessions whose turns are ended at once. The CLI is killed within about six seconds. */
+const AT_ONCE = 32
+/** After this no more are begun with. */
+const MOST_MS = 15_000
 
 const success = z.literal(true)
 const read = { method: 'get' as const, tags: ['ccs'], middleware: [requireScope('sessions:read')] }
@@ -76,13 +85,27 @@ projects.delete('/api/projects/*', requireScope('sessions:write'), async (c) => 
   const deps = c.get('deps')
   const { tenant } = c.get('principal')
   const path = pathOf(new URL(c.req.url).pathname)
-  let ids: string[] = []
   // Between two slashes of a URL is nothing, so clients leave the first one out.
-  for (const cwd of [path, `/${path}`]) if (ids.length === 0) ids = await sessionsIn(deps.store.db, tenant, cwd)
-  if (ids.length === 0) throw new Fault('not_found', 'Project not found')
-  for (const id of ids) await deleteSession(deps, tenant, id, { running: 'cancel' }).catch(unlessGone)
-  return c.json({ success: true as const, message: 'Project deleted', deleted_sessions: ids.length }, 200)
+  for (const cwd of [path, `/${path}`]) {
+    const deleted = await emptied(deps, tenant, cwd)
+    if (deleted > 0) return c.json({ success: true as const, message: 'Project deleted', deleted_sessions: deleted }, 200)
+  }
+  throw new Fault('not_found', 'Project not found')
 })
+
+/** How many sessions it had. Throws `session_busy` when ending their turns takes too long; whoever asks again goes on there. */
+async function emptied(deps: Deps, tenant: string, cwd: string): Promise<number> {
+  const { store, platform } = deps
+  const idle = await deleteSessions(store, sql`its.tenant = ${tenant} AND its.cwd = ${cwd}`, platform.now())
+  if (idle > 0) deps.outbox?.nudge(tenant)
+  const busy = await sessionsIn(store.db, tenant, cwd)
+  const late = AbortSignal.timeout(MOST_MS)
+  await eachOf(busy, AT_ONCE, async (id) => {
+    if (late.aborted) throw new Fault('session_busy', 'some sessions of it have a turn in progress', { retryAfterS: 2 })
+    await deleteSession(deps, tenant, id, { running: 'cancel' }).catch(unlessGone)
+  })
+  return idle + busy.length
+}
 
 function pathOf(pathname: string): string {
   try {
