@@ -29,7 +29,7 @@ const Delivery = z.looseObject({
   run_id: z.string().nullable(),
   session_id: z.string().nullable(),
   created_at: z.string(),
-  body: z.string().optional(),
+  body: z.string().nullish(),
 })
 type Delivery = z.infer<typeof Delivery>
 
@@ -178,6 +178,6 @@ function describe(d: Delivery): void {
     ['tries', d.attempts],
     ['last', d.last_at && `${when(d.last_at)}: ${d.status ?? ''}${d.error === null ? '' : ` ${d.error}`}`],
     ['next', d.next_at === null ? undefined : when(d.next_at)],
-    ['body', d.body],
+    ['body', d.body === null ? 'not kept any more' : d.body],
   ])
 }

@@ -8,7 +8,7 @@ import { echo, gate } from '../kit/turns.ts'
 import { until } from '../kit/wait.ts'
 
 type Made = { id: string; secret: string; url: string }
-type DeliveryView = Json & { id: string; state: string; attempts: number; status: number | null; error: string | null; event: string; webhook: string | null }
+type DeliveryView = Json & { id: string; state: string; attempts: number; status: number | null; error: string | null; event: string; webhook: string | null; last_at: string | null }
 
 /** An address in each of the ways that lead back here. */
 const PRIVATE = [
@@ -175,7 +175,17 @@ export function webhooks(host: Host): void {
       try {
         const id = await test(made)
         const tried = await until('an attempt', async () => (await deliveries()).find((one) => one.id === id && one.attempts === 1 && one.error !== null))
-        expect(tried).toMatchObject({ state: 'pending', status: null, error: 'the address is not one of the public internet' })
+        const refused = { status: null, error: 'the address is not one of the public internet' }
+        expect(tried).toMatchObject({ state: 'pending', ...refused })
+        let last: string | null | undefined = tried.last_at
+        // Ahead of its time, and no more often than it would have been.
+        for (const attempts of [2, 3]) {
+          expect((await ask(fleet, 'POST', `webhook-deliveries/${id}/redeliver`)).status).toBe(202)
+          // A claim is over when what came of it is there: until then it is not tried again.
+          await until('the next one', async () => (await deliveries()).some((one) => one.id === id && one.attempts === attempts && one.last_at !== last))
+          last = (await deliveries()).find((one) => one.id === id)?.last_at
+        }
+        expect(await settled(id, 'failed')).toMatchObject({ attempts: 3, ...refused })
         expect(receiver.heard).toEqual([])
       } finally {
         await allow({ allow_private: true, timeout_s: 1 })
@@ -218,6 +228,35 @@ export function webhooks(host: Host): void {
       expect((await ask(fleet, 'GET', `webhook-deliveries/${id}`)).body).toMatchObject({ id, state: 'delivered', body: receiver.heard[0]!.text })
       expect(await deliveries('?state=failed')).toEqual([])
       expect((await ask(fleet, 'GET', 'webhook-deliveries/msg_1')).status).toBe(404)
+    })
+
+    it('keep nothing of what was said in a session that is deleted, and send nothing of it any more', async () => {
+      await fleet.runner({ turn: echo })
+      const [taking] = [await hook('fine', { events: ['run.succeeded'] }), await hook('failing', { events: ['run.succeeded'] })]
+      receiver.replies = (path) => (path === '/fine' ? 200 : 500)
+      const { session_id } = await run({ prompt: 'a secret', metadata: { note: 'secret' } })
+      const both = await until('two attempts', async () => {
+        const tried = await deliveries()
+        return tried.length === 2 && tried.every(({ status }) => status !== null) && tried
+      })
+      const read = (id: string) => ask(fleet, 'GET', `webhook-deliveries/${id}`)
+      for (const { id } of both) expect(String((await read(id)).body['body'])).toContain('a secret')
+      expect((await fleet.call(`/v1/sessions/${String(session_id)}`, { method: 'DELETE' })).status).toBe(204)
+      for (const { id, webhook } of both) {
+        const left = webhook === taking.id ? { state: 'delivered', status: 200 } : { state: 'failed', status: 500, error: 'the session was deleted', next_at: null }
+        expect((await read(id)).body).toMatchObject({ id, body: null, ...left })
+        expect(await ask(fleet, 'POST', `webhook-deliveries/${id}/redeliver`)).toMatchObject({ status: 409, body: { code: 'conflict' } })
+      }
+      expect(receiver.heard).toHaveLength(2)
+    })
+
+    it('are 32 at most, however many are asked for at once', async () => {
+      const asked = await Promise.all(Array.from({ length: 40 }, () => ask(fleet, 'POST', 'webhooks', { url: receiver.url })))
+      expect(asked.filter(({ status }) => status === 201)).toHaveLength(32)
+      const refused = asked.filter(({ status }) => status !== 201)
+      expect(refused).toMatchObject(Array.from({ length: 8 }, () => ({ status: 409, body: { code: 'conflict' } })))
+      expect(String(refused[0]?.body['detail'])).toContain('there are 32 webhooks already')
+      expect((await ask(fleet, 'GET', 'webhooks?limit=100')).body['data']).toHaveLength(32)
     })
 
     it('survive a restart of the host: none is lost, and none is another message', { timeout: 60_000 }, async () => {
