@@ -18,7 +18,8 @@ export function agentFile({ name, content }: Pick<ConfigFile, 'name' | 'content'
     lines = lines.filter((_, i) => i !== at)
   }
   const begin = content.indexOf('\n') + 1
-  return missing.length === 0 ? content : content.slice(0, begin) + missing.join('') + lines.join('\n') + content.slice(begin + front.length)
+  if (missing.length === 0) return content
+  return content.slice(0, begin) + missing.join('') + lines.join('\n') + content.slice(begin + front.length)
 }
 
 /** As the CLI finds it: up to any `---`. */

@@ -107,7 +107,7 @@ config.openapi(put, async (c) => {
   const { id } = c.req.valid('param')
   const pool = poolOf(who.narrowing, c.req.valid('query').pool)
   const wish = { ...refOf(id), pool, at: versionOf(c.req.valid('header')), content: c.req.valid('json').content }
-  const { outcome, version } = await replaceConfigFile(c.get('deps'), who, wish)
+  const { outcome, version } = await replaceConfigFile(c.get('deps'), { ...who, requestId: c.get('requestId') }, wish)
   return c.json({ id, pool, version }, outcome === 'created' ? 201 : 200, { etag: `"${version}"` })
 })
 
@@ -116,7 +116,8 @@ config.openapi(remove, async (c) => {
   const { id } = c.req.valid('param')
   const { kind, name } = refOf(id)
   const pool = poolOf(who.narrowing, c.req.valid('query').pool)
-  if (!(await deleteConfigFile(c.get('deps'), who, pool, kind, name, versionOf(c.req.valid('header'))))) throw missing(id)
+  const by = { ...who, requestId: c.get('requestId') }
+  if (!(await deleteConfigFile(c.get('deps'), by, pool, kind, name, versionOf(c.req.valid('header'))))) throw missing(id)
   return c.body(null, 204)
 })
 

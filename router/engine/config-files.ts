@@ -14,11 +14,15 @@ import {
   pageOfConfigFiles,
   removeConfigFile,
   writeConfigFile,
+  type ConfigAuthor,
   type ConfigRow,
   type FileRef,
 } from '../store/config-files.ts'
 
 export type ConfigDeps = Pick<Deps, 'store' | 'platform' | 'hub' | 'log'>
+
+/** Who asks. Each change is a row of the audit, in the same commit. */
+export type ConfigWriter = Pick<Principal, 'tenant' | 'subject' | 'jti' | 'narrowing'> & { readonly requestId?: string }
 
 export interface ConfigEntry {
   readonly name: string
@@ -71,7 +75,7 @@ export function readConfigFile(
 /** Throws what `replaceConfigFile` throws. */
 export async function putConfigFile(
   deps: ConfigDeps,
-  who: Pick<Principal, 'tenant' | 'subject' | 'narrowing'>,
+  who: ConfigWriter,
   pool: string,
   kind: ConfigKind,
   name: string,
@@ -86,7 +90,7 @@ export async function putConfigFile(
  */
 export async function replaceConfigFile(
   deps: ConfigDeps,
-  who: Pick<Principal, 'tenant' | 'subject' | 'narrowing'>,
+  who: ConfigWriter,
   { pool, at, ...file }: ConfigFile & { readonly pool: string; readonly at?: number | undefined },
 ): Promise<{ outcome: 'created' | 'updated'; version: number }> {
   refusePool(who.narrowing, pool)
@@ -94,7 +98,7 @@ export async function replaceConfigFile(
   if (refused !== undefined) throw new Fault('invalid_request', `content: ${refused}`.slice(0, 512), { extra: { field: 'content' } })
   const { kind, name, content } = file
   const ref = { tenant: who.tenant, pool, kind, name }
-  const written = await writeConfigFile(deps.store, ref, { content, by: who.subject, at, now: deps.platform.now() })
+  const written = await writeConfigFile(deps.store, ref, { content, by: authorOf(deps, who), at, now: deps.platform.now() })
   if (!written) throw await noRoom(deps, ref, at)
   tell(deps, ref)
   return { outcome: written.created ? 'created' : 'updated', version: written.version }
@@ -103,7 +107,7 @@ export async function replaceConfigFile(
 /** False: it is not there. Throws `forbidden`, and `conflict` where it is, but not at the version `at`. */
 export async function deleteConfigFile(
   deps: ConfigDeps,
-  who: Pick<Principal, 'tenant' | 'narrowing'>,
+  who: ConfigWriter,
   pool: string,
   kind: ConfigKind,
   name: string,
@@ -111,12 +115,16 @@ export async function deleteConfigFile(
 ): Promise<boolean> {
   refusePool(who.narrowing, pool)
   const ref = { tenant: who.tenant, pool, kind, name }
-  if ((await removeConfigFile(deps.store, ref, at)) === undefined) {
+  if ((await removeConfigFile(deps.store, ref, { by: authorOf(deps, who), at, now: deps.platform.now() })) === undefined) {
     if (at !== undefined && (await findConfigFile(deps.store.db, ref))) throw changed(ref)
     return false
   }
   tell(deps, ref)
   return true
+}
+
+function authorOf({ platform }: ConfigDeps, { subject, jti, requestId }: ConfigWriter): ConfigAuthor {
+  return { subject, jti, requestId, auditId: platform.id() }
 }
 
 /** In words, as `rules/style`. */

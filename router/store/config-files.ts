@@ -3,7 +3,7 @@
  * is room for is decided by the statement that writes.
  */
 import { and, asc, eq, sql, type SQL } from 'drizzle-orm'
-import { configFiles, configSets } from '../../drizzle/schema.ts'
+import { audit, configFiles, configSets } from '../../drizzle/schema.ts'
 import { MAX_CONFIG_CHARS, MAX_CONFIG_FILES, type ConfigFile, type ConfigKind } from '../../shared/config-files.ts'
 import type { Db, Statement, Store } from '../ports.ts'
 
@@ -63,6 +63,15 @@ export async function configVersion(db: Db, { tenant, pool }: PoolRef): Promise<
   return row?.version ?? 0
 }
 
+/** Who makes a change, for the audit. */
+export interface ConfigAuthor {
+  readonly subject: string
+  readonly jti: string
+  readonly requestId?: string | undefined
+  /** Of the row. */
+  readonly auditId: string
+}
+
 /** All of them and the version that they are, in one transaction. */
 export async function readConfigSet(store: Store, { tenant, pool }: PoolRef): Promise<{ version: number; files: ConfigFile[] }> {
   const { db } = store
@@ -87,7 +96,7 @@ export async function readConfigSet(store: Store, { tenant, pool }: PoolRef): Pr
 export async function writeConfigFile(
   store: Store,
   ref: FileRef,
-  { content, by, at, now }: { content: string; by: string; at: number | undefined; now: number },
+  { content, by, at, now }: { content: string; by: ConfigAuthor; at: number | undefined; now: number },
 ): Promise<{ created: boolean; version: number } | undefined> {
   const { db } = store
   const { tenant, pool, kind, name } = ref
@@ -101,13 +110,15 @@ export async function writeConfigFile(
     db.select({ version: configFiles.version }).from(configFiles).where(its(ref)),
     db.all(sql`
       INSERT INTO ${configFiles} (tenant, pool, kind, name, content, version, updated_by, created_at, updated_at)
-      SELECT ${tenant}, ${pool}, ${kind}, ${name}, ${content}, ${next}, ${by}, ${now}, ${now}
+      SELECT ${tenant}, ${pool}, ${kind}, ${name}, ${content}, ${next}, ${by.subject}, ${now}, ${now}
       WHERE (SELECT count(*) FROM ${configFiles} WHERE ${others}) < ${MAX_CONFIG_FILES}
         AND (SELECT coalesce(sum(length(content)), 0) FROM ${configFiles} WHERE ${others}) + length(${content}) <= ${MAX_CONFIG_CHARS}
         AND ${poolsLeft} AND ${unchanged}
       ON CONFLICT (tenant, pool, kind, name) DO UPDATE
         SET content = excluded.content, version = excluded.version, updated_by = excluded.updated_by, updated_at = excluded.updated_at
       RETURNING version`),
+    // Its version is ahead of the set's only if it was written just now.
+    auditOf(db, ref, by, { action: 'config_file.put', now, column: 'after', where: sql`${its(ref)} AND version = ${next}` }),
     // To the version that the file has just got, or nowhere.
     db.run(sql`
       INSERT INTO ${configSets} (tenant, pool, version)
@@ -120,7 +131,11 @@ export async function writeConfigFile(
 }
 
 /** The version without it; undefined: it is not there, or not (any more) as it was at the version `at`. */
-export async function removeConfigFile(store: Store, ref: FileRef, at?: number): Promise<number | undefined> {
+export async function removeConfigFile(
+  store: Store,
+  ref: FileRef,
+  { by, at, now }: { by: ConfigAuthor; at: number | undefined; now: number },
+): Promise<number | undefined> {
   const { db } = store
   const { tenant, pool } = ref
   const there = and(its(ref), at === undefined ? undefined : eq(configFiles.version, at))!
@@ -130,9 +145,22 @@ export async function removeConfigFile(store: Store, ref: FileRef, at?: number):
       .set({ version: sql`version + 1` })
       .where(and(eq(configSets.tenant, tenant), eq(configSets.pool, pool), sql`EXISTS (SELECT 1 FROM ${configFiles} WHERE ${there})`))
       .returning({ version: configSets.version }),
+    auditOf(db, ref, by, { action: 'config_file.delete', now, column: 'before', where: there }),
     db.delete(configFiles).where(there),
   ] as Statement[])) as [{ version: number }[]]
   return raised[0]?.version
+}
+
+type Noted = { action: string; now: number; column: 'before' | 'after'; where: SQL }
+
+/** What the file is or was, without its content, if it is where the change has it. */
+function auditOf(db: Db, { tenant, pool, kind, name }: FileRef, by: ConfigAuthor, { action, now, column, where }: Noted): Statement {
+  const target = `config/${pool}/${name === '' ? kind : `${kind}.${name}`}`
+  return db.run(sql`
+    INSERT INTO ${audit} (id, at, tenant, actor, jti, action, target, ${sql.identifier(column)}, request_id)
+    SELECT ${by.auditId}, ${now}, ${tenant}, ${by.subject}, ${by.jti}, ${action}, ${target},
+      json_object('version', version, 'chars', length(content)), ${by.requestId ?? null}
+    FROM ${configFiles} WHERE ${where}`)
 }
 
 function its({ tenant, pool, kind, name }: FileRef): SQL {

@@ -63,6 +63,22 @@ export function configFiles(host: Host): void {
       expect(await set('another')).toMatchObject({ version: 0, data: [] })
     })
 
+    it('are in the audit with each change, and with none that was not made', async () => {
+      const { headers } = await put('rules.a', 'noted', 'one')
+      await put('rules.a', 'noted', 'three')
+      expect((await put('rules.a', 'noted', 'no', { headers: { 'if-match': headers.get('etag')! } })).status).toBe(409)
+      expect((await remove('rules.a', 'noted', { 'if-match': headers.get('etag')! })).status).toBe(409)
+      const gone = await remove('rules.a', 'noted')
+      expect((await remove('rules.a', 'noted')).status).toBe(404)
+      const response = await fleet.call(`/admin/v1/audit?target=${encodeURIComponent('config/noted/rules.a')}`, { token: fleet.adminToken })
+      const { data } = (await response.json()) as { data: Json[] }
+      expect(data.toReversed()).toMatchObject([
+        { action: 'config_file.put', actor: 'test-admin', before: null, after: { version: 1, chars: 3 } },
+        { action: 'config_file.put', before: null, after: { version: 2, chars: 5 } },
+        { action: 'config_file.delete', before: { version: 2, chars: 5 }, after: null, request_id: gone.headers.get('x-request-id') },
+      ])
+    })
+
     it('are changed by whoever knows what they were, where he says so', async () => {
       const { headers } = await put('rules.a', 'match', 'one')
       const match = { 'if-match': headers.get('etag')! }

@@ -96,7 +96,7 @@ function serve(kind: NamedConfigKind, one: string): void {
   })
   configRoutes.openapi(remove, async (c) => {
     const { name } = c.req.valid('param')
-    if (!(await deleteConfigFile(c.get('deps'), c.get('principal'), ownPool(c), kind, name))) throw missing()
+    if (!(await deleteConfigFile(c.get('deps'), writerOf(c), ownPool(c), kind, name))) throw missing()
     return c.body(null, 204)
   })
 }
@@ -140,6 +140,8 @@ function serveClaudeMd(): void {
 /** Its clients know of no pools: theirs is the one that their runs go to. */
 const ownPool = (c: Context<AppEnv>): string => poolOf(c.get('principal').narrowing, undefined)
 
+const writerOf = (c: Context<AppEnv>) => ({ ...c.get('principal'), requestId: c.get('requestId') })
+
 async function contentOf(c: Context<AppEnv>, kind: ConfigKind, name: string, missing: () => Fault): Promise<string> {
   const file = await readConfigFile(c.get('deps'), c.get('principal').tenant, ownPool(c), kind, name)
   if (!file) throw missing()
@@ -147,6 +149,6 @@ async function contentOf(c: Context<AppEnv>, kind: ConfigKind, name: string, mis
 }
 
 async function written(c: Context<AppEnv>, kind: ConfigKind, name: string, content: string): Promise<200 | 201> {
-  const outcome = await putConfigFile(c.get('deps'), c.get('principal'), ownPool(c), kind, name, content)
+  const outcome = await putConfigFile(c.get('deps'), writerOf(c), ownPool(c), kind, name, content)
   return outcome === 'created' ? 201 : 200
 }
