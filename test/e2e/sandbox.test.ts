@@ -82,6 +82,30 @@ describe.each(['unshare', 'bwrap'] as const)('a runner whose sandbox is %s', (mo
       const { checks } = JSON.parse(doctor.stdout) as { checks: { name: string; detail: string }[] }
       expect(checks.find(({ name }) => name === 'sandbox')?.detail).toMatch(new RegExp(`^${mode}: a run `))
     })
+
+    it('keeps tools out of the folders of the runner in a workspace that is around them, which doctor tells of', async () => {
+      const flags = [`--data-dir=${fleet.runnerDir}`, `--sandbox=${mode}`, `--workspace=${machine.home}`]
+      const doctor = await machine.runyard(['runner', 'doctor', '--json', ...flags, `--claude=${CLAUDE}`])
+      const { checks } = JSON.parse(doctor.stdout) as { checks: { name: string; status: string }[] }
+      expect(checks.find(({ name }) => name === 'workspace')?.status).toBe(mode === 'bwrap' ? 'ok' : 'warn')
+      await runner.stop()
+      const around = fleet.startRunner(flags)
+      await fleet.online(around)
+      const key = join(fleet.runnerDir, 'runner/signing.jwk')
+      const secret = await readFile(key, 'utf8')
+      const dir = fleet.runnerDir.slice(machine.home.length + 1)
+      for (const cwd of [dir, `${dir}/runner`, join(fleet.runnerDir, 'runner/config')]) {
+        expect(await (await fleet.start({ prompt: 'hi', cwd })).json(), cwd).toMatchObject({ code: 'cwd' })
+      }
+      model.script((request) => (request.raw.includes('"tool_result"') ? text('done') : toolUse('Read', { file_path: key })))
+      expect(await fleet.run({ prompt: `Read it. @${dir}/runner/signing.jwk`, cwd: '.', allowed_tools: ['Read'] })).toMatchObject({ status: 'succeeded' })
+      const { d } = JSON.parse(secret) as { d: string }
+      expect(model.main().at(-1)!.raw).toContain('tool_result')
+      expect(model.main().some(({ raw }) => raw.includes(d))).toBe(false)
+      await around.stop()
+      expect((await around.ended).stderr.includes('a workspace has the runner in it')).toBe(mode !== 'bwrap')
+      await start()
+    })
   })
 })
 
