@@ -1,4 +1,5 @@
 /** Requests that are legal, or nearly, and that nobody had thought of; and those that are meant to hurt. */
+import { Agent, request as httpRequest } from 'node:http'
 import { connect } from 'node:net'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { startFleet, type Fleet } from '../kit/fleet.ts'
@@ -38,6 +39,23 @@ export function oddRequests(host: Host): void {
       expect(await raw(`POST /v1/runs/run_${'0'.repeat(32)}/cancel HTTP/1.1`, ...head)).toMatch(/^HTTP\/1\.1 404 /)
       expect(await raw('DELETE /v1/runs HTTP/1.1', ...head)).toMatch(/^HTTP\/1\.1 404 /)
       expect(readAnswer(await raw('POST /v1/runs HTTP/1.1', 'Content-Length: 0', ...head)).status).toBe(400)
+    })
+
+    it('keeps the connection of a body that nobody has read', async () => {
+      const agent = new Agent({ keepAlive: true, maxSockets: 1 })
+      const send = (method: string, path: string, body = '') =>
+        new Promise<number | string | undefined>((resolve) => {
+          const headers = { authorization: `Bearer ${fleet.token}`, ...(body === '' ? {} : { 'content-type': 'application/json', 'content-length': body.length }) }
+          const request = httpRequest(new URL(path, fleet.url), { method, agent, headers }, (response) => {
+            response.resume().once('end', () => resolve(response.statusCode))
+          })
+          request.once('error', ({ message }) => resolve(message)).end(body)
+        })
+      expect(await send('POST', `/v1/runs/run_${'0'.repeat(32)}/cancel`, 'x'.repeat(800_000))).toBe(404)
+      const seen = new Set<unknown>()
+      for (const end = Date.now() + 1_000; Date.now() < end; ) seen.add(await send('GET', '/healthz'))
+      expect([...seen]).toEqual([200])
+      agent.destroy()
     })
 
     it('knows no other routes', async () => {
