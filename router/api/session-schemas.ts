@@ -6,8 +6,12 @@ import { MESSAGE_ID, type SessionMessage } from '../engine/messages.ts'
 import type { SessionRow, SessionSums, Totals } from '../engine/sessions.ts'
 import { SESSION_STATUSES } from '../../drizzle/schema.ts'
 
-/** No lone surrogate and no NUL: the first is no UTF-8, and reading it back aborts libSQL's process; the second ends a text. */
-const text = (max: number) => z.string().min(1).max(max).regex(/^[^\0\p{Surrogate}]*$/u, 'holds a character that cannot be stored')
+/**
+ * No lone surrogate and no NUL: the first is no UTF-8, and reading it back aborts libSQL's process; the second ends a text.
+ * No pattern of the document: those have no flags, and without `u` the half of a pair is a surrogate, too.
+ */
+const STORABLE = /^[^\0\p{Surrogate}]*$/u
+const text = (max: number) => z.string().min(1).max(max).refine((given) => STORABLE.test(given), 'holds a character that cannot be stored')
 
 const SessionStatus = z.enum(SESSION_STATUSES)
 const Metadata = z

@@ -13,8 +13,8 @@ import { parse, type Caller, type Described, type Operation, type PathValue, typ
 /** Longer than any answer may take. */
 export const HANG_MS = 5_000
 const MAX_URL = 8_000
-/** A server that has refused a body as large as that closes the connection, and may do it while the next request is on its way. */
-const MAX_KEPT = 1_000_000
+/** A larger body is refused by its length, and the connection closed: the client may see that before it has sent all of it. */
+const MAX_BODY = 1_000_000
 /** An admin may revoke his own tokens, or leave his tenant no requests: another tenant takes over after so many. */
 const REQUESTS_OF_A_TENANT = 250
 const RESULT = '{"type":"result","subtype":"success","is_error":false,"result":"ok","session_id":"s","total_cost_usd":0}'
@@ -68,9 +68,9 @@ export async function openWorld(host: Host): Promise<World> {
       const body = method === 'GET' || method === 'HEAD' ? undefined : bodyOf(request)
       if (body !== undefined && !headers.has('content-type')) headers.set('content-type', 'application/json')
       const url = fleet.url + pathOf(request, seen)
-      const isLarge = (body?.length ?? 0) > MAX_KEPT
+      const isLarge = (body?.length ?? 0) > MAX_BODY
       const answer = await ask(url, { method, headers, ...(body === undefined ? {} : { body }) }, mayBeClosed || isLarge)
-      mayBeClosed = isLarge || answer.status === 413
+      mayBeClosed = answer.status === 413
       if (answer.status < 300) note(seen, operation, answer)
       return answer
     },
