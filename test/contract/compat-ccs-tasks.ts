@@ -5,7 +5,7 @@ import { mint } from '../../router/guard/tokens.ts'
 import { admins, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { readSse } from '../kit/sse.ts'
-import { echo, gate, type Gate } from '../kit/turns.ts'
+import { echo, gate, type Gate, type Turn } from '../kit/turns.ts'
 import { until } from '../kit/wait.ts'
 import { asked, no, NOWHERE, type Answer } from './compat-ccs-kit.ts'
 import { tenantEach } from './tenants.ts'
@@ -182,12 +182,13 @@ export function ccsTasks(host: Host): void {
 
   describe('what is set for ccs', () => {
     const current = tenantEach(host)
-    const set = async (fleet: Fleet, ccs: Json) => {
+    const put = async (fleet: Fleet, what: string, body: Json) => {
       const operator = { kind: 'admin', tenant: 'default', subject: 'operator', jti: crypto.randomUUID(), scopes: SCOPES, ttlS: 60 } as const
       const { token } = await mint(fleet.host.keys, operator, Date.now())
-      const response = await fleet.call('/admin/v1/compat', { method: 'PUT', token, body: JSON.stringify({ ccs }) })
+      const response = await fleet.call(`/admin/v1/${what}`, { method: 'PUT', token, body: JSON.stringify(body) })
       expect(response.status).toBe(200)
     }
+    const set = (fleet: Fleet, ccs: Json) => put(fleet, 'compat', { ccs })
 
     it('holds where a request says nothing, and says how long it may take', async () => {
       const fleet = current()
@@ -205,6 +206,29 @@ export function ccsTasks(host: Host): void {
       expect(events.at(-1)).toMatchObject({ event: 'error', data: expect.stringContaining('"Stream timeout (1s)"') })
       expect(specs[1]).toMatchObject({ model: 'house' })
       expect(await asked(fleet, 'GET', '/api/config')).toMatchObject([200, { defaultModel: 'house', defaultProjectPath: '/work/house' }])
+    })
+
+    it('is a budget of each session, of which runs that wait hold what the tenant says', async () => {
+      const fleet = current()
+      const cli = gate()
+      const told: unknown[] = []
+      const turn: Turn = async (sink, offer, stopped) => {
+        told.push(offer.spec.max_budget_usd)
+        const end = await cli.turn(sink, offer, stopped)
+        return end?.result ? { ...end, result: { ...end.result, cost_usd: 0.1 } } : {}
+      }
+      await fleet.runner({ turn, slots: 4 })
+      await set(fleet, { max_budget_usd: 1 })
+      await put(fleet, `limits?tenant=${fleet.tenant}`, { budget: { run_usd: 0.4 } })
+      const [, first] = await asked(fleet, 'POST', '/api/async/messages', { prompt: 'a' })
+      const next = (prompt: string) => asked(fleet, 'POST', '/api/async/messages', { prompt, session_id: first['session_id'] })
+      await cli.running('a')
+      const statuses = []
+      for (const prompt of ['b', 'c', 'd']) statuses.push((await next(prompt))[0])
+      expect(statuses).toEqual([202, 202, 500])
+      for (const prompt of ['a', 'b', 'c']) await cli.finish(prompt)
+      await until('all to be done', async () => (await asked(fleet, 'GET', '/api/tasks?status=completed'))[1]['count'] === 3)
+      expect(told).toEqual([0.4, 0.4, 0.2])
     })
 
     it('shuts nobody out whose token is good for other models', async () => {

@@ -14,7 +14,7 @@ const decoder = new TextDecoder()
 export const MAX_CHARS = 512 * 1024
 const MAX_KEPT = 16
 /** How much of a log one look at its length reads; the next one goes on there. */
-const LOOK_BYTES = 2 * 1024 * 1024
+const LOOK_BYTES = 1024 * 1024
 /** Who reads says so at every page; whoever died while it read is not waited for longer than this. */
 const READING_MS = 5_000
 const WAIT_MS = 25
