@@ -124,10 +124,16 @@ describe('the settings file', () => {
     expect(claudeSettings(base)).toEqual({ permissions: { allow: [], deny: [] }, cleanupPeriodDays: 36_500 })
   })
 
+  it('keeps tools out of what is closed, whatever it is called, beside what the run gives up itself', () => {
+    const { deny } = claudeSettings({ ...base, disallowed_tools: ['Bash'] }, { closed: ['/a (b)*/é', '/c'] }).permissions
+    expect(deny.slice(0, 5)).toEqual(['Bash', 'Read(//a??b??/é)', 'Read(//a??b??/é/**)', 'Edit(//a??b??/é)', 'Edit(//a??b??/é/**)'])
+    expect(deny.slice(5)).toEqual(['Read(//c)', 'Read(//c/**)', 'Edit(//c)', 'Edit(//c/**)'])
+  })
+
   it('has imports lead nowhere but to the instructions themselves, whatever their folder is called', () => {
     expect(claudeSettings(base, { instructions: '/var/x,{y}' }).claudeMdExcludes).toEqual(['!{/var/x??y?/CLAUDE.md,/var/x??y?/rules/*.md}'])
-    expect(claudeSettings(base, { instructions: '/c', trusted: '/w' }).claudeMdExcludes).toEqual([
-      '!{/c/CLAUDE.md,/c/rules/*.md,/w/**,/**/CLAUDE.md,/**/.claude/CLAUDE.md,/**/.claude/rules/**}',
+    expect(claudeSettings(base, { instructions: '/c', trusted: '/a,/w' }).claudeMdExcludes).toEqual([
+      '!{/c/CLAUDE.md,/c/rules/*.md,/a?/w/**,/a?/CLAUDE.md,/a?/.claude/CLAUDE.md,/a?/.claude/rules/**,/CLAUDE.md,/.claude/CLAUDE.md,/.claude/rules/**}',
     ])
   })
 
