@@ -9,4 +9,4 @@ for await (const provider of createInterface({ input: process.stdin })) {
   const claimed = await claimProbe(database.db, 'default', provider, 1_000, 2_000 + process.pid, [''])
   process.stdout.write(`${claimed.length}\n`)
 }
-database.close()
+await database.close()
