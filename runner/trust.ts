@@ -27,7 +27,7 @@ export async function trustOf(
   const root = (await realRoots(trusted)).find((folder) => isInside(folder, cwd))
   if (root === undefined) return undefined
   const found = await Promise.all(foldersBetween(root, cwd).map((folder) => mcpServersOf(join(folder, '.mcp.json'), log)))
-  return { mcpServers: Object.fromEntries(found.flatMap(Object.entries)) as Record<string, unknown> }
+  return { mcpServers: Object.fromEntries(found.flatMap(Object.entries)) }
 }
 
 /** From `root` down to `folder`, both included. */
