@@ -4,6 +4,7 @@ import { chromium, type Browser, type Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import type { Fleet } from '../kit/fleet.ts'
 import { startNodeFleet } from '../kit/host-node.ts'
+import { print } from '../kit/turns.ts'
 
 const CHROMIUM = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'].find((path) => existsSync(path))
 
@@ -17,6 +18,7 @@ describe('the docs page', () => {
   beforeAll(async () => {
     if (CHROMIUM === undefined) throw new Error('there is no Chromium: apt-get install chromium')
     fleet = await startNodeFleet()
+    await fleet.runner({ turn: print(({ spec }) => [JSON.stringify({ type: 'result', result: spec.prompt })]) })
     browser = await chromium.launch({ executablePath: CHROMIUM, args: ['--no-sandbox'] })
     page = await browser.newPage()
     page.on('request', (request) => asked.push(request.url()))
@@ -51,6 +53,16 @@ describe('the docs page', () => {
     const [response] = await Promise.all([page.waitForResponse((answer) => new URL(answer.url()).pathname === '/v1/runs'), page.click('[id$="-getRuns"] .execute')])
     expect([response.status(), await response.json()]).toEqual([200, { data: [], next: null }])
     await page.waitForSelector('[id$="-getRuns"] .live-responses-table .response-col_status:has-text("200")')
+  })
+
+  it('starts a run with what it fills in', async () => {
+    const start = '[id$="-postRuns"]'
+    await page.click(`${start} .opblock-summary-control`)
+    await page.click(`${start} .try-out__btn`)
+    expect(JSON.parse(await page.inputValue(`${start} .body-param__text`))).toEqual({ prompt: 'Say hello.' })
+    const answered = page.waitForResponse((answer) => new URL(answer.url()).pathname === '/v1/runs' && answer.request().method() === 'POST')
+    const [response] = await Promise.all([answered, page.click(`${start} .execute`)])
+    expect([response.status(), await response.json()]).toMatchObject([200, { status: 'succeeded', result: 'Say hello.' }])
   })
 
   it('keeps the token to itself: in no URL, and not longer than the page', async () => {

@@ -2,14 +2,17 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { VERSION } from '../../shared/version.ts'
 import { startFleet, type Fleet, type Json } from '../kit/fleet.ts'
+import { mismatch, type Schema, type Schemas } from '../fuzz/check.ts'
 import type { Host } from '../kit/host.ts'
+import { BODIES } from './isolation-known.ts'
 
 interface Operation {
   readonly operationId?: string
   readonly tags?: string[]
   readonly security?: Json[]
   readonly parameters?: { in: string; name: string; required?: boolean }[]
-  readonly responses: Record<string, { description: string; content?: Record<string, { schema?: Json }> }>
+  readonly requestBody?: { content: Record<string, { schema?: Schema; example?: unknown }> }
+  readonly responses: Record<string, { description: string; headers?: Json; content?: Record<string, { schema?: Json }> }>
 }
 interface Document {
   readonly openapi: string
@@ -21,6 +24,14 @@ interface Document {
 
 /** A stream, and an answer that is its status. */
 const WITHOUT_BODY = new Set(['204', '302'])
+
+function compiles(pattern: string): boolean {
+  try {
+    return new RegExp(pattern, 'u') instanceof RegExp
+  } catch {
+    return false
+  }
+}
 
 export function openApi(host: Host): void {
   describe('the OpenAPI document', () => {
@@ -75,8 +86,41 @@ export function openApi(host: Host): void {
       expect(refs.filter((name) => !(name in document.components.schemas))).toEqual([])
     })
 
-    it('leaves out no path that is answered without a token, but for pages and files', () => {
-      for (const path of ['/health', '/healthz', '/readyz', '/openapi.json', '/.well-known/jwks.json']) {
+    it('has patterns that mean the same to everybody', () => {
+      const wrong: string[] = []
+      const look = (value: unknown): void => {
+        if (typeof value !== 'object' || value === null) return
+        const { pattern } = value as { pattern?: unknown }
+        // Flags are no part of the format: slashes and letters would be looked for in the value.
+        if (typeof pattern === 'string' && (/^\/|\/[a-z]*$/.test(pattern) || !compiles(pattern))) wrong.push(pattern)
+        Object.values(value).forEach(look)
+      }
+      look(document)
+      expect(wrong).toEqual([])
+    })
+
+    it('takes the bodies that are known to be good, and fills in others that begin a run', () => {
+      const schemas = document.components.schemas as Schemas
+      const examples: string[] = []
+      const wrong = operations.flatMap(([method, path, { requestBody }]) => {
+        const { schema, example } = requestBody?.content['application/json'] ?? {}
+        if (!schema) return []
+        if (example !== undefined) examples.push(`${method} ${path}`)
+        const bodies = [BODIES[`${method} ${path}`], example].filter((body) => body !== undefined)
+        return bodies.map((body) => mismatch(schema, body, schemas)).filter((why) => why !== undefined).map((why) => `${method} ${path}: ${why}`)
+      })
+      expect(wrong).toEqual([])
+      expect(examples).toEqual(expect.arrayContaining(['post /v1/runs', 'post /chat', 'post /ask', 'post /api/claude', 'post /api/messages', 'post /v1/batches']))
+    })
+
+    it('says what a stream has in its headers, and who answers where a dialect is off', () => {
+      const chat = document.paths['/chat']!['post']!.responses
+      expect(Object.keys(chat['200']!.headers ?? {})).toEqual(['X-Run-Id', 'X-Process-ID', 'runyard-bypass'])
+      expect(Object.keys(chat['404']!.content ?? {})).toEqual(['application/json', 'application/problem+json'])
+    })
+
+    it('leaves out no path that is answered without a token, but for files', () => {
+      for (const path of ['/health', '/healthz', '/readyz', '/openapi.json', '/.well-known/jwks.json', '/docs', '/redoc', '/api-docs', '/api-docs.json']) {
         expect(document.paths[path]?.['get']?.security, path).toEqual([])
       }
     })

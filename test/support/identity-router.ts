@@ -128,7 +128,8 @@ function callsOf(app: OpenAPIHono<AppEnv>): IdentityRouter['call'] {
       ...(body === undefined ? {} : { body: typeof body === 'string' ? body : JSON.stringify(body) }),
     })
     const text = await response.text()
-    const json: unknown = text === '' ? {} : JSON.parse(text)
+    const isJson = /[/+]json\b/.test(response.headers.get('content-type') ?? '')
+    const json: unknown = isJson ? JSON.parse(text) : {}
     return { status: response.status, headers: response.headers, body: { ...Object(json) } }
   }
 }

@@ -8,7 +8,7 @@ import { requireScope } from '../../guard/authenticate.ts'
 import { poolOf } from '../../guard/narrow.ts'
 import { newRouter } from '../../guard/router.ts'
 import type { AppEnv, RunRef } from '../../ports.ts'
-import { implicitBypass } from '../kit/bypass.ts'
+import { BYPASS_HEADERS, implicitBypass } from '../kit/bypass.ts'
 import { begin, ended, rowOf } from '../kit/runs.ts'
 import { framing } from './frames.ts'
 import { placeOf } from './place.ts'
@@ -28,6 +28,7 @@ const route = createRoute({
   responses: {
     200: {
       description: "The CLI's own result object, or its lines.",
+      headers: BYPASS_HEADERS,
       content: {
         'application/json': { schema: CliResult },
         'text/event-stream': { schema: { type: 'string' } },

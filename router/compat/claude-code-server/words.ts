@@ -8,6 +8,7 @@ import type { Context } from 'hono'
 import type { ZodError } from 'zod'
 import { Fault, type FaultCode } from '../../../shared/faults.ts'
 import type { AppEnv } from '../../ports.ts'
+import { BYPASS_HEADER } from '../kit/bypass.ts'
 
 type Code = 'UNAUTHORIZED' | 'INVALID_CWD' | 'AGENT_NOT_FOUND' | 'SERVER_BUSY' | 'NOT_FOUND' | 'REQUEST_ERROR' | 'INTERNAL_ERROR'
 
@@ -15,6 +16,8 @@ export const OUTSIDE = 'cwd must be within the workspace directory'
 const BUSY = 'Server is busy, try again later'
 
 export function refuse(c: Context<AppEnv>, fault: Fault): Response {
+  // It tells of a run that goes on, and here is none.
+  c.header(BYPASS_HEADER, undefined)
   if (fault.retryAfterS !== undefined) c.header('retry-after', String(fault.retryAfterS))
   if (fault.code === 'unauthenticated') c.header('www-authenticate', 'Bearer realm="runyard"')
   if (fault.mayStart) c.header('x-should-retry', 'false')

@@ -13,7 +13,7 @@ import { newRouter } from '../../guard/router.ts'
 import type { AppEnv, RunRef } from '../../ports.ts'
 import { listRuns } from '../../store/runs.ts'
 import { findSession, type SessionRow } from '../../store/sessions.ts'
-import { implicitBypass, mustMayBypassIn } from '../kit/bypass.ts'
+import { BYPASS_HEADERS, implicitBypass, mustMayBypassIn } from '../kit/bypass.ts'
 import { begin, rowOf } from '../kit/runs.ts'
 import { framing } from './framing.ts'
 import { runOf } from './process-id.ts'
@@ -31,6 +31,7 @@ const MAX_ECHO = 256
 const MAX_PATH = 4_096
 
 const tags = ['claudecode2api']
+const headers = { 'X-Process-ID': { description: 'The run, for `DELETE`.', schema: { type: 'string' as const } }, ...BYPASS_HEADERS }
 const start = createRoute({
   method: 'post',
   path: '/chat',
@@ -40,7 +41,7 @@ const start = createRoute({
   description: 'Every line of the CLI is an event `message`; `done` or `error` is the last one. `X-Process-ID` names the run for `DELETE`. A client that leaves ends the run, unless `on_disconnect` says otherwise.',
   request: { body: { required: true, content: { 'application/json': { schema: ChatRequest } } } },
   responses: {
-    200: { description: 'Its events.', content: { 'text/event-stream': { schema: z.string() } } },
+    200: { description: 'Its events.', headers, content: { 'text/event-stream': { schema: z.string() } } },
     ...refusals(400, 401, 402, 403, 404, 409, 413, 415, 422, 429, 500, 502, 503, 504),
   },
 })

@@ -2,6 +2,7 @@
 import type { Context } from 'hono'
 import type { Fault } from '../../../shared/faults.ts'
 import type { AppEnv } from '../../ports.ts'
+import { BYPASS_HEADER } from '../kit/bypass.ts'
 import { presentsAnything } from '../../guard/credentials.ts'
 
 /** A path that is ours, and what may be done there: anything else is a 405. */
@@ -12,6 +13,8 @@ const METHODS: readonly (readonly [RegExp, string])[] = [
 ]
 
 export function refuse(c: Context<AppEnv>, fault: Fault): Response {
+  // It tells of a run that goes on, and here is none.
+  c.header(BYPASS_HEADER, undefined)
   const headers: Record<string, string> = { 'cache-control': 'no-store' }
   if (fault.retryAfterS !== undefined) headers['retry-after'] = String(fault.retryAfterS)
   if (fault.mayStart) headers['x-should-retry'] = 'false'

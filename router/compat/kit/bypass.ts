@@ -10,6 +10,10 @@ import type { AppEnv, OnlineRunner } from '../../ports.ts'
 
 /** What the header is called that says that an implicit bypass was left out, and why. */
 export const BYPASS_HEADER = 'runyard-bypass'
+/** For the document. */
+export const BYPASS_HEADERS = {
+  [BYPASS_HEADER]: { description: '`not-applied; because=scope`, `token` or `policy`: the CLI runs with its permission checks.', schema: { type: 'string' as const } },
+}
 
 export interface Destination {
   readonly pool: string | undefined
