@@ -1,7 +1,7 @@
 /** `runyard runner enroll|start`: make this machine a runner, and be one. */
 import { hostname } from 'node:os'
 import { join } from 'node:path'
-import { lockDir, makePrivateDir } from '../router/node/data-dir.ts'
+import { defaultDataDir, lockDir, makePrivateDir } from '../router/node/data-dir.ts'
 import { claudeVersion, findClaude, INSTALL_HINT } from '../runner/claude-binary.ts'
 import { enroll } from '../runner/enroll.ts'
 import { IdentityError, loadIdentity } from '../runner/identity.ts'
@@ -52,9 +52,15 @@ export async function enrollCommand(command: EnrollCommand): Promise<number> {
   if (command.json) out(JSON.stringify({ event: 'enrolled', ...identity, state_dir: stateDir }))
   else {
     out(`enrolled as ${identity.runner_id} (${identity.name}) in pool ${identity.pool} of ${identity.url}`)
-    out(claude === undefined ? `the Claude Code CLI is missing here: ${INSTALL_HINT}` : 'start it with `runyard runner start`')
+    out(claude === undefined ? `the Claude Code CLI is missing here: ${INSTALL_HINT}` : startHint(command.dataDir))
   }
   return EXIT.ok
+}
+
+/** What starts the machine that was enrolled there, as it can be pasted into a shell. */
+export function startHint(dataDir: string): string {
+  const where = dataDir === defaultDataDir() ? '' : ` --data-dir '${dataDir.replaceAll("'", "'\\''")}'`
+  return `start it with \`runyard runner start${where}\``
 }
 
 export interface StartCommand {
