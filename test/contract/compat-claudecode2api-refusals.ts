@@ -1,6 +1,7 @@
 /** How the dialect of claudecode2api says no: every refusal that its clients can read, and those of what is not taken over. */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { Fault } from '../../shared/faults.ts'
+import type { RunSpec } from '../../shared/run-spec.ts'
 import { admins, type Fleet, type Json } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
 import { echo } from '../kit/turns.ts'
@@ -99,8 +100,10 @@ export function compatClaudecode2apiRefusals(host: Host): void {
       expect(await ask({ token: weak.token })).toMatchObject([403, { detail: 'the token lacks the scope runs:write' }, null])
     })
 
-    it('names a directory that cannot be used, before the stream begins', async () => {
-      await fleet.runner({ turn: echo, prepare: ({ spec }) => Promise.reject(new Fault('cwd', `"${spec.cwd}" is not a folder inside the workspace`)) })
+    it('names a directory that cannot be used, before the stream begins, by the name of its field', async () => {
+      const notInside = ({ cwd, add_dirs: more }: RunSpec) => (more ? `add_dirs: "${more[0]}" is not a folder` : `"${cwd}" is not a folder inside the workspace`)
+      await fleet.runner({ turn: echo, prepare: ({ spec }) => Promise.reject(new Fault('cwd', notInside(spec))) })
+      expect(await answer(await chat({ prompt: 'x', cwd: '/work', add_dir: ['/nowhere'] }))).toEqual([400, { detail: 'add_dir: "/nowhere" is not a folder' }])
       expect(await answer(await chat({ prompt: 'x', cwd: '/nowhere' }))).toEqual([400, { detail: 'Directory does not exist: /nowhere' }])
       expect(await answer(await chat({ prompt: 'x', cwd: '' }))).toEqual([400, { detail: 'Directory does not exist: ' }])
     })

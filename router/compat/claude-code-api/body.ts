@@ -5,6 +5,7 @@
 import { CliOptions, RunSpec } from '../../../shared/run-spec.ts'
 import { Fault } from '../../../shared/faults.ts'
 import { OnDisconnect, patienceMs } from '../kit/disconnect.ts'
+import { rulesIn } from '../kit/rules.ts'
 
 export interface Asked {
   readonly prompt: string
@@ -97,7 +98,7 @@ function itemsOf(value: unknown, name: string): string[] {
   const isText = (item: unknown): item is string => typeof item === 'string'
   const at = list.findIndex((item) => !isText(item))
   if (at >= 0) throw invalid(Array.isArray(value) ? `body/${name}/${at} must be string` : `body/${name} must be array`)
-  return list.filter(isText).flatMap((text) => text.split(/,(?![^(]*\))/).map((rule) => rule.trim())).filter((rule) => rule !== '')
+  return list.filter(isText).flatMap(rulesIn)
 }
 
 const invalid = (message: string) => new Fault('invalid_request', message.slice(0, 512))

@@ -4,14 +4,12 @@
  *
  * Ids and comments are ours; whoever reads `data: ` lines does not see them.
  */
-import { ExitReason } from '../../../shared/marks.ts'
 import { SSE_COMMENT, SSE_RETRY, sseEvent, sseMessages } from '../../../shared/sse.ts'
 import type { Framing } from '../../engine/stream.ts'
 import type { RunRow } from '../../ports.ts'
+import { cutBecause } from '../kit/cut.ts'
 
 const encoder = new TextEncoder()
-/** Codes of runs whose CLI did not get to its end: of the others its own result says what became of them. */
-const CUT: ReadonlySet<string> = new Set(ExitReason.options)
 export const HEADERS = { 'content-type': 'text/event-stream', 'cache-control': 'no-cache' } as const
 
 export const framing: Framing = {
@@ -31,8 +29,4 @@ export const errorStream = (error: string) => `data: ${errorEvent(error)}\n\n`
 
 const errorEvent = (error: string) => JSON.stringify({ type: 'error', error })
 
-function errorOf(ended: RunRow | undefined): string | undefined {
-  if (!ended) return 'the run is gone'
-  if (ended.errorCode === 'timeout') return 'Process timeout'
-  return CUT.has(ended.errorCode ?? '') ? (ended.errorMessage ?? ended.errorCode ?? '') : undefined
-}
+const errorOf = (ended: RunRow | undefined) => (ended?.errorCode === 'timeout' ? 'Process timeout' : cutBecause(ended))

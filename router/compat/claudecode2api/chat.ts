@@ -112,7 +112,7 @@ async function submitted(c: Context<AppEnv>, wish: Wish): Promise<RunRef> {
 
 function inItsWords(fault: Fault, cwd: string, session: SessionRow | undefined): Fault {
   // Of one that is there and outside of the workspace nothing else is said: nobody is to ask which those are.
-  if (fault.code === 'cwd' && !fault.message.startsWith('add_dir')) return noSuchDirectory(cwd)
+  if (fault.code === 'cwd') return fault.message.startsWith('add_dirs:') ? new Fault('cwd', fault.message.replace('add_dirs:', 'add_dir:')) : noSuchDirectory(cwd)
   if (fault.code === 'session_cwd') return new Fault('session_cwd', `cwd: session ${session?.id} lives in ${session?.cwd}`)
   return fault
 }

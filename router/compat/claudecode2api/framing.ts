@@ -4,16 +4,14 @@
  *
  * Ids and comments are ours. Its published clients look at `data: ` lines only, so what has no word there is a comment.
  */
-import { ExitReason } from '../../../shared/marks.ts'
 import { sseEvent, sseMessages } from '../../../shared/sse.ts'
 import type { Framing } from '../../engine/stream.ts'
 import type { RunRow } from '../../ports.ts'
+import { cutBecause } from '../kit/cut.ts'
 import { processOf } from './process-id.ts'
 
 const EOL = '\r\n'
 const encoder = new TextEncoder()
-/** Codes of runs whose CLI did not get to its end: of the others its own result says what became of them. */
-const CUT: ReadonlySet<string> = new Set(ExitReason.options)
 
 export function framing(row: RunRow, headers: Readonly<Record<string, string>> = {}): Framing {
   const process = processOf(row.id)
@@ -23,17 +21,12 @@ export function framing(row: RunRow, headers: Readonly<Record<string, string>> =
     lines: (first, bytes) => sseMessages(first, bytes, { event: 'message', eol: EOL }),
     mark: (seq, kind, json) => (kind === 'started' ? undefined : encoder.encode(`id: ${seq}${EOL}: ${kind} ${json}${EOL}${EOL}`)),
     end(seq, ended) {
-      const error = errorOf(ended)
+      const error = cutBecause(ended)
       const [event, data] = error === undefined ? ['done', { process_id: process }] : ['error', { error }]
       return sseEvent(seq, event, JSON.stringify(data), EOL)
     },
     comment: (now) => encoder.encode(`: ping - ${stamp(now)}+00:00${EOL}${EOL}`),
   }
-}
-
-function errorOf(ended: RunRow | undefined): string | undefined {
-  if (!ended) return 'the run is gone'
-  return CUT.has(ended.errorCode ?? '') ? (ended.errorMessage ?? ended.errorCode ?? '') : undefined
 }
 
 /** As Python's `datetime` is printed, with a blank in the middle. */

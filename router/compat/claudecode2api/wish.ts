@@ -5,6 +5,7 @@
 import { Fault } from '../../../shared/faults.ts'
 import { CliOptions, McpServerName, PermissionMode, RunSpec } from '../../../shared/run-spec.ts'
 import { OnDisconnect, patienceMs } from '../kit/disconnect.ts'
+import { rulesIn } from '../kit/rules.ts'
 import { checkFields, unprocessable } from './pydantic.ts'
 import { CHAT_FIELDS, type Chat } from './schemas.ts'
 
@@ -60,9 +61,9 @@ function cliOf(chat: Chat, wantsNoModel: boolean): CliOptions {
     fallback_model: filled(chat.fallback_model),
     system_prompt: filled(chat.system_prompt),
     append_system_prompt: filled(chat.append_system_prompt),
-    tools: chat.tools && rulesOf(chat.tools),
-    allowed_tools: rulesOf(listed(chat.allowed_tools)),
-    disallowed_tools: rulesOf(listed(chat.disallowed_tools)),
+    tools: chat.tools?.flatMap(rulesIn),
+    allowed_tools: listed(chat.allowed_tools)?.flatMap(rulesIn),
+    disallowed_tools: listed(chat.disallowed_tools)?.flatMap(rulesIn),
     permission_mode: filled(chat.permission_mode),
     json_schema: keyed(chat.json_schema),
     agents: keyed(chat.agents),
@@ -85,11 +86,6 @@ function addDirsOf(dirs: readonly string[] | undefined): readonly string[] | und
   const read = RunSpec.shape.add_dirs.safeParse(dirs)
   if (read.success) return read.data
   throw mistake('add_dir', dirs, 'is up to 16 paths')
-}
-
-/** The CLI took several rules in one word, between commas; those within brackets belong to the rule. */
-function rulesOf(list: readonly string[] | undefined): string[] | undefined {
-  return list?.flatMap((word) => word.split(/,(?![^(]*\))/).map((rule) => rule.trim())).filter((rule) => rule !== '')
 }
 
 /** JSON is merged in order; a name is that of a server which the owner of the machine has set up. */
