@@ -53,7 +53,7 @@ describe('the snippets for clients of claude-code-api', () => {
   const assistant = (content: string): Message => ({ role: 'assistant', content })
 
   it('are all run here, but what lets people in', () => {
-    expect(snippets.map(({ language }) => language)).toEqual(['sh', 'python', 'js', 'sh'])
+    expect(snippets.map(({ language }) => language)).toEqual(['sh', 'python', 'js', 'sh', 'toml'])
   })
 
   it('curl prints the lines of the CLI, unnamed and without a last word', async () => {
