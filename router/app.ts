@@ -32,7 +32,7 @@ import { usage } from './api/usage.ts'
 import { FAMILIES, familyOf } from './compat/families.ts'
 import { jwks } from './guard/jwks.ts'
 import { perimeter } from './guard/perimeter.ts'
-import { asFault, problem } from './guard/problem.ts'
+import { asFault, problem, refusalHeaders } from './guard/problem.ts'
 import { newRouter } from './guard/router.ts'
 import type { AppEnv, Deps } from './ports.ts'
 
@@ -68,6 +68,7 @@ export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<Ap
 
 /** In the dialect of whoever was asked. A family that is switched off says nothing, not even no. */
 function refuse(c: Context<AppEnv>, fault: Fault): Response {
+  refusalHeaders(c, fault)
   const family = c.get('silent') ? undefined : familyOf(c.req.path)
   return family ? family.refuse(c, fault) : problem(c, fault)
 }

@@ -15,7 +15,7 @@ export interface Family {
   owns(path: string): boolean
   /** Bytes of a body, where the original took another number than we do. */
   readonly maxBody?: number
-  /** Must not throw, and must not tell what the fault does not. */
+  /** Must not throw, and must not tell what the fault does not. What every "no" says in its headers is set already. */
   refuse(c: Context<AppEnv>, fault: Fault): Response
   readonly routes: OpenAPIHono<AppEnv>
 }

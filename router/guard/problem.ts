@@ -17,13 +17,18 @@ export function asFault(error: unknown): Fault {
   return new Fault('internal')
 }
 
-export function problem(c: Context<AppEnv>, fault: Fault): Response {
-  const headers = new Headers({ 'content-type': 'application/problem+json', 'cache-control': 'no-store' })
-  if (fault.retryAfterS !== undefined) headers.set('retry-after', String(fault.retryAfterS))
-  if (fault.code === 'unauthenticated') headers.set('www-authenticate', 'Bearer realm="runyard"')
-  if (fault.mayStart) headers.set('x-should-retry', 'false')
+/** What every "no" says in its headers, in whatever dialect its body is. */
+export function refusalHeaders(c: Context<AppEnv>, fault: Fault): void {
+  c.header('cache-control', 'no-store')
+  if (fault.retryAfterS !== undefined) c.header('retry-after', String(fault.retryAfterS))
+  if (fault.mayStart) c.header('x-should-retry', 'false')
   // The rest of the body was not read, so this connection is of no further use.
-  if (fault.code === 'too_large') headers.set('connection', 'close')
+  if (fault.code === 'too_large') c.header('connection', 'close')
+}
+
+export function problem(c: Context<AppEnv>, fault: Fault): Response {
+  const headers = new Headers({ 'content-type': 'application/problem+json' })
+  if (fault.code === 'unauthenticated') headers.set('www-authenticate', 'Bearer realm="runyard"')
   if (fault.code === 'version') headers.set('upgrade', 'runyard.v1')
   const body = {
     type: 'about:blank',

@@ -10,12 +10,8 @@ const TOO_MANY = 'Too many requests, please try again later.'
 const HINT = 'Use Authorization: Bearer ccs_ak_…'
 
 export function refuse(c: Context<AppEnv>, fault: Fault): Response {
-  const headers = new Headers({ 'content-type': 'application/json', 'cache-control': 'no-store' })
-  if (fault.retryAfterS !== undefined) headers.set('retry-after', String(fault.retryAfterS))
+  const headers = new Headers({ 'content-type': 'application/json' })
   if (fault.code === 'unauthenticated') headers.set('www-authenticate', 'Bearer')
-  if (fault.mayStart) headers.set('x-should-retry', 'false')
-  // The rest of the body was not read, so this connection is of no further use.
-  if (fault.code === 'too_large') headers.set('connection', 'close')
   if (fault.code === 'rate') for (const [name, value] of rateHeaders(fault)) headers.set(name, value)
   return c.newResponse(JSON.stringify({ success: false, ...bodyOf(c, fault) }), statusOf(fault) as 400, Object.fromEntries(headers))
 }

@@ -29,23 +29,18 @@ const REASONS: Readonly<Record<number, string>> = {
 }
 
 export function refuse(c: Context<AppEnv>, fault: Fault): Response {
-  const headers: Record<string, string> = { 'cache-control': 'no-store' }
-  if (fault.retryAfterS !== undefined) headers['retry-after'] = String(fault.retryAfterS)
-  if (fault.mayStart) headers['x-should-retry'] = 'false'
-  // The rest of the body was not read, so this connection is of no further use.
-  if (fault.code === 'too_large') headers['connection'] = 'close'
   if (fault.code === 'unauthenticated') {
     // The later versions, which had keys, said it like this.
     const error = { message: 'Invalid authentication credentials', type: 'invalid_request_error', code: 'invalid_api_key' }
-    return say(c, 401, { error }, { ...headers, 'www-authenticate': 'Bearer realm="runyard"' })
+    return say(c, 401, { error }, { 'www-authenticate': 'Bearer realm="runyard"' })
   }
   const { status } = fault
   const [code, words = fault.message] = CODES[fault.code] ?? []
   const message = fault.code === 'not_found' ? `Route ${c.req.method}:${c.req.path.slice(0, 128)} not found` : words
   const body = { statusCode: status, ...(code === undefined ? {} : { code }), error: REASONS[status] ?? 'Error', message }
-  return say(c, status, body, headers)
+  return say(c, status, body)
 }
 
-function say(c: Context<AppEnv>, status: number, body: object, headers: Record<string, string>): Response {
+function say(c: Context<AppEnv>, status: number, body: object, headers: Record<string, string> = {}): Response {
   return c.newResponse(JSON.stringify(body), status as 400, { ...headers, 'content-type': 'application/json; charset=utf-8' })
 }

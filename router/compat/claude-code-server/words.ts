@@ -18,11 +18,7 @@ const BUSY = 'Server is busy, try again later'
 export function refuse(c: Context<AppEnv>, fault: Fault): Response {
   // It tells of a run that goes on, and here is none.
   c.header(BYPASS_HEADER, undefined)
-  if (fault.retryAfterS !== undefined) c.header('retry-after', String(fault.retryAfterS))
   if (fault.code === 'unauthenticated') c.header('www-authenticate', 'Bearer realm="runyard"')
-  if (fault.mayStart) c.header('x-should-retry', 'false')
-  // The rest of the body was not read, so this connection is of no further use.
-  if (fault.code === 'too_large') c.header('connection', 'close')
   const [code, message] = said(fault)
   return envelope(c, fault.status, code, message)
 }
