@@ -33,7 +33,9 @@ const next = createRoute({
   request: { params, body: { required: true, content: json(Continue) } },
   responses: { 200: { description: 'The answer.', content: json(Answer) }, ...startRefusals, ...failed, ...notYet },
 })
-const streamed = { 200: { description: 'Its lines as `message`, then `done` or `error`.', content: events } }
+const text = { schema: { type: 'string' as const } }
+const headers = { 'X-Stream-Id': { description: 'For `stream/resume`.', ...text }, 'X-Session-Id': { description: 'The session.', ...text } }
+const streamed = { 200: { description: 'Its lines as `message`, then `done` or `error`.', headers, content: events } }
 const nextStream = createRoute({
   ...write,
   method: 'post',
