@@ -69,6 +69,8 @@ export class Line implements WaitingLine {
     const first = this.#pass().place(entry)
     // It would wait for an owner to change his mind. Who waits already does wait: a runner that allows it may come back.
     if (!first.ok && first.why === 'policy') throw policyFault(first.refusal)
+    // Its time may be over before it is looked at again.
+    if (!first.ok) entry.why = first.why
     this.#arriving.set(run.id, entry)
     try {
       return await this.#submit(run, claim, entry, first)
