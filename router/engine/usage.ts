@@ -6,7 +6,7 @@
  */
 import type { Deps } from '../ports.ts'
 import { publicStatus, type PublicStatus } from '../core/run-state.ts'
-import { countStates, overviewOfUsage, sumUsage, sumUsageBy, type Overview, type UsageFilter, type UsageKey, type UsageOrder } from '../store/usage.ts'
+import { countStates, overviewOfUsage, sumUsage, sumUsageBy, type Overview, type UsageFilter, type UsageKey, type UsageOrder, type UsageSums } from '../store/usage.ts'
 import type { Origin } from './submit.ts'
 
 export { USAGE_KEYS, USAGE_ORDERS, type Overview, type UsageKey, type UsageOrder, type UsageParts } from '../store/usage.ts'
@@ -14,27 +14,8 @@ export { USAGE_KEYS, USAGE_ORDERS, type Overview, type UsageKey, type UsageOrder
 /** Which runs are counted: by when they ended (`from` belongs to it, `to` does not; milliseconds since 1970), session, directory, dialect. */
 export type UsageRange = Omit<UsageFilter, 'tenant' | 'origin'> & { readonly origin?: Origin | undefined }
 
-/** `failed` has those that were lost; `estimated` is how many of the runs have a cost that nobody counted. */
-export interface Used {
-  readonly runs: number
-  readonly succeeded: number
-  readonly failed: number
-  readonly cancelled: number
-  /** Different ones. */
-  readonly sessions: number
-  readonly input_tokens: number
-  readonly output_tokens: number
-  readonly cache_creation_input_tokens: number
-  readonly cache_read_input_tokens: number
-  /** Exact to a billionth of a dollar per run. */
-  readonly cost_usd: number
-  readonly estimated: number
-  readonly duration_ms: number
-  /** Milliseconds since 1970; null where there is no run. */
-  readonly last_ended_at: number | null
-}
-/** A day is `2026-11-21`, of UTC. Null: nobody knows, as of the directory of a run that never started. */
-export type UsedBy = { readonly key: string | null } & Used
+export type Used = Omit<UsageSums, 'key'>
+export type UsedBy = UsageSums
 
 /** `tenant` undefined: all of them. */
 export async function usageSummary({ store }: Pick<Deps, 'store'>, tenant: string | undefined, range: UsageRange = {}): Promise<Used> {

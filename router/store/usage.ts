@@ -38,8 +38,9 @@ export type UsageKey = (typeof USAGE_KEYS)[number]
 export const USAGE_ORDERS = ['key', 'runs', 'cost_usd', 'sessions', 'last_ended_at'] as const
 export type UsageOrder = (typeof USAGE_ORDERS)[number]
 
-/** What can be added up once more. */
+/** What can be added up once more. `failed` has those that were lost; `estimated` is how many have a cost that nobody counted. */
 export interface UsageParts {
+  /** A day is `2026-11-21`, of UTC. Null: nobody knows, as of the directory of a run that never started. */
   readonly key: string | null
   readonly runs: number
   readonly succeeded: number
@@ -49,9 +50,11 @@ export interface UsageParts {
   readonly output_tokens: number
   readonly cache_creation_input_tokens: number
   readonly cache_read_input_tokens: number
+  /** Exact to a billionth of a dollar per run. */
   readonly cost_usd: number
   readonly estimated: number
   readonly duration_ms: number
+  /** Milliseconds since 1970; null where there is no run. */
   readonly last_ended_at: number | null
 }
 export interface UsageSums extends UsageParts {

@@ -108,13 +108,13 @@ describe('the directory of a run', () => {
   })
 
   it('of a session is known again by the name that it was begun with, and by nothing that is like it', () => {
-    const home = { real: '/work/a/b', name: 'a/b' }
-    expect(['a/b', 'b', '.', 'a', '/work/a/b'].filter((name) => isHome(name, home))).toEqual(['a/b'])
+    const home = { real: '/srv/a/b', name: 'a/b' }
+    expect(['a/b', 'b', '.', 'a', '/srv/a/b'].filter((name) => isHome(name, home))).toEqual(['a/b'])
     expect(['a/b', '.'].filter((name) => isHome(name, { real: '/work', name: '.' }))).toEqual(['.'])
   })
 
   it('of a session that was begun elsewhere may be the workspace itself, and is no name that its path ends with', () => {
-    expect(['a/b', 'b', '.'].filter((name) => isHome(name, { real: '/work/a/b', name: undefined }))).toEqual(['.'])
+    expect(['a/b', 'b', '.'].filter((name) => isHome(name, { real: '/srv/a/b', name: undefined }))).toEqual(['.'])
     expect(['a', '.', 'b'].filter((name) => isHome(name, { real: 'a', name: undefined }))).toEqual(['a', '.'])
   })
 })
