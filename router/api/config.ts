@@ -9,10 +9,9 @@ import { newRouter } from '../guard/router.ts'
 import { configVersion } from '../store/config-files.ts'
 import { listRunners } from '../store/runners.ts'
 import { ConfigSet, Content, File, FileId, idOf, IfMatch, ListQuery, PoolQuery, refOf, Written } from './config-schemas.ts'
-import { notFound, Problem, problems } from './run-schemas.ts'
+import { notFound, problem, problems } from './run-schemas.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
-const problem = (description: string) => ({ description, content: { 'application/problem+json': { schema: Problem } } })
 const params = z.object({ id: FileId })
 const headers = z.object({ etag: z.string().openapi({ description: 'The version, in quotes.' }) })
 const changed = { 409: problem('It was changed meanwhile, or there are as many files as can be.') }

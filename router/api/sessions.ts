@@ -4,11 +4,10 @@ import { changeSession, createSession, deleteSession, listSessions, sessionStats
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
 import { NO_TOTALS } from '../store/session-pages.ts'
-import { notFound, Problem, problems } from './run-schemas.ts'
+import { notFound, problem, problems } from './run-schemas.ts'
 import { DeleteQuery, SearchQuery, Session, SessionPage, SessionPatch, SessionQuery, SessionRequest, SessionStats, sessionView, statsView } from './session-schemas.ts'
 
 const json = <S extends z.ZodType>(schema: S) => ({ 'application/json': { schema } })
-const problem = (description: string) => ({ description, content: { 'application/problem+json': { schema: Problem } } })
 const params = z.object({ id: z.string().max(64) })
 const path = '/v1/sessions' as const
 const one = `${path}/{id}` as const

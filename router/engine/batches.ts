@@ -9,9 +9,9 @@ import { Fault } from '../../shared/faults.ts'
 import { asFault } from '../guard/problem.ts'
 import type { Claim, Deps, Principal } from '../ports.ts'
 import { findBatch, insertBatch, refuseItems, runsOfBatch, type BatchRow } from '../store/batches.ts'
-import { findClaim } from '../store/idempotency.ts'
 import { isLive } from './batch-view.ts'
 import { cancelRun } from './cancel.ts'
+import { usedBefore } from './claim.ts'
 import { submit, type Submission } from './submit.ts'
 
 /** Enough to hide the way to a database, and little enough that a batch does not shut everybody else out. */
@@ -41,10 +41,7 @@ export async function startBatch(
   const { tenant, subject } = who
   const { claim } = options
   for (let tries = 0; tries < MAX_TRIES; tries++) {
-    const used = claim && (await findClaim(store.db, tenant, claim.key, platform.now()))
-    if (used && used.hash !== claim.hash) {
-      throw new Fault('idempotency', 'this Idempotency-Key was used for another body', { extra: { field: 'idempotency-key' } })
-    }
+    const used = claim && (await usedBefore(deps, tenant, claim))
     const before = used && (await findBatch(store.db, tenant, used.run))
     if (used && !before) throw new Fault('not_found', `the batch ${used.run} of this Idempotency-Key is gone`)
     const made = { id: `bat_${platform.id()}`, tenant, subject, size: wish.items.length, refused: [], metadata: wish.metadata ?? null, createdAt: platform.now() }

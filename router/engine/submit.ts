@@ -14,6 +14,7 @@ import type { RunWebhook } from '../../shared/webhooks.ts'
 import { checkedAddress } from '../webhooks/address.ts'
 import type { Claim, Deps, NewRun, Principal, RunRef } from '../ports.ts'
 import { findClaim } from '../store/idempotency.ts'
+import { usedBefore } from './claim.ts'
 import { sessionHasTurn } from '../store/runs.ts'
 import { findRunner } from '../store/runners.ts'
 import { claimOpening, findSession, yieldOpening, type SessionRow } from '../store/sessions.ts'
@@ -69,10 +70,7 @@ export async function submit(
   const { claim, until, signal } = options
   if (wish.webhook) await checkedAddress(deps.store.db, wish.webhook.url, 'webhook.url')
   for (let tries = 0; tries < MAX_TRIES; tries++) {
-    const used = claim && (await findClaim(deps.store.db, tenant, claim.key, deps.platform.now()))
-    if (used && used.hash !== claim.hash) {
-      throw new Fault('idempotency', 'this Idempotency-Key was used for another body', { extra: { field: 'idempotency-key' } })
-    }
+    const used = claim && (await usedBefore(deps, tenant, claim))
     const run = used?.run ?? `run_${deps.platform.id()}`
     const ref: RunRef = { run, tenant }
     if (!used && !(await begin(deps, who, run, wish, options))) continue
