@@ -8,14 +8,15 @@ import { Fault } from '../shared/faults.ts'
 import type { Offer } from '../shared/frames.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import { claudeEnv, type EnvParts } from './claude/env.ts'
-import { ClaudeProcess, type Launch } from './claude/process.ts'
+import { ClaudeProcess } from './claude/process.ts'
+import type { Launch } from './claude/launch.ts'
 import { closedPaths } from './closed-folders.ts'
 import { prepareConfigDir } from './config-dir.ts'
 import type { ConfigFiles } from './config-files.ts'
 import { fundsFor, type Funds, type Treasury } from './funds.ts'
 import type { Gateway, Seat } from './gateway/gateway.ts'
 import { seated } from './gateway/seated.ts'
-import type { Prepared } from './held-run.ts'
+import type { CliProcess, Prepared } from './held-run.ts'
 import type { InUse } from './in-use.ts'
 import { linkLogin } from './login.ts'
 import { mcpServersFor } from './mcp-servers.ts'
@@ -127,7 +128,6 @@ function unordered(machine: Machine): Prepare {
         claude: machine.sandbox.program,
         ...(prefix.length > 0 ? { prefix } : {}),
         spec,
-        prompt: await guardMentions(spec.prompt, workspace.cwd, machine.roots, machine.closed),
         cwd: workspace.cwd,
         dirs,
         closed: await closedTo(machine, [workspace.cwd, ...dirs]),
@@ -148,7 +148,9 @@ function unordered(machine: Machine): Prepare {
         if (credentialsFile !== undefined) await linkLogin(credentialsFile, configDir)
         return ClaudeProcess.prepare({ ...launch, files }, signal)
       }
-      const process = await spawns.run(start, signal)
+      const prompt = await guardMentions(spec.prompt, workspace.cwd, machine.roots, machine.closed)
+      const cli = await spawns.run(start, signal)
+      const process = oneTurn(cli, prompt)
       if (signal.aborted) {
         await process.cancel('kill')
         throw new Fault('start_by', 'the offer was withdrawn')
@@ -160,6 +162,17 @@ function unordered(machine: Machine): Prepare {
       await discard(workspace)
       throw error
     }
+  }
+}
+
+/** A process for the one turn that it was started for. */
+function oneTurn(cli: ClaudeProcess, prompt: string): CliProcess {
+  return {
+    cliVersion: cli.cliVersion,
+    turn: (sink) => cli.turn(prompt, sink),
+    cancel: (mode) => cli.cancel(mode),
+    pause: () => cli.pause(),
+    resume: () => cli.resume(),
   }
 }
 

@@ -7,7 +7,8 @@ import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { alive, CLAUDE, Kept, Stage, type Part } from '../test/fixtures/cli/stage.ts'
 import { until } from '../test/kit/wait.ts'
 import { text, toolUse, type Script } from '../test/model/scripted.ts'
-import { ClaudeProcess, type Launch } from './claude/process.ts'
+import { ClaudeProcess } from './claude/process.ts'
+import type { Launch } from './claude/launch.ts'
 import { detect, SandboxError, visibleWorkspace, type Sandbox } from './sandbox.ts'
 
 const env = { PATH: process.env['PATH'] }
@@ -55,7 +56,7 @@ describe.each(['unshare', 'bwrap'] as const)('the real CLI in %s', (mode) => {
     }
     const play = async (part: Part = {}) => {
       const sink = new Kept()
-      const end = await (await ClaudeProcess.prepare(launch(part))).turn(sink)
+      const end = await (await ClaudeProcess.prepare(launch(part))).turn(part.prompt ?? 'hello', sink)
       return { end, answer: sink.ofType('result')[0]?.['result'], sink }
     }
     const bash = async (command: string): Promise<string> => {
@@ -68,7 +69,7 @@ describe.each(['unshare', 'bwrap'] as const)('the real CLI in %s', (mode) => {
       const command = `sleep 7${String(Date.now()).slice(-6)}`
       stage.model.script(() => toolUse('Bash', { command }))
       const claude = await ClaudeProcess.prepare(launch({ allowed_tools: ['Bash'] }))
-      const turn = claude.turn(new Kept())
+      const turn = claude.turn('hello', new Kept())
       const tool = { text: command.replace(' ', '\0') }
       await until('the tool to run', async () => (await alive(tool)).length > 0)
       return { claude, turn, tool }

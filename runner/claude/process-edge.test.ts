@@ -5,7 +5,8 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { LINE_CAP } from '../../shared/limits.ts'
 import { alive, Kept, KEY, Stage } from '../../test/fixtures/cli/stage.ts'
 import { text } from '../../test/model/scripted.ts'
-import { ClaudeProcess, type Launch } from './process.ts'
+import { ClaudeProcess } from './process.ts'
+import type { Launch } from './launch.ts'
 
 let stage: Stage
 beforeAll(async () => {
@@ -35,7 +36,7 @@ require('node:readline').createInterface({ input: process.stdin }).on('line', (l
 
 async function play(launch: Launch, sink = new Kept()) {
   const claude = await ClaudeProcess.prepare(launch)
-  return { end: await claude.turn(sink), sink }
+  return { end: await claude.turn('hello', sink), sink }
 }
 
 describe('a process', () => {

@@ -5,54 +5,20 @@
  * the lines are the caller's. Whatever ends the process, the sweep follows, and `turn` and `cancel` resolve after it.
  */
 import { randomUUID } from 'node:crypto'
-import { rm, writeFile } from 'node:fs/promises'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ConfigFile } from '../../shared/config-files.ts'
 import { Fault } from '../../shared/faults.ts'
 import type { Line } from '../../shared/lines.ts'
 import type { TurnResult } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
-import type { CancelMode, CliProcess, TurnEnd, TurnSink } from '../held-run.ts'
-import type { Trust } from '../trust.ts'
-import { claudeArgv, type ClaudeFiles } from './argv.ts'
+import type { CancelMode, TurnEnd, TurnSink } from '../held-run.ts'
 import { Ladder } from './cancel.ts'
 import { Child } from './child.ts'
 import { initializeLine, interruptLine, refusalLine, userLine, versionLine } from './input.ts'
+import { commandOf, type Launch } from './launch.ts'
 import { noteSigns, turnResult, type Signs } from './outcome.ts'
 import { readOutput, type Control, type News } from './output.ts'
 import { refusalOf, unknownAgent } from './refusals.ts'
-import { claudeSettings } from './settings.ts'
-
-export type Launch = {
-  /** Path of the CLI. */
-  claude: string
-  /** The command line of its sandbox, to which the CLI and its arguments are added. */
-  prefix?: readonly string[]
-  /** Its `prompt` is not read. */
-  spec: RunSpec
-  /** The prompt with its `@file` mentions guarded. */
-  prompt: string
-  cwd: string
-  /** What of the repository counts, where the owner trusts it. */
-  trust?: Trust | undefined
-  /** Further folders that tools may work in. */
-  dirs?: readonly string[]
-  /** What its tools may not open. Absolute. */
-  closed?: readonly string[]
-  /** MCP servers of the owner's that the run names. */
-  mcpServers?: Readonly<Record<string, unknown>>
-  /** `CLAUDE_CONFIG_DIR` of `env`. */
-  configDir: string
-  /** What of its pool's files is in there. */
-  files?: readonly Pick<ConfigFile, 'kind'>[]
-  /** A folder of this run (0700) for what others must not read. The caller removes it. */
-  privateDir: string
-  /** The whole environment, from `claudeEnv`. */
-  env: Readonly<Record<string, string>>
-  /** The marker in `env`. */
-  marker: string
-  log: (message: string, fields: Record<string, unknown>) => void
-}
 
 /** 0.5 s on a quiet machine, 6.3 s for the last of 16 that start together on two cores. */
 const READY_MS = 30_000
@@ -62,7 +28,7 @@ const RUNG = { interrupt: 0, close: 1, term: 2, kill: 3 } as const
 
 type Answer = Control & { type: 'answer' }
 
-export class ClaudeProcess implements CliProcess {
+export class ClaudeProcess {
   readonly #launch: Launch
   readonly #child: Child
   readonly #ladder: Ladder
@@ -88,21 +54,13 @@ export class ClaudeProcess implements CliProcess {
    * root), `cwd`, `cli`; or the signal's reason, if that is one. Then nothing of the process is alive.
    */
   static async prepare(launch: Launch, signal?: AbortSignal): Promise<ClaudeProcess> {
-    const files = await writeFiles(launch)
+    const { file, argv, env } = await commandOf(launch)
     const { cwd, marker, log } = launch
-    // Outputs of tools and folders of sessions, which the CLI leaves behind in /tmp/claude-<uid>, go with the run.
-    const env = {
-      ...launch.env,
-      CLAUDE_CODE_TMPDIR: launch.privateDir,
-      // Without it a first turn may begin before its servers are there, and its model not know of their tools.
-      ...(files.mcpConfig === undefined ? {} : { MCP_CONNECTION_NONBLOCKING: '0' }),
-    }
     let made: ClaudeProcess | undefined
     const line = (read: Line): void => {
       if (made) made.#read(read)
     }
-    const [command, ...argv] = [...(launch.prefix ?? []), launch.claude, ...claudeArgv(launch.spec, files, { trusted: launch.trust !== undefined, dirs: launch.dirs ?? [], skills: hasSkills(launch) })]
-    const child = await Child.spawn(command ?? launch.claude, argv, { cwd, env, marker, wrapped: launch.prefix !== undefined, line, log })
+    const child = await Child.spawn(file, argv, { cwd, env, marker, wrapped: launch.prefix !== undefined, line, log })
     made = new ClaudeProcess(launch, child)
     try {
       await made.#initialize(signal)
@@ -138,10 +96,10 @@ export class ClaudeProcess implements CliProcess {
   }
 
   /** To be called once. Resolves when it has exited, its output was read to the end and nothing is left. Never rejects. */
-  async turn(sink: TurnSink): Promise<TurnEnd> {
+  async turn(prompt: string, sink: TurnSink): Promise<TurnEnd> {
     this.#sink = sink
     for (const line of this.#early.splice(0)) this.#deliver(line, sink)
-    this.#child.write(userLine(this.#launch.prompt, randomUUID()))
+    this.#child.write(userLine(prompt, randomUUID()))
     if (!this.#paused) this.#child.resume()
     const linger = this.#turnOver.then(() => this.#linger())
     const { code, signal } = await this.#child.gone
@@ -295,31 +253,4 @@ export class ClaudeProcess implements CliProcess {
     await this.#child.noteFamily()
     this.#child.signal(name)
   }
-}
-
-/** Anew for each start: what a run may do is not left over from another. */
-async function writeFiles(launch: Launch): Promise<ClaudeFiles> {
-  const { spec, trust, cwd, configDir, files = [], privateDir, closed = [] } = launch
-  const write = async (name: string, content: unknown): Promise<string> => {
-    const path = join(privateDir, name)
-    await writeFile(path, JSON.stringify(content), { mode: 0o600 })
-    return path
-  }
-  const instructions = files.length > 0 ? configDir : undefined
-  const settings = await write('settings.json', claudeSettings(spec, { trusted: trust && cwd, instructions, skills: hasSkills(launch), closed }))
-  const mcpConfig = mcpConfigOf(launch)
-  return mcpConfig ? { settings, mcpConfig: await write('mcp.json', mcpConfig) } : { settings }
-}
-
-/** A run that cannot use them keeps the lock that they cost. */
-function hasSkills({ files = [], spec }: Launch): boolean {
-  if (spec.disallowed_tools?.includes('Skill') || (spec.tools && !spec.tools.includes('Skill'))) return false
-  return files.some(({ kind }) => kind === 'skills')
-}
-
-/** A server that the run brings takes the place of one of the repository, and one of the owner's that of either. */
-function mcpConfigOf({ spec, trust, mcpServers: owned = {} }: Launch): RunSpec['mcp_config'] {
-  const found = trust?.mcpServers ?? {}
-  if (Object.keys({ ...found, ...owned }).length === 0) return spec.mcp_config
-  return { ...spec.mcp_config, mcpServers: { ...found, ...(spec.mcp_config?.['mcpServers'] as object | undefined), ...owned } }
 }
