@@ -1,0 +1,328 @@
+/**
+ * The CLI processes that are between turns: those of sessions, for their next turn, and spares, for new sessions.
+ *
+ * It decides which of them stay, and when a spare is started. How one is started is the caller's, and so is a process
+ * while it is taken: from `take`, `takeSpare` or `adopt` until `giveBack`. Of one session two never live, and each is
+ * disposed of once, when it is gone, whatever ended it.
+ */
+import type { Clock } from '../clock.ts'
+import { Demand } from './demand.ts'
+import { bytesOf, ESTIMATED_BYTES, leaving, nextExpiryMs, roomFor, type KeepLimits } from './keep.ts'
+import type { Resident } from './resident.ts'
+
+export interface WarmLimits extends KeepLimits {
+  /** The most of one configuration. */
+  readonly spares: number
+}
+
+export interface WarmView {
+  /** Processes of sessions that wait for a turn. */
+  readonly warm: number
+  readonly spares: number
+  /** Of both. */
+  readonly memory_bytes: number
+  readonly budget_bytes: number
+}
+
+/** Rejects when it cannot be started or `signal` aborts; then nothing of it is left. */
+export type MakeSpare = (signal: AbortSignal) => Promise<Resident>
+
+interface Parts {
+  readonly clock: Clock
+  readonly limits: WarmLimits
+  /** Bytes of it and all below it; 0 if that cannot be known. */
+  memoryOf(pid: number): Promise<number>
+  log(message: string, fields: Record<string, unknown>): void
+}
+
+interface Entry {
+  readonly resident: Resident
+  readonly turns: number
+  spare: boolean
+  bytes: number
+  /** Undefined: it is taken, or is being ended. */
+  idleSinceMs: number | undefined
+  ending: boolean
+  /** It goes when it is given back. */
+  retired: boolean
+  /** Nothing of it is left. */
+  readonly over: Promise<void>
+  /** It was given back, or is over. */
+  free: Promise<void>
+  setFree: () => void
+}
+
+/** By then the run that showed the need has had its first event, which a CLI that starts beside it would delay. */
+const SETTLE_MS = 250
+/** What waits may still grow: its MCP servers work on. */
+const LOOK_MS = 30_000
+
+export class WarmPool {
+  readonly #o: Parts
+  readonly #entries = new Map<string, Entry>()
+  readonly #demand = new Demand()
+  /** In the order in which they are started. */
+  readonly #wanted = new Map<string, MakeSpare>()
+  #starting: { key: string; bytes: number; abort: AbortController; settled: Promise<void> } | undefined
+  #stopSettling: (() => void) | undefined
+  #stopLooking: (() => void) | undefined
+  #draining = false
+
+  constructor(parts: Parts) {
+    this.#o = parts
+  }
+
+  /**
+   * The idle process of a session, if it is of this configuration and alive. One that is not is ended first, and one that
+   * somebody else has taken is waited for: when this resolves with undefined nothing of that session is left.
+   */
+  async take(session: string, key: string, tenant: string): Promise<Resident | undefined> {
+    for (;;) {
+      const entry = this.#entries.get(session)
+      if (!entry) return undefined
+      if (entry.idleSinceMs === undefined && !entry.ending) await entry.free
+      else if (fits(entry, key, tenant)) return this.#takenFrom(entry)
+      else {
+        this.#end(entry)
+        await entry.over
+      }
+    }
+  }
+
+  /** An initialised one of that configuration that nobody has used. From now on it is its session's. */
+  takeSpare(key: string, tenant: string): Resident | undefined {
+    const entry = [...this.#entries.values()].find((one) => one.spare && fits(one, key, tenant))
+    if (!entry) return undefined
+    // Not again if it comes back without a turn: its session's id was told to somebody.
+    entry.spare = false
+    return this.#takenFrom(entry)
+  }
+
+  /**
+   * A run has opened a new session with this configuration. If there were enough of them lately, `make` is called for
+   * one like it, or for two, one after the other, as soon as the run is under way and there is room.
+   */
+  wanted(key: string, make: MakeSpare): void {
+    if (!this.#keeps || this.#o.limits.spares === 0) return
+    this.#demand.opened(key, this.#o.clock.now())
+    if (this.#missing(key) === 0) return
+    this.#wanted.set(key, make)
+    this.#startSoon()
+  }
+
+  /**
+   * One that was started for a run and is about to have its turn, as if it had been taken. False: none is kept, and the
+   * caller ends it after its turn and disposes of it; else the pool does when it is gone.
+   */
+  adopt(resident: Resident): boolean {
+    if (!this.#keeps || this.#entries.has(resident.session)) return false
+    this.#enter(resident, false)
+    return true
+  }
+
+  /** After a turn, or when an offer was withdrawn before one. It is kept if it is idle and the limits allow it. */
+  giveBack(resident: Resident): void {
+    const entry = this.#entries.get(resident.session)
+    if (entry?.resident !== resident || entry.ending || entry.idleSinceMs !== undefined) return
+    if (!this.#keeps || entry.retired || !resident.cli.isIdle) this.#end(entry)
+    else this.#rest(entry)
+    entry.setFree()
+  }
+
+  /**
+   * Ends those for which it holds: their configuration is no longer what it was. The idle ones now, one that is taken when it
+   * comes back. No spare is started that was wanted before.
+   */
+  retire(which: (resident: Resident) => boolean): void {
+    for (const entry of [...this.#entries.values()].filter(({ resident }) => which(resident))) {
+      if (entry.idleSinceMs === undefined) entry.retired = true
+      else this.#end(entry)
+    }
+    this.#wantNone()
+  }
+
+  view(): WarmView {
+    const idle = this.#idle
+    const spares = idle.filter(({ spare }) => spare).length
+    return { warm: idle.length - spares, spares, memory_bytes: bytesOf(idle), budget_bytes: this.#o.limits.budgetBytes }
+  }
+
+  /** Of all that may be alive, but for a spare that is starting. */
+  get markers(): readonly string[] {
+    return [...this.#entries.values()].map(({ resident }) => resident.marker)
+  }
+
+  /** No more spares; idle ones end, and what is taken ends when it comes back. */
+  drain(): void {
+    this.#draining = true
+    this.#wantNone()
+    for (const entry of this.#idle) this.#end(entry)
+  }
+
+  /** Drains, and ends what is taken too, whose turns are to be over by now. Resolves when nothing of them is left. */
+  async close(): Promise<void> {
+    this.drain()
+    await this.#starting?.settled
+    const entries = [...this.#entries.values()]
+    for (const entry of entries) this.#end(entry, 'term')
+    await Promise.all(entries.map(({ over }) => over))
+  }
+
+  get #keeps(): boolean {
+    const { idleMs, budgetBytes } = this.#o.limits
+    return !this.#draining && idleMs > 0 && budgetBytes > 0
+  }
+
+  get #idle(): Entry[] {
+    return [...this.#entries.values()].filter(({ idleSinceMs }) => idleSinceMs !== undefined)
+  }
+
+  #enter(resident: Resident, spare: boolean): Entry {
+    const entry: Entry = {
+      resident,
+      get turns() {
+        return resident.cli.turns
+      },
+      spare,
+      bytes: ESTIMATED_BYTES,
+      idleSinceMs: undefined,
+      ending: false,
+      retired: false,
+      over: resident.cli.gone.then(() => this.#gone(entry)),
+      free: Promise.resolve(),
+      setFree: () => undefined,
+    }
+    busy(entry)
+    this.#entries.set(resident.session, entry)
+    return entry
+  }
+
+  async #gone(entry: Entry): Promise<void> {
+    const { resident } = entry
+    entry.ending = true
+    entry.idleSinceMs = undefined
+    await resident.dispose().catch((error: unknown) => {
+      this.#o.log('what was made for a CLI that has ended stays', { session: resident.session, err: error })
+    })
+    this.#entries.delete(resident.session)
+    entry.setFree()
+    this.#look()
+  }
+
+  #takenFrom(entry: Entry): Resident {
+    entry.idleSinceMs = undefined
+    busy(entry)
+    this.#look()
+    return entry.resident
+  }
+
+  #rest(entry: Entry): void {
+    entry.idleSinceMs = this.#o.clock.now()
+    this.#look()
+    void this.#measure([entry])
+  }
+
+  async #measure(entries: readonly Entry[]): Promise<void> {
+    await Promise.all(
+      entries.map(async (entry) => {
+        const bytes = await this.#o.memoryOf(entry.resident.cli.pid).catch(() => 0)
+        // Where it cannot be measured the estimate still bounds their number.
+        if (bytes > 0 && !entry.ending) entry.bytes = bytes
+        if (bytes > 0 && entry.spare) this.#demand.measured(entry.resident.key, bytes)
+      }),
+    )
+    this.#look()
+  }
+
+  /** Ends what is not to stay, and comes back when the next one will have waited too long. */
+  #look(): void {
+    const { clock, limits } = this.#o
+    const now = clock.now()
+    const idle = this.#idle
+    const unusable = idle.filter(({ resident }) => !resident.cli.isIdle)
+    for (const entry of new Set([...unusable, ...leaving(idle, limits, now)])) this.#end(entry)
+    this.#stopLooking?.()
+    const inMs = nextExpiryMs(this.#idle, limits, now)
+    this.#stopLooking = inMs === undefined ? undefined : clock.after(Math.min(inMs, LOOK_MS), () => void this.#measure(this.#idle))
+  }
+
+  /** It has nothing to do: at the end of its stdin it exits. */
+  #end(entry: Entry, mode: 'interrupt' | 'term' = 'interrupt'): void {
+    if (entry.ending && mode === 'interrupt') return
+    entry.ending = true
+    entry.idleSinceMs = undefined
+    entry.resident.cli.cancel(mode).catch((error: unknown) => {
+      this.#o.log('a CLI could not be ended', { session: entry.resident.session, err: error })
+    })
+  }
+
+  #missing(key: string): number {
+    const worth = Math.min(this.#o.limits.spares, this.#demand.spares(key, this.#o.clock.now()))
+    const there = [...this.#entries.values()].filter((one) => one.spare && !one.ending && one.resident.key === key).length
+    return Math.max(0, worth - there - (this.#starting?.key === key ? 1 : 0))
+  }
+
+  #wantNone(): void {
+    this.#wanted.clear()
+    this.#stopSettling?.()
+    this.#stopSettling = undefined
+    this.#starting?.abort.abort()
+  }
+
+  #startSoon(): void {
+    if (this.#starting || this.#stopSettling || this.#wanted.size === 0) return
+    this.#stopSettling = this.#o.clock.after(SETTLE_MS, () => {
+      this.#stopSettling = undefined
+      this.#startNext()
+    })
+  }
+
+  #startNext(): void {
+    const { clock, limits } = this.#o
+    for (const [key, make] of this.#wanted) {
+      this.#wanted.delete(key)
+      if (this.#missing(key) === 0) continue
+      const now = clock.now()
+      const spare = this.#demand.spare(key, now)
+      const giveWay = roomFor(this.#idle, limits, spare, now)
+      if (!giveWay) continue
+      for (const entry of giveWay) this.#end(entry)
+      const abort = new AbortController()
+      const settled = this.#start(key, make, abort.signal)
+      this.#starting = { key, bytes: spare.bytes, abort, settled }
+      return
+    }
+  }
+
+  async #start(key: string, make: MakeSpare, signal: AbortSignal): Promise<void> {
+    let made: Resident | undefined
+    try {
+      made = await make(signal)
+    } catch (error) {
+      if (!signal.aborted) {
+        this.#demand.failed(key, this.#o.clock.now())
+        this.#o.log('a spare CLI could not be started', { err: error })
+      }
+    }
+    this.#starting = undefined
+    if (made) this.#arrived(made, signal.aborted)
+    if (made && this.#missing(key) > 0 && !this.#wanted.has(key)) this.#wanted.set(key, make)
+    // One after the other: a run that comes in between finds a free processor.
+    this.#startSoon()
+  }
+
+  #arrived(resident: Resident, tooLate: boolean): void {
+    const entry = this.#enter(resident, true)
+    if (tooLate || !resident.cli.isIdle) this.#end(entry)
+    else this.#rest(entry)
+  }
+}
+
+function fits({ idleSinceMs, resident }: Entry, key: string, tenant: string): boolean {
+  // The key has the tenant in it. Nobody is to pay for it if one day it has not.
+  return idleSinceMs !== undefined && resident.key === key && resident.tenant === tenant && resident.cli.isIdle
+}
+
+function busy(entry: Entry): void {
+  entry.free = new Promise((resolve) => (entry.setFree = resolve))
+}
