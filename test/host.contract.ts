@@ -35,13 +35,24 @@ import { webhooks } from './contract/webhooks.ts'
 import { usage } from './contract/usage.ts'
 import type { Host } from './kit/host.ts'
 
-const RUNNERS = [links, protocol, offers, policies, providers, sessions, sessionResources, configFiles]
-const CALLERS = [openApi, identity, tokens, spine, queue, queueTurns, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests, batches, usage]
-const DIALECTS = [compatClaudeCodeApi, compatCcs, compatClaudecode2api, claudeCodeServer]
-const HOSTS = [restarts, eviction, retention, webhooks]
+/**
+ * Rows of sections that have hosts of their own and go on beside each other: much of what a host promises is that it waits.
+ * Within a row everything is one after the other, so that a section may count what it sees.
+ */
+const ROWS = {
+  callers: [openApi, identity, tokens, spine, queue, queueTurns, idempotency, disconnect, impatience, limits, admin, isolation, oddRequests, batches, usage],
+  runners: [protocol, offers, policies, providers, sessions, sessionResources, configFiles, compatClaudeCodeApi, compatCcs, compatClaudecode2api, claudeCodeServer],
+  hosts: [links, restarts, eviction, retention, webhooks],
+}
 
 export function contract(host: Host): void {
   describe(`the contract on ${host.name}`, () => {
-    for (const section of [...CALLERS, ...RUNNERS, ...DIALECTS, ...HOSTS]) section(host)
+    for (const [row, sections] of Object.entries(ROWS)) {
+      describe.concurrent(`for ${row}`, () => {
+        describe.sequential('one after the other', () => {
+          for (const section of sections) section(host)
+        })
+      })
+    }
   })
 }
