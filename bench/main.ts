@@ -1,57 +1,74 @@
-/** `npm run bench -- hosts`: numbers of this machine, for people or as JSON. */
-import { execFileSync } from 'node:child_process'
-import { cpus, release, totalmem } from 'node:os'
+/** `npm run bench -- <programme>`: numbers of this machine, for people or as JSON. Fails on what was lost, never on time. */
+import { writeFile } from 'node:fs/promises'
 import { parseArgs } from 'node:util'
-import { killAll, ROOT } from '../test/chaos/processes.ts'
-import { compareHosts, medians, table } from './hosts.ts'
+import { killAll } from '../test/chaos/processes.ts'
+import { stopAll } from './children.ts'
+import { noCounts, type Context, type Counts, type Programme } from './programme.ts'
+import { besides, programmes } from './programmes/index.ts'
+import { failed, markdown, report, table, type Found } from './report.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: {
     rounds: { type: 'string', default: '5' },
-    events: { type: 'string', default: '50000' },
-    seconds: { type: 'string', default: '5' },
+    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+    short: { type: 'boolean', default: false },
     json: { type: 'boolean', default: false },
+    markdown: { type: 'boolean', default: false },
+    out: { type: 'string' },
   },
 })
 
 const say = (text: string) => void process.stderr.write(`${text}\n`)
-if (positionals.join() !== 'hosts') {
-  say('usage: npm run bench -- hosts [--rounds=5] [--events=50000] [--seconds=5] [--json]')
-  process.exit(2)
-}
+const wanted = positionals.length === 0 || positionals.includes('all') ? programmes : positionals.map(byName)
+const rounds = whole('rounds', 1)
+const seed = whole('seed', 0)
+
 for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
+    stopAll()
     killAll()
     process.exit(130)
   })
 }
 
-const of = { bench: 'hosts', date: new Date().toISOString(), commit: commit(), machine: machine(), options: values }
-const samples = await compareHosts({ rounds: positive('rounds'), events: positive('events'), seconds: positive('seconds'), say })
-const found = medians(samples)
-if (values.json) process.stdout.write(`${JSON.stringify({ ...of, medians: found, samples }, null, 2)}\n`)
-else process.stdout.write(`${table(found)}\n`)
-process.exit(0)
+const found: Found[] = []
+for (const programme of wanted) found.push(await run(programme))
+const all = report({ rounds, seed, short: values.short }, found)
+if (values.out !== undefined) await writeFile(values.out, `${JSON.stringify(all, null, 2)}\n`)
+if (values.json) process.stdout.write(`${JSON.stringify(all, null, 2)}\n`)
+else process.stdout.write(`${values.markdown ? markdown(all) : table(found)}\n`)
+process.exit(found.some(failed) ? 1 : 0)
 
-function positive(name: 'rounds' | 'events' | 'seconds'): number {
-  const n = Number(values[name])
-  if (Number.isInteger(n) && n > 0) return n
-  say(`--${name} must be a whole number above 0`)
-  process.exit(2)
-}
-
-/** With a `+` when there are changes that no commit has; null outside a checkout. */
-function commit(): string | null {
-  const git = (...args: string[]) => execFileSync('git', args, { cwd: ROOT, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim()
+async function run(programme: Programme): Promise<Found> {
+  say(`${programme.name}: ${programme.about}`)
+  const counts = noCounts()
+  const saw = (more: Readonly<Counts>) => {
+    for (const name of Object.keys(counts) as (keyof Counts)[]) counts[name] += more[name]
+  }
+  const context: Context = { rounds, seed, short: values.short, say, saw }
+  const began = performance.now()
+  const end = () => ({ programme: programme.name, counts, seconds: (performance.now() - began) / 1_000 })
   try {
-    return git('rev-parse', '--short', 'HEAD') + (git('status', '--porcelain', '--untracked-files=no', 'router', 'runner', 'shared') === '' ? '' : '+')
-  } catch {
-    return null
+    const rows = await programme.run(context)
+    return { ...end(), rows }
+  } catch (error) {
+    say(`${programme.name} failed: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`)
+    return { ...end(), rows: [], error: error instanceof Error ? error.message : String(error) }
   }
 }
 
-function machine(): object {
-  const [cpu] = cpus()
-  return { cpu: cpu?.model.trim(), cores: cpus().length, memory_gib: Math.round(totalmem() / 1024 ** 3), os: `${process.platform} ${release()}`, node: process.version }
+function byName(name: string): Programme {
+  const programme = [...programmes, ...besides].find((one) => one.name === name)
+  if (programme) return programme
+  const lines = [...programmes, ...besides].map((one) => `  ${one.name.padEnd(12)}${one.about}`)
+  say(['usage: npm run bench -- [all | programme …] [--rounds=5] [--seed=n] [--short] [--json | --markdown] [--out=file]', ...lines].join('\n'))
+  process.exit(2)
+}
+
+function whole(name: 'rounds' | 'seed', least: number): number {
+  const n = Number(values[name])
+  if (Number.isInteger(n) && n >= least) return n
+  say(`--${name} must be a whole number from ${least} on`)
+  process.exit(2)
 }

@@ -1,9 +1,8 @@
-/** What is measured of a host: how much it takes at once, what that costs it, and how late an event is. */
+/** What is measured of any target: how much it takes at once and what that costs it, and how late a line is. */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { quantile } from '../test/chaos/table.ts'
-import { call } from '../test/chaos/subscriber.ts'
-import type { Rig } from './rig.ts'
-import { stream } from './stream.ts'
+import type { LoadClient, StreamReport } from './load/client.ts'
+import type { Context } from './programme.ts'
+import type { Target } from './rig.ts'
 
 export const LINE_BYTES = 200
 const PACE_MS = 50
@@ -11,48 +10,53 @@ const PACE_MS = 50
 const REST_MS = 1_000
 
 export interface Bulk {
-  readonly events_per_s: number
-  /** Of the process that serves, for 100,000 events. */
-  readonly router_cpu_s: number
-  readonly runner_cpu_s: number
+  /** Lines of the CLI, from the first POST to the end of the last stream. */
+  readonly eventsPerS: number
+  /** For 100,000 lines. */
+  readonly routerCpuS: number
+  readonly runnerCpuS: number
+  readonly runs: readonly StreamReport[]
 }
 
-/** `runs` at once of `lines` each, from the POST to the end of the last stream. */
-export async function bulk(rig: Rig, runs: number, lines: number): Promise<Bulk> {
-  const before = await rig.cpu()
+/** `runs` at once of `lines` each. */
+export async function bulk(context: Context, client: LoadClient, target: Target, { runs, lines }: { runs: number; lines: number }): Promise<Bulk> {
+  const before = await target.used()
   const began = performance.now()
-  const streams = await Promise.all(Array.from({ length: runs }, () => stream(rig.where, { bytes: LINE_BYTES, lines })))
-  await Promise.all(streams.map(({ ended }) => ended))
+  const reports = await client.all(Array.from({ length: runs }, () => ({ ...target.where, plan: { bytes: LINE_BYTES, lines } })))
   const seconds = (performance.now() - began) / 1_000
-  const after = await rig.cpu()
-  const events = streams.reduce((sum, s) => sum + s.events, 0)
-  const of100k = 100_000 / events
-  return { events_per_s: events / seconds, router_cpu_s: (after.router - before.router) * of100k, runner_cpu_s: (after.runner - before.runner) * of100k }
+  const after = await target.used()
+  for (const report of reports) saw(context, target, report)
+  const of100k = 100_000 / reports.reduce((sum, report) => sum + report.lines, 0)
+  return {
+    eventsPerS: 100_000 / of100k / seconds,
+    routerCpuS: (after.router.cpuS - before.router.cpuS) * of100k,
+    runnerCpuS: ((after.runner?.cpuS ?? 0) - (before.runner?.cpuS ?? 0)) * of100k,
+    runs: reports,
+  }
 }
 
 export interface Lag {
-  readonly p50_ms: number
-  readonly p99_ms: number
+  readonly p50Ms: number
+  readonly p99Ms: number
   /** What one stream costs the process that serves, in ms of CPU for each second that it is open. */
-  readonly cpu_ms_per_stream: number
+  readonly cpuMsPerStream: number
 }
 
-/** `runs` at once of 20 lines a second each, looked at for `seconds` once all of them print. */
-export async function lag(rig: Rig, runs: number, seconds: number): Promise<Lag> {
-  const lags: number[] = []
-  let looking = false
-  const note = (ms: number) => void (looking && lags.push(ms))
-  const streams = await Promise.all(Array.from({ length: runs }, () => stream(rig.where, { bytes: LINE_BYTES, everyMs: PACE_MS }, note)))
-  await Promise.all(streams.map(({ begun }) => begun))
+/** `streams` at once of 20 lines a second each, looked at for `lookMs` once all of them print. */
+export async function lag(context: Context, client: LoadClient, target: Target, { streams, lookMs }: { streams: number; lookMs: number }): Promise<Lag> {
+  const opened = await client.open(Array.from({ length: streams }, () => ({ ...target.where, plan: { bytes: LINE_BYTES, everyMs: PACE_MS } })))
   await sleep(REST_MS)
-  const before = await rig.cpu()
-  const began = performance.now()
-  looking = true
-  await sleep(seconds * 1_000)
-  looking = false
-  const after = await rig.cpu()
-  const openS = ((performance.now() - began) / 1_000) * runs
-  await Promise.all(streams.map(({ run }) => call(rig.where, 'POST', `/v1/runs/${run}/cancel`)))
-  await Promise.all(streams.map(({ ended }) => ended))
-  return { p50_ms: quantile(lags, 0.5), p99_ms: quantile(lags, 0.99), cpu_ms_per_stream: ((after.router - before.router) * 1_000) / openS }
+  const before = await target.used()
+  const { lags, seconds } = await client.look(lookMs)
+  const after = await target.used()
+  await client.cancel(opened)
+  for (const report of await client.ended(opened)) saw(context, target, report)
+  return { p50Ms: lags.ms(0.5), p99Ms: lags.ms(0.99), cpuMsPerStream: ((after.router.cpuS - before.router.cpuS) * 1_000) / (seconds * streams) }
+}
+
+/** Counts what a stream was like, and says what was wrong with it. */
+export function saw(context: Context, target: Pick<Target, 'name'>, { counts, status, said, run, lines }: StreamReport): void {
+  context.saw(counts)
+  if (Object.values(counts).every((n) => n === 0)) return
+  context.say(`  ${target.name}: run ${run} answered ${status}, ${lines} lines, ${JSON.stringify(counts)}${said === undefined ? '' : `: ${said}`}`)
 }

@@ -7,74 +7,94 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { ROOT, start, type Started } from '../test/chaos/processes.ts'
+import { start, type Started } from '../test/chaos/processes.ts'
 import { NodeRouter, WorkersRouter, type HostName, type Router } from '../test/chaos/routers.ts'
 import { call, type Where } from '../test/chaos/subscriber.ts'
+import { fakeClaude } from './fake/build.ts'
+import { used, type Used } from './proc.ts'
 
-const FAST_CLAUDE = join(ROOT, 'bench/fast-claude.mjs')
 const ONLINE_MS = 30_000
 
-export interface Rig {
-  readonly host: HostName
+export interface RigOptions {
+  readonly host?: HostName
+  /** 0: no runner; whoever asked for the rig connects others. */
+  readonly slots: number
+  /** Path of the CLI; the fake one unless told. */
+  readonly claude?: string
+  /** Further lines of `runner.toml`. */
+  readonly policy?: string
+  /** What the runner has in its environment besides; by default a key that pays for nothing. */
+  readonly runnerEnv?: Readonly<Record<string, string>>
+}
+
+/** What serves runs and is measured: the product, or a floor. */
+export interface Target {
+  readonly name: string
   readonly where: Where
-  /** CPU seconds so far, user and system: of the process that serves, and of the runner without its CLIs. */
-  cpu(): Promise<{ router: number; runner: number }>
+  /** Of the process that serves, and of the one that starts the CLIs, without them. Undefined where there is none. */
+  used(): Promise<{ router: Used; runner: Used | undefined }>
   close(): Promise<void>
 }
 
-export async function openRig(host: HostName, slots: number): Promise<Rig> {
+export interface Rig extends Target {
+  readonly host: HostName
+  readonly admin: Where
+  /** Its processes, data and logs are in here until it is closed. */
+  readonly dir: string
+  readonly pids: { readonly router: number; readonly runner: number | undefined }
+}
+
+export async function openRig(options: RigOptions): Promise<Rig> {
+  const { host = 'node', slots } = options
   const dir = await mkdtemp(join(tmpdir(), `runyard-bench-${host}-`))
-  const env = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: dir, TMPDIR: dir }
+  const env: Record<string, string> = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: dir, TMPDIR: dir }
+  // For a profile of the product: NODE_OPTIONS of its processes, not of the bench.
+  const nodeOptions = process.env['BENCH_NODE_OPTIONS']
+  if (nodeOptions !== undefined) env['NODE_OPTIONS'] = nodeOptions
   const Host = host === 'node' ? NodeRouter : WorkersRouter
   const router: Router = new Host({ dir: join(dir, 'router'), env, logDir: dir })
   let runner: Started | undefined
   const close = async () => {
     await runner?.stop('SIGTERM')
-    await router.stop('SIGKILL')
+    await router.stop(nodeOptions === undefined ? 'SIGKILL' : 'SIGTERM')
     await rm(dir, { recursive: true, force: true, maxRetries: 5 })
   }
   try {
     await router.start()
-    runner = await startRunner(router, dir, env, slots)
+    if (slots > 0) runner = await startRunner(router, dir, env, options)
   } catch (error) {
     await close()
     throw error
   }
-  const pids = { router: router.pid, runner: runner.pid }
+  const pids = { router: router.pid, runner: runner?.pid }
   return {
+    name: 'ours',
     host,
     where: { port: router.port, token: router.token },
-    cpu: async () => ({ router: await cpuSeconds(pids.router), runner: await cpuSeconds(pids.runner) }),
+    admin: { port: router.port, token: router.adminToken },
+    dir,
+    pids,
+    used: async () => ({ router: await used(pids.router), runner: pids.runner === undefined ? undefined : await used(pids.runner) }),
     close,
   }
 }
 
-async function startRunner(router: Router, dir: string, env: Record<string, string>, slots: number): Promise<Started> {
+async function startRunner(router: Router, dir: string, env: Record<string, string>, options: RigOptions): Promise<Started> {
+  const { slots, policy = '', runnerEnv = { ANTHROPIC_API_KEY: 'sk-bench-not-a-key' } } = options
   const admin = { port: router.port, token: router.adminToken }
   const { token } = JSON.parse((await call(admin, 'POST', '/admin/v1/enrolment-tokens', {})).body) as { token: string }
   const dataDir = join(dir, 'runner')
   const workspace = join(dir, 'work')
   await mkdir(workspace)
-  const common = ['--json', `--data-dir=${dataDir}`, `--claude=${FAST_CLAUDE}`]
+  const common = ['--json', `--data-dir=${dataDir}`, `--claude=${options.claude ?? (await fakeClaude())}`]
   await (await start('enroll', ['runner', 'enroll', `--url=http://127.0.0.1:${router.port}`, `--token=${token}`, ...common], env, dir)).ready
-  await writeFile(join(dataDir, 'runner', 'runner.toml'), `slots = ${slots}\nsandbox = "none"\n`)
-  const login = { ANTHROPIC_API_KEY: 'sk-bench-not-a-key' }
-  const runner = await start('runner', ['runner', 'start', `--workspace=${workspace}`, ...common], { ...env, ...login }, dir)
+  await writeFile(join(dataDir, 'runner', 'runner.toml'), `slots = ${slots}\nsandbox = "none"\n${policy}\n`)
+  const runner = await start('runner', ['runner', 'start', `--workspace=${workspace}`, ...common], { ...env, ...runnerEnv }, dir)
   await runner.ready
   const deadline = performance.now() + ONLINE_MS
   while ((await call(admin, 'GET', '/readyz')).status !== 200) {
-    if (performance.now() > deadline) throw new Error('the runner is not online')
+    if (performance.now() > deadline) throw new Error(`the runner is not online: ${(await readFile(join(dir, 'runner.log'), 'utf8')).slice(-500)}`)
     await sleep(20)
   }
   return runner
-}
-
-/** USER_HZ: what /proc counts in is 1/100 s on every Linux. */
-const TICKS_PER_S = 100
-
-async function cpuSeconds(pid: number): Promise<number> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'latin1')
-  // After the name, which may hold anything: state is field 3, utime 14, stime 15 (proc_pid_stat(5)).
-  const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-  return (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S
 }

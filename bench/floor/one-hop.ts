@@ -1,0 +1,31 @@
+/** The one-hop floor, a process: HTTP in, a CLI spawned, its stdout out as server-sent events. */
+import type { ServerResponse } from 'node:http'
+import { answer } from '../children.ts'
+import { Framer } from './frame.ts'
+import { listen } from './requests.ts'
+import { spawned, type Source } from './source.ts'
+
+const start = spawned(process.argv[2]!)
+const live = new Map<number, Source>()
+
+const { port } = await listen({
+  start(id, prompt, response: ServerResponse) {
+    const framer = new Framer()
+    const source = start(prompt, {
+      lines(bytes) {
+        if (response.write(framer.lines(bytes))) return
+        source.pause()
+        response.once('drain', () => source.resume())
+      },
+      end() {
+        live.delete(id)
+        response.end(framer.done())
+      },
+    })
+    live.set(id, source)
+    response.once('close', () => live.get(id)?.interrupt())
+  },
+  cancel: (id) => live.get(id)?.interrupt(),
+})
+
+answer({ port: () => port })
