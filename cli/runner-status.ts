@@ -63,6 +63,7 @@ export async function statusCommand(command: StatusCommand): Promise<number> {
     draining: live?.draining ?? null,
     slots: live?.slots ?? inForce.policy.slots,
     busy: live?.busy ?? null,
+    warm: live?.warm ?? null,
     ...without(inForce),
     spool: await spoolOf(stateDir),
     policy: { ...inForce.source, values: inForce.policy, ...(changed === undefined ? {} : { changed }) },
@@ -129,6 +130,7 @@ function show(
     draining: boolean | null
     slots: number
     busy: number | null
+    warm: RunnerStatus['warm'] | null
     spool: Spool
     policy: PolicySource & { values: Policy; changed?: string }
   },
@@ -141,6 +143,7 @@ function show(
   const since = facts.started_at === null ? '' : ` since ${facts.started_at}`
   row('process', pid === null ? bold('does not run') : `${pid}${since}${draining ? ', draining' : ''}`)
   row('slots', facts.busy === null ? `${facts.slots}` : `${facts.busy} of ${facts.slots} busy`)
+  if (facts.warm) row('warm', warmOf(facts.warm))
   row('sandbox', `${facts.sandbox.mode}: ${facts.sandbox.means}`)
   row('login', LOGINS[facts.provider === 'demo' ? 'demo' : facts.login])
   row('claude', cli.path === '' ? 'not found' : `${cli.path} ${cli.version ?? 'does not run'}`)
@@ -154,6 +157,11 @@ function show(
     out(`  ${key.padEnd(width)}${value}  ${dim(from === 'flag' ? 'by a flag' : from)}`)
   }
   if (pid === null) out(dim(`start it with \`runyard runner start\`; its state is in ${runnerStateDir(dataDir)}`))
+}
+
+function warmOf({ processes, spares, memory_bytes, budget_bytes }: RunnerStatus['warm']): string {
+  const mib = (bytes: number) => Math.round(bytes / 1_048_576)
+  return `${processes} for ${processes === 1 ? 'its session' : 'their sessions'}, ${spares} ${spares === 1 ? 'spare' : 'spares'}, ${mib(memory_bytes)} of ${mib(budget_bytes)} MiB`
 }
 
 const LOGINS = {

@@ -2,8 +2,8 @@ import { readFile } from 'node:fs/promises'
 import { describe, expect, it } from 'vitest'
 import { parsePolicy, Policy } from './policy.ts'
 
-/** Said in words: one depends on the machine, the other is long. */
-const IN_WORDS: Record<string, string> = { slots: '2 × cores', permission_modes: 'all but bypass' }
+/** Said in words: two depend on the machine, one is long. */
+const IN_WORDS: Record<string, string> = { slots: '2 × cores', permission_modes: 'all but bypass', warm_memory_mb: '2048, or a quarter of the memory' }
 
 describe('docs/runner.md', () => {
   it('has every key of runner.toml, in order, with the default that holds', async () => {

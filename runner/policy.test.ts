@@ -31,6 +31,7 @@ describe('runner.toml', () => {
     expect(defaults).toMatchObject({ bypass: false, mcp_config: false, allow_private_base_urls: false, env_allow: [], workspaces: [], labels: {} })
     expect(defaults.permission_modes).toEqual(['default', 'acceptEdits', 'plan', 'dontAsk', 'auto'])
     expect(defaults.slots).toBeGreaterThanOrEqual(2)
+    expect(defaults.warm_memory_mb).toBeLessThanOrEqual(2_048)
   })
 
   it('takes every setting', () => {
@@ -51,6 +52,9 @@ describe('runner.toml', () => {
       max_turns = 4
       max_log_mb = 8
       workspace_days = 7
+      warm_idle_s = 60
+      warm_memory_mb = 512
+      spares = 1
       [mcp_servers.tiny]
       command = "tiny"
       [labels]
@@ -74,6 +78,9 @@ describe('runner.toml', () => {
     ['max_budget_usd = -1', 'runner.toml: max_budget_usd: '],
     ['max_log_mb = 0', 'runner.toml: max_log_mb: '],
     ['workspace_days = -1', 'runner.toml: workspace_days: '],
+    ['warm_idle_s = 86401', 'runner.toml: warm_idle_s: '],
+    ['warm_memory_mb = -1', 'runner.toml: warm_memory_mb: '],
+    ['spares = 3', 'runner.toml: spares: '],
     ['[mcp_servers.tiny]', 'runner.toml: mcp_servers.tiny.command: '],
     ['[mcp_servers."a b"]\ncommand = "x"', 'runner.toml: mcp_servers.a b: '],
     ['[mcp_servers.tiny]\ncommand = "x"\nshell = true', 'runner.toml: mcp_servers.tiny: '],

@@ -5,7 +5,7 @@
  * those who use them; what the CLI itself may touch is the sandbox's business.
  */
 import { readFile } from 'node:fs/promises'
-import { availableParallelism } from 'node:os'
+import { availableParallelism, totalmem } from 'node:os'
 import { parse, TomlError } from 'smol-toml'
 import { z } from 'zod'
 import { Fault } from '../shared/faults.ts'
@@ -63,6 +63,16 @@ export const Policy = z.strictObject({
   max_log_mb: z.int().min(1).max(1_048_576).default(1_024),
   /** Folders that were made for sessions, and transcripts of any, are removed so long after their last run; 0: never. */
   workspace_days: z.int().min(0).max(36_500).default(30),
+  /** The CLI of a session waits so long for its next turn; 0: none outlives its turn. */
+  warm_idle_s: z.int().min(0).max(86_400).default(300),
+  /** MiB of all CLIs that wait, spares included; 0: none does. Such a CLI has 150 to 200. */
+  warm_memory_mb: z
+    .int()
+    .min(0)
+    .max(1_048_576)
+    .default(() => Math.min(2_048, Math.floor(totalmem() / 4 / 1_048_576))),
+  /** CLIs that are started ahead for new sessions, of each configuration that is in use. */
+  spares: z.int().min(0).max(2).default(2),
 })
 export type Policy = z.infer<typeof Policy>
 

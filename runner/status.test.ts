@@ -15,6 +15,7 @@ const status: RunnerStatus = {
   draining: false,
   slots: 2,
   busy: 0,
+  warm: { processes: 0, spares: 0, memory_bytes: 0, budget_bytes: 1 },
   login: 'none',
   provider: null,
   sandbox: { mode: 'none', means: 'nothing' },

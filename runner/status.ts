@@ -19,6 +19,8 @@ export const RunnerStatus = z.object({
   draining: z.boolean(),
   slots: z.int(),
   busy: z.int(),
+  /** CLIs that wait for a next turn, and for a new session. */
+  warm: z.object({ processes: z.int(), spares: z.int(), memory_bytes: z.int(), budget_bytes: z.int() }),
   /** `env`: variables of its environment; `login`: the login of its user. */
   login: z.enum(['env', 'login', 'none']),
   /** What pays where the router names no provider. */

@@ -2,8 +2,8 @@
  * The CLI processes that are between turns: those of sessions, for their next turn, and spares, for new sessions.
  *
  * It decides which of them stay, and when a spare is started. How one is started is the caller's, and so is a process
- * while it is taken: from `take`, `takeSpare` or `adopt` until `giveBack`. Of one session two never live, and each is
- * disposed of once, when it is gone, whatever ended it.
+ * while it is taken: from `take`, `takeSpare` or `adopt` until `giveBack`. Of one session it never keeps two, and each that
+ * it was ever given is disposed of once, when it is gone, whatever ended it.
  */
 import type { Clock } from '../clock.ts'
 import { Demand } from './demand.ts'
@@ -59,11 +59,13 @@ const LOOK_MS = 30_000
 
 export class WarmPool {
   readonly #o: Parts
-  readonly #entries = new Map<string, Entry>()
+  readonly #entries = new Set<Entry>()
+  /** All that it was ever given: what is gone must not come in again. */
+  readonly #known = new WeakSet<Resident>()
   readonly #demand = new Demand()
   /** In the order in which they are started. */
   readonly #wanted = new Map<string, MakeSpare>()
-  #starting: { key: string; bytes: number; abort: AbortController; settled: Promise<void> } | undefined
+  #starting: { readonly key: string; readonly abort: AbortController; settled: Promise<void> } | undefined
   #stopSettling: (() => void) | undefined
   #stopLooking: (() => void) | undefined
   #draining = false
@@ -78,23 +80,18 @@ export class WarmPool {
    */
   async take(session: string, key: string, tenant: string): Promise<Resident | undefined> {
     for (;;) {
-      const entry = this.#entries.get(session)
+      const entry = this.#of(session)
       if (!entry) return undefined
-      if (entry.idleSinceMs === undefined && !entry.ending) await entry.free
-      else if (fits(entry, key, tenant)) return this.#takenFrom(entry)
-      else {
-        this.#end(entry)
-        await entry.over
-      }
+      if (fits(entry, key, tenant)) return this.#takenFrom(entry)
+      if (entry.idleSinceMs !== undefined) this.#end(entry)
+      await (entry.ending ? entry.over : entry.free)
     }
   }
 
   /** An initialised one of that configuration that nobody has used. From now on it is its session's. */
   takeSpare(key: string, tenant: string): Resident | undefined {
-    const entry = [...this.#entries.values()].find((one) => one.spare && fits(one, key, tenant))
+    const entry = [...this.#entries].find((one) => one.spare && fits(one, key, tenant))
     if (!entry) return undefined
-    // Not again if it comes back without a turn: its session's id was told to somebody.
-    entry.spare = false
     return this.#takenFrom(entry)
   }
 
@@ -111,21 +108,27 @@ export class WarmPool {
   }
 
   /**
-   * One that was started for a run and is about to have its turn, as if it had been taken. False: none is kept, and the
-   * caller ends it after its turn and disposes of it; else the pool does when it is gone.
+   * One that was started for a run and is about to have its turn; from now on it is as if it had been taken. False: none is
+   * kept, so that its turn may as well be its end. It is given back all the same.
    */
   adopt(resident: Resident): boolean {
-    if (!this.#keeps || this.#entries.has(resident.session)) return false
+    if (!this.#keeps || this.#of(resident.session) || this.#known.has(resident)) return false
     this.#enter(resident, false)
     return true
   }
 
-  /** After a turn, or when an offer was withdrawn before one. It is kept if it is idle and the limits allow it. */
+  /**
+   * After a turn, or when an offer was withdrawn before one; also of one that was not adopted. It is kept if it is idle and
+   * the limits allow it, else it ends. Whoever gives it back has nothing more to do with it.
+   */
   giveBack(resident: Resident): void {
-    const entry = this.#entries.get(resident.session)
-    if (entry?.resident !== resident || entry.ending || entry.idleSinceMs !== undefined) return
-    if (!this.#keeps || entry.retired || !resident.cli.isIdle) this.#end(entry)
-    else this.#rest(entry)
+    const entry = this.#known.has(resident) ? [...this.#entries].find((one) => one.resident === resident) : this.#enter(resident, false)
+    if (!entry || entry.idleSinceMs !== undefined) return
+    // It was told to end in its turn, which may be all that has ended.
+    if (entry.ending) return this.#end(entry, 'term')
+    const mayStay = this.#keeps && !entry.retired && resident.cli.isIdle
+    if (mayStay && this.#of(resident.session) === entry) this.#rest(entry)
+    else this.#end(entry)
     entry.setFree()
   }
 
@@ -134,7 +137,7 @@ export class WarmPool {
    * comes back. No spare is started that was wanted before.
    */
   retire(which: (resident: Resident) => boolean): void {
-    for (const entry of [...this.#entries.values()].filter(({ resident }) => which(resident))) {
+    for (const entry of [...this.#entries].filter(({ resident }) => which(resident))) {
       if (entry.idleSinceMs === undefined) entry.retired = true
       else this.#end(entry)
     }
@@ -149,7 +152,7 @@ export class WarmPool {
 
   /** Of all that may be alive, but for a spare that is starting. */
   get markers(): readonly string[] {
-    return [...this.#entries.values()].map(({ resident }) => resident.marker)
+    return [...this.#entries].map(({ resident }) => resident.marker)
   }
 
   /** No more spares; idle ones end, and what is taken ends when it comes back. */
@@ -163,7 +166,7 @@ export class WarmPool {
   async close(): Promise<void> {
     this.drain()
     await this.#starting?.settled
-    const entries = [...this.#entries.values()]
+    const entries = [...this.#entries]
     for (const entry of entries) this.#end(entry, 'term')
     await Promise.all(entries.map(({ over }) => over))
   }
@@ -174,7 +177,12 @@ export class WarmPool {
   }
 
   get #idle(): Entry[] {
-    return [...this.#entries.values()].filter(({ idleSinceMs }) => idleSinceMs !== undefined)
+    return [...this.#entries].filter(({ idleSinceMs }) => idleSinceMs !== undefined)
+  }
+
+  /** The first that came, of those that are not gone. */
+  #of(session: string): Entry | undefined {
+    return [...this.#entries].find(({ resident }) => resident.session === session)
   }
 
   #enter(resident: Resident, spare: boolean): Entry {
@@ -193,7 +201,8 @@ export class WarmPool {
       setFree: () => undefined,
     }
     busy(entry)
-    this.#entries.set(resident.session, entry)
+    this.#entries.add(entry)
+    this.#known.add(resident)
     return entry
   }
 
@@ -204,12 +213,14 @@ export class WarmPool {
     await resident.dispose().catch((error: unknown) => {
       this.#o.log('what was made for a CLI that has ended stays', { session: resident.session, err: error })
     })
-    this.#entries.delete(resident.session)
+    this.#entries.delete(entry)
     entry.setFree()
     this.#look()
   }
 
   #takenFrom(entry: Entry): Resident {
+    // Not again if it comes back without a turn: its session's id was told to somebody.
+    entry.spare = false
     entry.idleSinceMs = undefined
     busy(entry)
     this.#look()
@@ -258,7 +269,7 @@ export class WarmPool {
 
   #missing(key: string): number {
     const worth = Math.min(this.#o.limits.spares, this.#demand.spares(key, this.#o.clock.now()))
-    const there = [...this.#entries.values()].filter((one) => one.spare && !one.ending && one.resident.key === key).length
+    const there = [...this.#entries].filter((one) => one.spare && !one.ending && one.resident.key === key).length
     return Math.max(0, worth - there - (this.#starting?.key === key ? 1 : 0))
   }
 
@@ -288,8 +299,9 @@ export class WarmPool {
       if (!giveWay) continue
       for (const entry of giveWay) this.#end(entry)
       const abort = new AbortController()
-      const settled = this.#start(key, make, abort.signal)
-      this.#starting = { key, bytes: spare.bytes, abort, settled }
+      const starting = { key, abort, settled: Promise.resolve() }
+      this.#starting = starting
+      starting.settled = this.#start(key, make, abort.signal)
       return
     }
   }
@@ -306,7 +318,7 @@ export class WarmPool {
     }
     this.#starting = undefined
     if (made) this.#arrived(made, signal.aborted)
-    if (made && this.#missing(key) > 0 && !this.#wanted.has(key)) this.#wanted.set(key, make)
+    if (made && !signal.aborted && this.#missing(key) > 0 && !this.#wanted.has(key)) this.#wanted.set(key, make)
     // One after the other: a run that comes in between finds a free processor.
     this.#startSoon()
   }

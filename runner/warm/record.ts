@@ -36,14 +36,15 @@ export class WarmRecords {
     return [...this.#markers]
   }
 
-  /** False: it is not on disk. */
+  /** Anew for one that is there, when its folder is no longer to go. False: this is not on disk. */
   async write({ marker, folder }: Left): Promise<boolean> {
     try {
       await mkdir(this.#dir, { recursive: true, mode: 0o700 })
       await writeFile(this.#file(marker), JSON.stringify({ folder }), { mode: 0o600 })
     } catch (error) {
-      // Of a full disk the name may be there without its content, which would outlive a process that is not kept.
-      await this.remove(marker)
+      // Of a full disk the name may be there without its content, which would outlive a process that is not kept. Of one that
+      // lives and was written before, the name is what counts.
+      if (!this.#markers.has(marker)) await this.remove(marker)
       if (!this.#failed) this.#log('no CLI is kept for a next turn, as that cannot be written down', { err: error })
       this.#failed = true
       return false
