@@ -4,8 +4,8 @@ export type Migration = { tag: string; when: number; hash: string; statements: s
 export const migrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795264845018,
-    "hash": "d86a181450b825beece8538ff63fcab72335cf88d9ffc990255a9bfcdf0d5a0d",
+    "when": 1795271096350,
+    "hash": "112013952a351a63332dda6178032227ee08f70da2bc268cceade4c04e289f1f",
     "statements": [
       "CREATE TABLE `assertions` (\n\t`jti` text PRIMARY KEY NOT NULL,\n\t`expires_at` integer NOT NULL\n);",
       "CREATE TABLE `enrolments` (\n\t`hash` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`expires_at` integer NOT NULL,\n\t`used_at` integer\n);",
@@ -27,9 +27,10 @@ export const migrations: Migration[] = [
       "CREATE INDEX `runs_queued` ON `runs` (`created_at`) WHERE state = 'queued';",
       "CREATE INDEX `runs_kept` ON `runs` (`ended_at`,`event_bytes`,`pruned_at`) WHERE ended_at IS NOT NULL AND pruned_at IS NULL;",
       "CREATE INDEX `runs_pruning` ON `runs` (`pruned_at`) WHERE pruned_at IS NOT NULL AND event_bytes > 0;",
-      "CREATE TABLE `sessions` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`runner` text,\n\t`cwd` text,\n\t`pool` text,\n\t`title` text,\n\t`status` text DEFAULT 'active' NOT NULL,\n\t`model` text,\n\t`metadata` text,\n\t`opener` text,\n\t`opener_at` integer,\n\t`created_at` integer NOT NULL,\n\t`updated_at` integer NOT NULL,\n\t`last_run_at` integer NOT NULL\n);",
+      "CREATE TABLE `sessions` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`runner` text,\n\t`cwd` text,\n\t`cli_id` text,\n\t`pool` text,\n\t`title` text,\n\t`status` text DEFAULT 'active' NOT NULL,\n\t`model` text,\n\t`metadata` text,\n\t`opener` text,\n\t`opener_at` integer,\n\t`created_at` integer NOT NULL,\n\t`updated_at` integer NOT NULL,\n\t`last_run_at` integer NOT NULL\n);",
       "CREATE INDEX `sessions_tenant` ON `sessions` (`tenant`,`last_run_at`);",
       "CREATE INDEX `sessions_by_age` ON `sessions` (`last_run_at`);",
+      "CREATE INDEX `sessions_by_cli_id` ON `sessions` (`tenant`,`cli_id`);",
       "CREATE TABLE `batches` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`subject` text NOT NULL,\n\t`size` integer NOT NULL,\n\t`refused` text NOT NULL,\n\t`metadata` text,\n\t`created_at` integer NOT NULL\n);",
       "CREATE INDEX `batches_tenant` ON `batches` (`tenant`,`id`);",
       "CREATE TABLE `config_files` (\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`kind` text NOT NULL,\n\t`name` text NOT NULL,\n\t`content` text NOT NULL,\n\t`version` integer NOT NULL,\n\t`updated_by` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`updated_at` integer NOT NULL,\n\tPRIMARY KEY(`tenant`, `pool`, `kind`, `name`)\n);",

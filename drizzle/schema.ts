@@ -68,6 +68,8 @@ export const sessions = sqliteTable(
     tenant: text('tenant').notNull(),
     runner: text('runner'),
     cwd: text('cwd'),
+    /** The CLI's own id of it, where that is another one. */
+    cliId: text('cli_id'),
     /** Where the first run of a prepared one goes; null: wherever its token leads. */
     pool: text('pool'),
     title: text('title'),
@@ -82,7 +84,7 @@ export const sessions = sqliteTable(
     updatedAt: integer('updated_at').notNull(),
     lastRunAt: integer('last_run_at').notNull(),
   },
-  (t) => [index('sessions_tenant').on(t.tenant, t.lastRunAt), index('sessions_by_age').on(t.lastRunAt)],
+  (t) => [index('sessions_tenant').on(t.tenant, t.lastRunAt), index('sessions_by_age').on(t.lastRunAt), index('sessions_by_cli_id').on(t.tenant, t.cliId)],
 )
 
 /** Whether a live run has a connection is not kept here: the router that holds the socket knows, and a restart asks anew. */

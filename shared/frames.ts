@@ -7,7 +7,7 @@
 import { z } from 'zod'
 import type { FaultCode } from './faults.ts'
 import { Grants, ProviderReport } from './grants.ts'
-import { Name, RunId } from './ids.ts'
+import { Name, RunId, SessionId } from './ids.ts'
 import { Mark } from './marks.ts'
 import { PolicyView } from './policy.ts'
 import { RunSpec } from './run-spec.ts'
@@ -50,8 +50,19 @@ export const Hello = z.object({
 })
 export type Hello = z.infer<typeof Hello>
 
-/** `cwd` is the real path that the session will live in: a later turn must use the same one. */
-export const Accept = z.object({ t: z.literal('accept'), re: MessageId, run: RunId, fence: Fence, cwd: z.string().min(1).max(4096) })
+/**
+ * `cwd` is the real path that the session will live in: a later turn must use the same one. `session` is the CLI's own id
+ * of a new session, where the CLI was started before anybody had thought of the session.
+ */
+export const Accept = z.object({
+  t: z.literal('accept'),
+  re: MessageId,
+  run: RunId,
+  fence: Fence,
+  cwd: z.string().min(1).max(4096),
+  session: SessionId.optional(),
+})
+export type Accept = z.infer<typeof Accept>
 /** What a runner may refuse with; every other code is the router's own word. */
 export const RunnerRefusal = z.enum([
   'agent_not_found',

@@ -62,11 +62,14 @@ export const CliOptions = z.object({
 })
 export type CliOptions = z.infer<typeof CliOptions>
 
-/** `new` fixes the id of a fresh conversation, `resume` continues it, `fork` continues `from` under the new `id`. */
+/**
+ * `new` fixes the id of a fresh conversation, `resume` continues it, `fork` continues `from` under the new `id`. `cli` is
+ * the CLI's own id of what is continued, where it is another one.
+ */
 export const SessionUse = z.discriminatedUnion('mode', [
   z.object({ mode: z.literal('new'), id: SessionId }),
-  z.object({ mode: z.literal('resume'), id: SessionId }),
-  z.object({ mode: z.literal('fork'), id: SessionId, from: SessionId }),
+  z.object({ mode: z.literal('resume'), id: SessionId, cli: SessionId.optional() }),
+  z.object({ mode: z.literal('fork'), id: SessionId, from: SessionId, cli: SessionId.optional() }),
 ])
 export type SessionUse = z.infer<typeof SessionUse>
 

@@ -116,6 +116,7 @@ CREATE TABLE `sessions` (
 	`tenant` text NOT NULL,
 	`runner` text,
 	`cwd` text,
+	`cli_id` text,
 	`pool` text,
 	`title` text,
 	`status` text DEFAULT 'active' NOT NULL,
@@ -130,6 +131,7 @@ CREATE TABLE `sessions` (
 --> statement-breakpoint
 CREATE INDEX `sessions_tenant` ON `sessions` (`tenant`,`last_run_at`);--> statement-breakpoint
 CREATE INDEX `sessions_by_age` ON `sessions` (`last_run_at`);--> statement-breakpoint
+CREATE INDEX `sessions_by_cli_id` ON `sessions` (`tenant`,`cli_id`);--> statement-breakpoint
 CREATE TABLE `batches` (
 	`id` text PRIMARY KEY NOT NULL,
 	`tenant` text NOT NULL,

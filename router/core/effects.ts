@@ -27,6 +27,9 @@ export type Append = {
   readonly loss?: true
 }
 
+/** Where a session lives on its runner; `cliId`: what the CLI calls it there, if not by our id. */
+export type Home = { cwd: string; cliId?: string | undefined }
+
 export type Effect =
   | { do: 'send'; message: ToRunner }
   /** Admitted: find out what it pays with, then send the offer. */
@@ -37,7 +40,7 @@ export type Effect =
   | { do: 'append'; append: Append }
   | { do: 'ack'; entry: AckEntry }
   /** The runner accepted: make the lease durable, then call `leased`. */
-  | { do: 'accepted'; run: string; fence: number; cwd: string }
+  | { do: 'accepted'; run: string; fence: number; home: Home }
   /** The run was not and will not be started under this fence. */
   | { do: 'refused'; run: string; fence: number; code: FaultCode; message: string }
   /** The runner had the go and never started: back to the line, then call `requeued`. */

@@ -7,7 +7,7 @@
  */
 import type { EventFrame } from '../../shared/event-frames.ts'
 import type { FaultCode } from '../../shared/faults.ts'
-import { CLOSE, type Hello, type ToRouter } from '../../shared/frames.ts'
+import { CLOSE, type Accept, type Hello, type ToRouter } from '../../shared/frames.ts'
 import { CONNECTION_WINDOW, MAX_MESSAGE, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'
 import type { Mark } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
@@ -284,11 +284,11 @@ export class RunnerCore {
     return effects
   }
 
-  #accept(message: { re: string; run: string; fence: number; cwd: string }): Effect[] {
+  #accept(message: Accept): Effect[] {
     const run = this.#offered(message)
     if (!run) return this.#find(message) ? [] : [revoke(message)]
     run.phase = 'leasing'
-    return [{ do: 'accepted', run: run.run, fence: run.fence, cwd: message.cwd }]
+    return [{ do: 'accepted', run: run.run, fence: run.fence, home: { cwd: message.cwd, cliId: message.session } }]
   }
 
   #mark(conn: number, message: { run: string; fence: number; seq: number; mark: Mark }, now: number): Effect[] {

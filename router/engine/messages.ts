@@ -52,9 +52,9 @@ const READERS = 8
 const PAGE_CHARS = 4 * 1024 * 1024
 
 /** Throws `session_not_found`, and `invalid_request` for a cursor that is no message of this session. */
-export async function messagesOf(deps: Pick<Deps, 'store' | 'records'>, tenant: string, session: string, query: MessageQuery): Promise<MessagesPage> {
+export async function messagesOf(deps: Pick<Deps, 'store' | 'records'>, tenant: string, named: string, query: MessageQuery): Promise<MessagesPage> {
   const { store, records } = deps
-  await mustFindMine(deps, tenant, session)
+  const { id: session } = await mustFindMine(deps, tenant, named)
   const { limit, order } = query
   const bound = async (field: 'before' | 'after') => {
     const id = query[field]

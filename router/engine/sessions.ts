@@ -50,13 +50,13 @@ export async function mustFindMine(deps: Pick<Deps, 'store'>, tenant: string, id
 /** With what its runs add up to. Throws `session_not_found`. */
 export async function viewSession(deps: Pick<Deps, 'store'>, tenant: string, id: string): Promise<SessionWithTotals> {
   const row = await mustFindMine(deps, tenant, id)
-  return { ...row, ...((await totalsOf(deps.store.db, tenant, [id])).get(id) ?? NO_TOTALS) }
+  return { ...row, ...((await totalsOf(deps.store.db, tenant, [row.id])).get(row.id) ?? NO_TOTALS) }
 }
 
 /** What its runs add up to, with their tokens and outcomes. Throws `session_not_found`. */
 export async function sessionStats(deps: Pick<Deps, 'store'>, tenant: string, id: string): Promise<{ session: SessionRow; sums: SessionSums }> {
   const session = await mustFindMine(deps, tenant, id)
-  return { session, sums: await sumsOf(deps.store.db, tenant, id) }
+  return { session, sums: await sumsOf(deps.store.db, tenant, session.id) }
 }
 
 export interface SessionQuery extends Omit<SessionFilter, 'from'> {
@@ -98,7 +98,8 @@ export async function listSessions({ store }: Pick<Deps, 'store'>, tenant: strin
 
 /** Throws `session_not_found`. */
 export async function changeSession({ store, platform }: Deps, tenant: string, id: string, change: SessionChange): Promise<SessionRow> {
-  const row = SessionId.safeParse(id).success ? await updateSession(store.db, tenant, id, change, platform.now()) : undefined
+  const found = await findMine({ store }, tenant, id)
+  const row = found && (await updateSession(store.db, tenant, found.id, change, platform.now()))
   if (!row) throw notThere(id)
   return row
 }
@@ -111,9 +112,9 @@ const AGAIN_MS = 100
  * Takes a session away, with what was said in it; its runs stay for statistics. While a turn waits or is under way that is
  * `session_busy`, or with `cancel` the turn is ended first. Throws `session_not_found`.
  */
-export async function deleteSession(deps: Deps, tenant: string, id: string, { running }: { running: 'refuse' | 'cancel' }): Promise<void> {
+export async function deleteSession(deps: Deps, tenant: string, named: string, { running }: { running: 'refuse' | 'cancel' }): Promise<void> {
   const { store, platform } = deps
-  await mustFindMine(deps, tenant, id)
+  const { id } = await mustFindMine(deps, tenant, named)
   const signal = AbortSignal.timeout(CANCEL_MS)
   for (;;) {
     if ((await deleteSessions(store, isSession(tenant, id), platform.now())) > 0) return deps.outbox?.nudge(tenant)

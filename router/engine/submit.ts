@@ -185,7 +185,8 @@ async function newRun(deps: Deps, who: Principal, wish: Submission, session: Ses
 function useOf(session: SessionRow | undefined, fork: boolean, newId: string): SessionUse {
   if (!session) return { mode: 'new', id: newId }
   if (session.runner === null) return { mode: 'new', id: session.id }
-  return fork ? { mode: 'fork', id: newId, from: session.id } : { mode: 'resume', id: session.id }
+  const cli = session.cliId === null ? {} : { cli: session.cliId }
+  return fork ? { mode: 'fork', id: newId, from: session.id, ...cli } : { mode: 'resume', id: session.id, ...cli }
 }
 
 /** A session waits in the line of the machine that has it, wherever that has been put. Throws `forbidden` when the token is not good there. */

@@ -7,6 +7,7 @@
 import type { EventFrame } from '../../shared/event-frames.ts'
 import { Fault } from '../../shared/faults.ts'
 import { CLOSE, type Hello, type ToRouter } from '../../shared/frames.ts'
+import type { Home } from '../core/effects.ts'
 import { RunnerCore, type Append, type Effect } from '../core/runner-core.ts'
 import { asFault } from '../guard/problem.ts'
 import type { Dispatch, OnlineRunner, RunnerIdentity } from '../ports.ts'
@@ -280,12 +281,12 @@ export class Seat {
     )
   }
 
-  async #lease({ run, fence, cwd }: { run: string; fence: number; cwd: string }): Promise<void> {
+  async #lease({ run, fence, home }: { run: string; fence: number; home: Home }): Promise<void> {
     const { store, platform, log, now } = this.#parts
     let ok = false
     let fault = new Fault('storage')
     try {
-      ok = await store.lease(run, fence, cwd, platform.now())
+      ok = await store.lease(run, fence, home, platform.now())
       fault = new Fault('start_by', 'the run was taken back before its lease')
     } catch (error) {
       log.error({ err: error, run }, 'a lease could not be written')

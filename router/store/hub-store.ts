@@ -2,6 +2,7 @@
  * The rows that a hub reads and moves, as one port: everything else about a run's row is the engine's business.
  * Each move is one compare-and-set on (state, fence); its result says who won.
  */
+import type { Home } from '../core/effects.ts'
 import type { RestoredRun } from '../core/runner-core.ts'
 import type { Db, EventChunk, RunRef, RunRow, Store } from '../ports.ts'
 import { logEnd, readChunks } from './run-events.ts'
@@ -12,7 +13,7 @@ export interface HubStore {
   /** Leased or running on this runner, and where their logs end. */
   liveRunsOf(runner: string): Promise<RestoredRun[]>
   readChunks(run: string, afterSeq: number, maxBytes: number): Promise<EventChunk[]>
-  lease(run: string, fence: number, cwd: string, now: number): Promise<boolean>
+  lease(run: string, fence: number, home: Home, now: number): Promise<boolean>
   returnToQueue(run: string, atFence: number, from: 'offered' | 'leased'): Promise<QueuedRow | undefined>
 }
 
@@ -22,7 +23,7 @@ export function hubStore(store: Store): HubStore {
     findRun: (ref) => findRun(db, ref.tenant, ref.run),
     liveRunsOf: async (runner) => Promise.all((await liveRunsOf(db, runner)).map((row) => restored(db, row))),
     readChunks: (run, afterSeq, maxBytes) => readChunks(db, run, afterSeq, maxBytes),
-    lease: async (run, fence, cwd, now) => (await lease(store, run, fence, cwd, now)) !== undefined,
+    lease: async (run, fence, home, now) => (await lease(store, run, fence, home, now)) !== undefined,
     returnToQueue: (run, atFence, from) => returnToQueue(db, run, atFence, from),
   }
 }

@@ -80,8 +80,8 @@ describe('the lease of a run', () => {
     const { session } = (await log.row(run))!
     const spec = { tenant: 'default', session: { mode: 'new' as const, id: session }, prompt: 'Say "hello".\n€\0 \ud800', timeout_s: 60 }
     await log.database.db.update(runs).set({ state: 'offered', runner: 'rnr_1', spec }).where(eq(runs.id, run))
-    expect(await lease(log.database, run, 1, '/work', 5)).toMatchObject({ id: run, state: 'leased', cwd: '/work' })
-    expect(await lease(log.database, run, 1, '/work', 6)).toBeUndefined()
+    expect(await lease(log.database, run, 1, { cwd: '/work' }, 5)).toMatchObject({ id: run, state: 'leased', cwd: '/work' })
+    expect(await lease(log.database, run, 1, { cwd: '/work' }, 6)).toBeUndefined()
     expect(await told()).toEqual([['session.created', null, 5], ['run.started', run, 5]])
     const [asked] = await log.database.db.select().from(prompts).where(eq(prompts.run, run))
     expect(asked?.text).toBe('Say "hello".\n€\0 \ud800')

@@ -4,6 +4,7 @@
 import { and, desc, eq, inArray, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
 import { idempotency, prompts, runs, sessions } from '../../drizzle/schema.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
+import type { Home } from '../core/effects.ts'
 import type { PublicStatus } from '../core/run-state.ts'
 import { statesOf } from '../core/run-state.ts'
 import type { Claim, Db, NewRun, RunRow, Statement, Store } from '../ports.ts'
@@ -114,16 +115,17 @@ export async function queuedIn(db: Db, tenant: string, pool: string): Promise<Qu
 /**
  * The lease, the session that it binds to this runner, and what was asked become durable together. Undefined: overtaken.
  */
-export async function lease(store: Store, run: string, atFence: number, cwd: string, now: number): Promise<RunRow | undefined> {
+export async function lease(store: Store, run: string, atFence: number, { cwd, cliId }: Home, now: number): Promise<RunRow | undefined> {
   const { db } = store
   const moved = db.update(runs).set({ state: 'leased', startedAt: now, cwd }).where(held(run, atFence, 'offered')).returning()
   const leased = sql`id = ${run} AND fence = ${atFence} AND state = 'leased'`
   const bind = db.run(sql`
-    INSERT INTO ${sessions} (id, tenant, runner, cwd, model, created_at, updated_at, last_run_at)
-    SELECT session, tenant, runner, ${cwd}, model, ${now}, ${now}, ${now} FROM ${runs} WHERE ${leased}
+    INSERT INTO ${sessions} (id, tenant, runner, cwd, cli_id, model, created_at, updated_at, last_run_at)
+    SELECT session, tenant, runner, ${cwd}, ${cliId ?? null}, model, ${now}, ${now}, ${now} FROM ${runs} WHERE ${leased}
     ON CONFLICT (id) DO UPDATE SET
       last_run_at = excluded.last_run_at, updated_at = excluded.updated_at, model = coalesce(${sessions}.model, excluded.model),
-      cwd = CASE WHEN ${sessions}.runner IS NULL THEN excluded.cwd ELSE ${sessions}.cwd END, runner = coalesce(${sessions}.runner, excluded.runner)`)
+      cwd = CASE WHEN ${sessions}.runner IS NULL THEN excluded.cwd ELSE ${sessions}.cwd END,
+      cli_id = CASE WHEN ${sessions}.runner IS NULL THEN excluded.cli_id ELSE ${sessions}.cli_id END, runner = coalesce(${sessions}.runner, excluded.runner)`)
   // As the JSON that it is in the spec: as text, a lone surrogate is no UTF-8, and reading that back aborts the process of libSQL.
   const asked = db.run(sql`
     INSERT INTO ${prompts} (run, session, text) SELECT id, session, spec -> '$.prompt' FROM ${runs} WHERE ${leased} AND spec IS NOT NULL

@@ -7,9 +7,12 @@ import { sessionNotice } from './notices.ts'
 
 export type SessionRow = typeof sessions.$inferSelect
 
+/** By its id, or by that which the CLI has for it and names in every line: our own goes first. */
 export async function findSession(db: Db, tenant: string, id: string): Promise<SessionRow | undefined> {
   const [row] = await db.select().from(sessions).where(and(eq(sessions.id, id), eq(sessions.tenant, tenant))).limit(1)
-  return row
+  if (row) return row
+  const [named] = await db.select().from(sessions).where(and(eq(sessions.cliId, id), eq(sessions.tenant, tenant))).limit(1)
+  return named
 }
 
 /** A run that was to open it and has no row by then never will. */

@@ -153,8 +153,8 @@ export class Offers {
         const rows = await liveRunsOf(own.db, runner)
         return Promise.all(rows.map(async (row) => ({ ...(await restored(own.db, row)), deadlineAt: deadlineOf(row) })))
       },
-      lease: async (run, fence, cwd, now) => {
-        const row = await lease(shared(), run, fence, cwd, now)
+      lease: async (run, fence, home, now) => {
+        const row = await lease(shared(), run, fence, home, now)
         if (!row) return false
         await this.#adopt(row)
         await sync()

@@ -3,6 +3,7 @@ import { beforeEach, describe, expect, it } from 'vitest'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Fleet, RunView } from '../kit/fleet.ts'
 import type { Host } from '../kit/host.ts'
+import { RawRunner } from '../kit/raw-runner.ts'
 import { print } from '../kit/turns.ts'
 import { tenantEach } from './tenants.ts'
 
@@ -53,6 +54,30 @@ export function sessions(host: Host): void {
       expect(specs[1]).toMatchObject({ session: { mode: 'fork', id: fork.session_id, from } })
       for (const id of [from, fork.session_id]) await ask({ prompt: 'on', session_id: id })
       expect(specs.slice(2).map(({ session }) => session)).toEqual([from, fork.session_id].map((id) => ({ mode: 'resume', id })))
+    })
+
+    it('answers to the name that the CLI has for it, and tells it to its runner', async () => {
+      const link = await (await RawRunner.enlist(fleet)).connect()
+      const cli = crypto.randomUUID()
+      const taken = async (body: object, more: { session?: string } = {}) => {
+        const [{ id, session_id }, offer] = await Promise.all([fleet.start({ prompt: 'x', ...body }), link.begin(more)])
+        link.exit(offer, 2)
+        await fleet.until(id, 'succeeded')
+        return { session_id, session: offer.spec.session }
+      }
+      const { session_id: id } = await taken({}, { session: cli })
+      for (const name of [id, cli]) {
+        expect(await taken({ session_id: name })).toEqual({ session_id: id, session: { mode: 'resume', id, cli } })
+        const view = await fleet.call(`/v1/sessions/${name}`)
+        expect(await view.json()).toMatchObject({ id, cli_session_id: cli })
+      }
+      const fork = await taken({ session_id: cli, fork_session: true })
+      expect(fork.session).toEqual({ mode: 'fork', id: fork.session_id, from: id, cli })
+      expect((await taken({ session_id: fork.session_id })).session).toEqual({ mode: 'resume', id: fork.session_id })
+      const other = await fleet.as('somebody-else')
+      expect((await other.call(`/v1/sessions/${cli}`)).status).toBe(404)
+      expect((await fleet.call(`/v1/sessions/${cli}`, { method: 'DELETE' })).status).toBe(204)
+      expect((await fleet.call(`/v1/sessions/${id}`)).status).toBe(404)
     })
 
     it('is not there for somebody else, nor under an id that nobody was given', async () => {

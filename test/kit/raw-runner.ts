@@ -106,16 +106,16 @@ export class RawLink {
   }
 
   /** Answers the next offer with yes and waits for the go. */
-  async accept(): Promise<Message<'offer'>> {
+  async accept(more: { session?: string } = {}): Promise<Message<'offer'>> {
     const offer = await this.next('offer')
-    this.send({ t: 'accept', re: offer.id, run: offer.run, fence: offer.fence, cwd: '/work' })
+    this.send({ t: 'accept', re: offer.id, run: offer.run, fence: offer.fence, cwd: '/work', ...more })
     await this.next('lease')
     return offer
   }
 
   /** The same, and says that the CLI runs: event 1. */
-  async begin(): Promise<Message<'offer'>> {
-    const offer = await this.accept()
+  async begin(more: { session?: string } = {}): Promise<Message<'offer'>> {
+    const offer = await this.accept(more)
     this.send({ t: 'starting', run: offer.run, fence: offer.fence })
     const session_id = offer.spec.session.id
     this.mark(offer, 1, { kind: 'started', session_id, provider: 'local', cli_version: '0', cwd: '/work', warm: false })
