@@ -95,7 +95,10 @@ function limitBody(maxSize: number): MiddlewareHandler {
   // the connection half a second later (@hono/node-server 2.1.8), in the middle of somebody's next request.
   const made: MiddlewareHandler = (c, next) => {
     const length = c.req.header('content-length')
-    if (length === undefined || c.req.header('transfer-encoding') !== undefined) return counted(c, next)
+    const isChunked = c.req.header('transfer-encoding') !== undefined
+    // Most requests: there is nothing to look at, and looking makes Node's adapter build a whole Request for it.
+    if (length === undefined && !isChunked && /^(?:GET|HEAD)$/.test(c.req.method)) return next()
+    if (length === undefined || isChunked) return counted(c, next)
     return Number(length) > maxSize ? onError() : next()
   }
   limits.set(maxSize, made)

@@ -29,7 +29,9 @@ export async function admitForeign(deps: Needs, token: string, unverified: JWTPa
   const now = deps.platform.now()
   if (typeof unverified.exp !== 'number' || unverified.exp + CLOCK_SKEW_S <= now / 1_000) throw new Fault('unauthenticated', 'the token has expired')
   const keys = await deps.identity.issuerKeys.of(trusted.url, (set) => canVerify(set, token))
-  const who = principalOf(trusted, await verifiedClaims(trusted, token, keys, now), now)
+  // A set that was fetched anew is another one, so a key that was taken away is felt as soon as it is known.
+  const claims = await deps.identity.verified.foreign.claims(token, keys, () => verifiedClaims(trusted, token, keys, now))
+  const who = principalOf(trusted, claims, now)
   const recheck = async () => {
     refuseExpired(who, deps.platform.now())
     const still = (await deps.identity.registry.issuers()).find(({ id }) => id === trusted.id)

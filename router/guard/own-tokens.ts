@@ -12,7 +12,7 @@ export async function admitOwn(deps: Needs, token: string): Promise<Admission> {
   const { kid } = headerOf(token)
   const key = typeof kid === 'string' ? await deps.keys.find(kid) : undefined
   if (!key) throw new Fault('unauthenticated', 'the token was not signed by this router')
-  const who = await verify(key, token, deps.platform.now())
+  const who = await deps.identity.verified.own.claims(token, key, () => verify(key, token, deps.platform.now()))
   const recheck = async () => {
     refuseExpired(who, deps.platform.now())
     await (who.kind === 'runner' ? refuseRunner(deps, who, key.kid) : refuseToken(deps, who, key.kid))

@@ -1,6 +1,7 @@
 /**
  * The router as a Node process: one port for HTTP and the runners' sockets, everything else from the data directory.
  */
+import { createHash } from 'node:crypto'
 import type { IncomingMessage } from 'node:http'
 import { isIP, type AddressInfo } from 'node:net'
 import { networkInterfaces } from 'node:os'
@@ -87,7 +88,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const { vault } = following
     await reseal()
     const catalog = catalogOf(database.db, catalogMemory(), () => performance.now())
-    const { keys, identity } = identityOf({ db: database.db, vault, root, platform, log, memory: identityMemory(), now: () => performance.now() })
+    const { keys, identity } = identityOf({ db: database.db, vault, root, platform, log, memory: identityMemory(), now: () => performance.now(), digest: sha256 })
     const treasury = treasuryOf({ store: () => database, catalog: () => catalog, vault: () => vault, platform, log })
     const limiter = new BlockLimiter({ db: database.db, platform, log, now: () => performance.now() })
     const addresses = localLimiter(() => performance.now())
@@ -191,6 +192,9 @@ async function heedAdmins({ db }: Database, hub: NodeHub): Promise<void> {
   const standings = ids.length > 0 ? await standingOf(db, ids) : []
   for (const { id, drainedAt, revokedAt } of standings) await (revokedAt === null ? hub.drain(id, drainedAt !== null) : hub.revoke(id))
 }
+
+/** At once: WebCrypto's goes through the thread pool, which takes longer than the hash. */
+const sha256 = (text: string) => createHash('sha256').update(text).digest('base64')
 
 const nextTurn = () => new Promise<void>((resolve) => setImmediate(resolve))
 
