@@ -1,9 +1,12 @@
-/** Two providers and the real CLI, through either host. `RUNYARD_RUNS=400` is the long form. */
+/** Two providers and the real CLI, through either host. The long form is 400 runs, and every kind of trouble from its beginning to its end. */
 import { describe } from 'vitest'
+import { LONG } from '../kit/long.ts'
 import { providers } from './providers.ts'
 
-const runs = Number(process.env['RUNYARD_RUNS'] ?? 40)
+describe('two providers behind the router on node', () => {
+  providers({ host: 'node', runs: LONG ? 400 : 16, trouble: LONG ? 'whole' : 'each' })
+})
 
-describe.each(['node', 'workers'] as const)('two providers behind the router on %s', (host) => {
-  providers({ host, runs, short: host === 'workers' })
+describe('two providers behind the router on workers', () => {
+  providers({ host: 'workers', runs: LONG ? 400 : 12, trouble: LONG ? 'whole' : 'one' })
 })

@@ -8,6 +8,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
+import { LONG } from '../kit/long.ts'
 import { play, schedule } from './schedule.ts'
 import { installTime, type Time } from './time.ts'
 
@@ -17,7 +18,7 @@ vi.mock('../../shared/limits.ts', async (original) => {
   return { ...(await original<object>()), ...scaledSizes }
 })
 
-const RUNS = Number(process.env['MODEL_RUNS'] ?? 10_000)
+const RUNS = Number(process.env['MODEL_RUNS'] ?? (LONG ? 100_000 : 3_000))
 
 describe('the protocol, whatever happens', () => {
   let dir = ''
@@ -32,7 +33,7 @@ describe('the protocol, whatever happens', () => {
     rmSync(dir, { recursive: true, force: true })
   })
 
-  it(`keeps its invariants through ${RUNS} schedules`, { timeout: 600_000 }, async () => {
+  it(`keeps its invariants through ${RUNS} schedules`, { timeout: 3_600_000 }, async () => {
     const details = await fc.check(
       fc.asyncProperty(schedule, (steps) => play(steps, dir, { install: (world) => (time = world.time) })),
       { numRuns: RUNS },
