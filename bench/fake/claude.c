@@ -3,9 +3,10 @@
  *
  * It speaks as much stream-json as the driver needs (2.1.197), for as many turns as there are messages. A prompt is a plan
  * in JSON: {lines, bytes} prints them at once, {lines, bytes, everyMs} one at a time, {bytes, everyMs} until it is
- * interrupted. A line says its number in the turn (n), when it was printed in microseconds of the machine's monotonic
- * clock (at), and is filled with a pattern that follows from n, so that whoever reads it sees what is lost or changed.
- * It stays readable while its output is blocked, as the real one does.
+ * interrupted; with fromUs a pace begins at that time, so that many can begin together. A line says its number in the turn
+ * (n), when it was printed in microseconds of the machine's monotonic clock (at), and is filled with a pattern that follows
+ * from n, so that whoever reads it sees what is lost or changed. It stays readable while its output is blocked, as the real
+ * one does.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -129,6 +130,8 @@ static void begin_turn(const char *content) {
   if (left < 0 && every_ms <= 0) left = 0;
   every_us = every_ms * 1000;
   due_us = now_us() + every_us;
+  long from_us = 0;
+  if (number_after(content, "fromUs\\\":", &from_us)) due_us = from_us;
   next_n = 1;
   in_turn = 1;
   make_pattern(line_bytes);

@@ -7,8 +7,11 @@ import { startChild, type Child } from '../children.ts'
 import type { Counts } from '../programme.ts'
 import { Histogram, type Packed } from './histogram.ts'
 
-/** What the fake CLI is told. `lines` alone: at once; with `everyMs`: at a pace; `everyMs` alone: until it is cancelled. */
-export type Plan = { readonly bytes: number; readonly lines?: number; readonly everyMs?: number }
+/**
+ * What the fake CLI is told. `lines` alone: at once; with `everyMs`: at a pace; `everyMs` alone: until it is cancelled.
+ * `fromUs`: when the pace begins, on the machine's monotonic clock.
+ */
+export type Plan = { readonly bytes: number; readonly lines?: number; readonly everyMs?: number; readonly fromUs?: number }
 
 export interface StreamSpec {
   readonly port: number
