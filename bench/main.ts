@@ -37,7 +37,7 @@ for (const programme of wanted) found.push(await run(programme))
 const all = report({ rounds, seed, short: values.short }, found)
 if (values.out !== undefined) await writeFile(values.out, `${JSON.stringify(all, null, 2)}\n`)
 if (values.json) process.stdout.write(`${JSON.stringify(all, null, 2)}\n`)
-else process.stdout.write(`${values.markdown ? markdown(all) : table(found)}\n`)
+else process.stdout.write(`${values.markdown ? markdown(all) : table(found, values.short)}\n`)
 process.exit(found.some(failed) ? 1 : 0)
 
 async function run(programme: Programme): Promise<Found> {

@@ -65,7 +65,7 @@ export async function rounds<T extends string>(
   targets: readonly T[],
   measure: (target: T, round: number) => Promise<Readonly<Record<string, number>>>,
 ): Promise<Samples<T>> {
-  const samples = Object.fromEntries(targets.map((target) => [target, {} as Record<string, number[]>])) as Samples<T>
+  const samples = Object.fromEntries(targets.map((target) => [target, {}])) as Samples<T>
   const last = context.short ? 0 : context.rounds
   for (let round = 0; round <= last; round++) {
     for (const target of shuffled(targets, context.seed + round)) {

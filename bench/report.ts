@@ -47,8 +47,10 @@ function ordered(programmes: readonly Found[]): Row[] {
 
 const RIGHT = new Set([3, 4, 5, 6])
 
-export function table(programmes: readonly Found[]): string {
-  const lines = [HEAD, ...ordered(programmes).map(cellsOf)]
+export function table(programmes: readonly Found[], short: boolean): string {
+  // A short bench has too few samples to say what was reached.
+  const shownCells = (row: Row) => (short ? [...cellsOf(row).slice(0, -2), '', ''] : cellsOf(row))
+  const lines = [HEAD, ...ordered(programmes).map(shownCells)]
   const widths = HEAD.map((_, column) => Math.max(...lines.map((line) => line[column]!.length)))
   const shown = lines.map((line) => line.map((cell, i) => (RIGHT.has(i) ? cell.padStart(widths[i]!) : cell.padEnd(widths[i]!))).join('  ').trimEnd())
   return [...shown, '', ...programmes.map(summary)].join('\n')

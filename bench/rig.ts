@@ -14,6 +14,7 @@ import { fakeClaude } from './fake/build.ts'
 import { used, type Used } from './proc.ts'
 
 const ONLINE_MS = 30_000
+const COLD = 'warm_idle_s = 0\nspares = 0'
 
 export interface RigOptions {
   readonly host?: HostName
@@ -21,6 +22,8 @@ export interface RigOptions {
   readonly slots: number
   /** Path of the CLI; the fake one unless told. */
   readonly claude?: string
+  /** Keeps CLIs between turns and has spares, as a runner does by itself. A bench of anything else is without them. */
+  readonly warm?: boolean
   /** Further lines of `runner.toml`. */
   readonly policy?: string
   /** What the runner has in its environment besides; by default a key that pays for nothing. */
@@ -80,7 +83,7 @@ export async function openRig(options: RigOptions): Promise<Rig> {
 }
 
 async function startRunner(router: Router, dir: string, env: Record<string, string>, options: RigOptions): Promise<Started> {
-  const { slots, policy = '', runnerEnv = { ANTHROPIC_API_KEY: 'sk-bench-not-a-key' } } = options
+  const { slots, warm = false, policy = '', runnerEnv = { ANTHROPIC_API_KEY: 'sk-bench-not-a-key' } } = options
   const admin = { port: router.port, token: router.adminToken }
   const { token } = JSON.parse((await call(admin, 'POST', '/admin/v1/enrolment-tokens', {})).body) as { token: string }
   const dataDir = join(dir, 'runner')
@@ -88,7 +91,8 @@ async function startRunner(router: Router, dir: string, env: Record<string, stri
   await mkdir(workspace)
   const common = ['--json', `--data-dir=${dataDir}`, `--claude=${options.claude ?? (await fakeClaude())}`]
   await (await start('enroll', ['runner', 'enroll', `--url=http://127.0.0.1:${router.port}`, `--token=${token}`, ...common], env, dir)).ready
-  await writeFile(join(dataDir, 'runner', 'runner.toml'), `slots = ${slots}\nsandbox = "none"\n${policy}\n`)
+  const lines = [`slots = ${slots}`, 'sandbox = "none"', ...(warm ? [] : [COLD]), policy, '']
+  await writeFile(join(dataDir, 'runner', 'runner.toml'), lines.join('\n'))
   const runner = await start('runner', ['runner', 'start', `--workspace=${workspace}`, ...common], { ...env, ...runnerEnv }, dir)
   await runner.ready
   const deadline = performance.now() + ONLINE_MS

@@ -1,0 +1,104 @@
+/**
+ * Goal 1: how long from the POST to the first line of the CLI, and what of it is ours.
+ *
+ * With the fake CLI, which answers at once, all of it is the way; with the real one, cold, the way is a small part.
+ */
+import { tmpdir } from 'node:os'
+import { commits } from '../disk.ts'
+import { fakeClaude } from '../fake/build.ts'
+import { openOneHop, openTwoHop } from '../floor/floors.ts'
+import { LoadClient } from '../load/client.ts'
+import { LINE_BYTES, saw } from '../measure.ts'
+import { against, alone, median, rounds, type Context, type Programme, type Row } from '../programme.ts'
+import { openByHand, openModel, REAL_CLI } from '../real-cli.ts'
+import { openRig, type Target } from '../rig.ts'
+import { shuffled } from '../shuffle.ts'
+
+/** One after the other, in each round. */
+const REQUESTS = 20
+const COMMITS = 50
+/** In all, however many rounds there are. */
+const COLD_STARTS = 30
+const PROMPT = 'Say hello.'
+
+async function run(context: Context): Promise<Row[]> {
+  const client = await LoadClient.start()
+  try {
+    return [...(await ofTheWay(context, client)), ...(await ofTheRealOne(context, client))]
+  } finally {
+    await client.stop()
+  }
+}
+
+async function ofTheWay(context: Context, client: LoadClient): Promise<Row[]> {
+  const claude = await fakeClaude()
+  const targets: Target[] = []
+  try {
+    for (const open of [openOneHop, openTwoHop, () => openRig({ slots: 2 })]) targets.push(await open())
+    const requests = context.short ? 2 : REQUESTS
+    const found = await rounds(context, ['direct', 'one-hop', 'two-hop', 'ours', 'commit'] as const, async (name) => {
+      if (name === 'commit') return { ms: median(await commits(tmpdir(), COMMITS)) }
+      const took: number[] = []
+      for (let i = 0; i < requests; i++) {
+        took.push(name === 'direct' ? await byHand(client, claude) : await posted(context, client, targets.find((target) => target.name === name)!))
+      }
+      return { ms: median(took) }
+    })
+    const of = (name: keyof typeof found) => found[name]['ms'] ?? []
+    const oursButCommit = of('ours').map((ms, i) => ms - of('commit')[i]!)
+    const less = { kind: 'ratio', at: 1.25, better: 'less' } as const
+    return [
+      against({ goal: '1', what: 'POST to first line, less one group commit (floor: two-hop)', unit: 'ms', limit: less }, oursButCommit, of('two-hop')),
+      against({ goal: '', what: 'POST to first line (floor: two-hop)', unit: 'ms' }, of('ours'), of('two-hop')),
+      against({ goal: '', what: 'POST to first line of the one-hop floor (floor: direct spawn)', unit: 'ms' }, of('one-hop'), of('direct')),
+      alone({ goal: '', what: 'one group commit on this disk', unit: 'ms' }, of('commit')),
+    ]
+  } finally {
+    for (const target of targets) await target.close()
+  }
+}
+
+async function byHand(client: LoadClient, claude: string): Promise<number> {
+  const content = JSON.stringify({ lines: 1, bytes: LINE_BYTES })
+  const input = `${JSON.stringify({ type: 'user', message: { role: 'user', content } })}\n`
+  const { firstLineMs } = await client.direct({ command: claude, args: ['--verbose', '-p'], cwd: tmpdir(), env: {}, input, until: '"type":"result"' })
+  return firstLineMs
+}
+
+async function posted(context: Context, client: LoadClient, target: Target): Promise<number> {
+  const [report] = await client.all([{ ...target.where, plan: { bytes: LINE_BYTES, lines: 1 } }])
+  saw(context, target, report!)
+  return report!.firstLineMs
+}
+
+/** One of each in turn, in an order of chance: what else the machine does changes within seconds. */
+async function ofTheRealOne(context: Context, client: LoadClient): Promise<Row[]> {
+  const model = await openModel()
+  const hand = await openByHand(client, model)
+  const rig = await openRig({ slots: 2, claude: REAL_CLI, runnerEnv: model.env })
+  const took = { ours: [] as number[], hand: [] as number[] }
+  try {
+    const ours = async () => {
+      const [report] = await client.all([{ ...rig.where, prompt: PROMPT }])
+      saw(context, rig, report!)
+      return report!.firstLineMs
+    }
+    // The first of each makes folders and fills the cache of the disk.
+    const starts = context.short ? 1 : COLD_STARTS + 1
+    for (let i = 0; i < starts; i++) {
+      for (const who of shuffled(['ours', 'hand'] as const, context.seed + i)) {
+        const ms = who === 'ours' ? await ours() : (await hand.turn(PROMPT)).firstLineMs
+        if (i > 0 || context.short) took[who].push(ms)
+      }
+      context.say(`  ${i === 0 ? 'warm-up' : `start ${i}`}: ours ${took.ours.at(-1)?.toFixed(0)} ms, by hand ${took.hand.at(-1)?.toFixed(0)} ms`)
+    }
+  } finally {
+    await rig.close()
+    await hand.close()
+    await model.close()
+  }
+  const limit = { kind: 'ratio', at: 1.05, better: 'less' } as const
+  return [against({ goal: '1', what: 'first event of the real CLI, cold (floor: started by hand)', unit: 'ms', limit }, took.ours, took.hand)]
+}
+
+export const latency: Programme = { name: 'latency', about: 'how long until the first line, of the way and of a cold CLI (goal 1)', run }
