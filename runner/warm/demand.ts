@@ -64,7 +64,9 @@ export class Demand {
   /** How long a spare of it is likely to wait, and what it is likely to have. */
   spare(key: string, now: number): { waitMs: number; bytes: number } {
     const recent = this.#recent(key, now)
-    return { waitMs: recent.length > 0 ? (now - recent[0]!) / recent.length : WINDOW_MS, bytes: this.#of(key).bytes }
+    // Of a few that came together nobody knows how soon the next one will.
+    const forMs = recent.length >= RUNS_FOR_TWO ? now - recent[0]! : WINDOW_MS
+    return { waitMs: forMs / Math.max(1, recent.length), bytes: this.#of(key).bytes }
   }
 
   /** Of how many configurations it knows something. */

@@ -7,8 +7,7 @@
  */
 import { readdir, readFile } from 'node:fs/promises'
 
-/** Of the machines that have a /proc with these fields; a page of memory is larger on few of them, and then too little is said. */
-const STATUS_RSS = /^VmRSS:\s+(\d+) kB$/m
+const RESIDENT = /^VmRSS:\s+(\d+) kB$/m
 
 /** Bytes; 0 where there is no /proc, or no such process. */
 export async function memoryOf(pid: number): Promise<number> {
@@ -19,7 +18,7 @@ export async function memoryOf(pid: number): Promise<number> {
 
 async function residentBytes(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, 'latin1').catch(() => '')
-  return Number(STATUS_RSS.exec(status)?.[1] ?? 0) * 1024
+  return Number(RESIDENT.exec(status)?.[1] ?? 0) * 1024
 }
 
 /** Each of its threads has those that it started. */

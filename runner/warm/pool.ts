@@ -6,9 +6,9 @@
  * it was ever given is disposed of once, when it is gone, whatever ended it.
  */
 import type { Clock } from '../clock.ts'
-import { Demand } from './demand.ts'
 import { bytesOf, ESTIMATED_BYTES, leaving, nextExpiryMs, roomFor, type KeepLimits } from './keep.ts'
 import type { Resident } from './resident.ts'
+import { SpareStarts, type MakeSpare } from './spare-starts.ts'
 
 export interface WarmLimits extends KeepLimits {
   /** The most of one configuration. */
@@ -23,9 +23,6 @@ export interface WarmView {
   readonly memory_bytes: number
   readonly budget_bytes: number
 }
-
-/** Rejects when it cannot be started or `signal` aborts; then nothing of it is left. */
-export type MakeSpare = (signal: AbortSignal) => Promise<Resident>
 
 interface Parts {
   readonly clock: Clock
@@ -52,8 +49,6 @@ interface Entry {
   setFree: () => void
 }
 
-/** By then the run that showed the need has had its first event, which a CLI that starts beside it would delay. */
-const SETTLE_MS = 250
 /** What waits may still grow: its MCP servers work on. */
 const LOOK_MS = 30_000
 
@@ -62,16 +57,20 @@ export class WarmPool {
   readonly #entries = new Set<Entry>()
   /** All that it was ever given: what is gone must not come in again. */
   readonly #known = new WeakSet<Resident>()
-  readonly #demand = new Demand()
-  /** In the order in which they are started. */
-  readonly #wanted = new Map<string, MakeSpare>()
-  #starting: { readonly key: string; readonly abort: AbortController; settled: Promise<void> } | undefined
-  #stopSettling: (() => void) | undefined
+  readonly #starts: SpareStarts
   #stopLooking: (() => void) | undefined
   #draining = false
 
   constructor(parts: Parts) {
     this.#o = parts
+    this.#starts = new SpareStarts({
+      clock: parts.clock,
+      most: parts.limits.spares,
+      waiting: (key) => [...this.#entries].filter((one) => one.spare && !one.ending && one.resident.key === key).length,
+      room: (spare) => this.#room(spare),
+      arrived: (spare, unwanted) => this.#arrived(spare, unwanted),
+      log: (message, fields) => parts.log(message, fields),
+    })
   }
 
   /**
@@ -100,11 +99,7 @@ export class WarmPool {
    * one like it, or for two, one after the other, as soon as the run is under way and there is room.
    */
   wanted(key: string, make: MakeSpare): void {
-    if (!this.#keeps || this.#o.limits.spares === 0) return
-    this.#demand.opened(key, this.#o.clock.now())
-    if (this.#missing(key) === 0) return
-    this.#wanted.set(key, make)
-    this.#startSoon()
+    if (this.#keeps) this.#starts.wanted(key, make)
   }
 
   /**
@@ -141,7 +136,7 @@ export class WarmPool {
       if (entry.idleSinceMs === undefined) entry.retired = true
       else this.#end(entry)
     }
-    this.#wantNone()
+    void this.#starts.none()
   }
 
   view(): WarmView {
@@ -158,14 +153,14 @@ export class WarmPool {
   /** No more spares; idle ones end, and what is taken ends when it comes back. */
   drain(): void {
     this.#draining = true
-    this.#wantNone()
+    void this.#starts.none()
     for (const entry of this.#idle) this.#end(entry)
   }
 
   /** Drains, and ends what is taken too, whose turns are to be over by now. Resolves when nothing of them is left. */
   async close(): Promise<void> {
     this.drain()
-    await this.#starting?.settled
+    await this.#starts.none()
     const entries = [...this.#entries]
     for (const entry of entries) this.#end(entry, 'term')
     await Promise.all(entries.map(({ over }) => over))
@@ -239,7 +234,7 @@ export class WarmPool {
         const bytes = await this.#o.memoryOf(entry.resident.cli.pid).catch(() => 0)
         // Where it cannot be measured the estimate still bounds their number.
         if (bytes > 0 && !entry.ending) entry.bytes = bytes
-        if (bytes > 0 && entry.spare) this.#demand.measured(entry.resident.key, bytes)
+        if (bytes > 0 && entry.spare) this.#starts.measured(entry.resident.key, bytes)
       }),
     )
     this.#look()
@@ -267,60 +262,10 @@ export class WarmPool {
     })
   }
 
-  #missing(key: string): number {
-    const worth = Math.min(this.#o.limits.spares, this.#demand.spares(key, this.#o.clock.now()))
-    const there = [...this.#entries].filter((one) => one.spare && !one.ending && one.resident.key === key).length
-    return Math.max(0, worth - there - (this.#starting?.key === key ? 1 : 0))
-  }
-
-  #wantNone(): void {
-    this.#wanted.clear()
-    this.#stopSettling?.()
-    this.#stopSettling = undefined
-    this.#starting?.abort.abort()
-  }
-
-  #startSoon(): void {
-    if (this.#starting || this.#stopSettling || this.#wanted.size === 0) return
-    this.#stopSettling = this.#o.clock.after(SETTLE_MS, () => {
-      this.#stopSettling = undefined
-      this.#startNext()
-    })
-  }
-
-  #startNext(): void {
-    const { clock, limits } = this.#o
-    for (const [key, make] of this.#wanted) {
-      this.#wanted.delete(key)
-      if (this.#missing(key) === 0) continue
-      const now = clock.now()
-      const spare = this.#demand.spare(key, now)
-      const giveWay = roomFor(this.#idle, limits, spare, now)
-      if (!giveWay) continue
-      for (const entry of giveWay) this.#end(entry)
-      const abort = new AbortController()
-      const starting = { key, abort, settled: Promise.resolve() }
-      this.#starting = starting
-      starting.settled = this.#start(key, make, abort.signal)
-      return
-    }
-  }
-
-  async #start(key: string, make: MakeSpare, signal: AbortSignal): Promise<void> {
-    let made: Resident | undefined
-    try {
-      made = await make(signal)
-    } catch (error) {
-      if (!signal.aborted) {
-        this.#demand.failed(key, this.#o.clock.now())
-        this.#o.log('a spare CLI could not be started', { err: error })
-      }
-    }
-    this.#starting = undefined
-    if (made) this.#arrived(made, signal.aborted)
-    if (made && !signal.aborted && this.#missing(key) > 0 && !this.#wanted.has(key)) this.#wanted.set(key, make)
-    // One after the other: a run that comes in between finds a free processor.
-    this.#startSoon()
+  #room(spare: { bytes: number; waitMs: number }): boolean {
+    const giveWay = roomFor(this.#idle, this.#o.limits, spare, this.#o.clock.now())
+    for (const entry of giveWay ?? []) this.#end(entry)
+    return giveWay !== undefined
   }
 
   #arrived(resident: Resident, tooLate: boolean): void {
