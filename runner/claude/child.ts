@@ -37,7 +37,7 @@ export class Child {
   readonly #child: ChildProcessWithoutNullStreams
   readonly #options: ChildOptions
   readonly #splitter = new LineSplitter()
-  readonly #stderr: StderrHead
+  #stderr: StderrHead
   readonly #closed: Promise<void>
   #family: Relative[] = []
   #paused = false
@@ -111,8 +111,20 @@ export class Child {
     this.#child.stdout.resume()
   }
 
+  /** Neither end of its pipes is known to be closed. */
+  get hears(): boolean {
+    return this.#child.stdin.writable && this.#child.stdout.readable
+  }
+
   stderr(): StderrMark {
     return this.#stderr.mark()
+  }
+
+  /** And begins a new one. */
+  takeStderr(): StderrMark {
+    const mark = this.#stderr.mark()
+    this.#stderr = new StderrHead(this.#options.env)
+    return mark
   }
 
   #read(bytes: number, split: () => Line[]): void {

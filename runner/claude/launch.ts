@@ -72,6 +72,11 @@ export function configurationOf(launch: Launch, own: readonly string[]): string 
   return createHash('sha256').update(text).digest('base64url')
 }
 
+/** It has processes beside it, or hooks that start some without a word. */
+export function startsProcesses(launch: Launch): boolean {
+  return launch.trust !== undefined || mcpConfigOf(launch) !== undefined
+}
+
 function commandLine(launch: Launch, files: ClaudeFiles): string[] {
   const { prefix = [], claude, spec, trust, dirs = [] } = launch
   return [...prefix, claude, ...claudeArgv(spec, files, { trusted: trust !== undefined, dirs, skills: hasSkills(launch) })]

@@ -60,7 +60,20 @@ describe('a line of the CLI', () => {
 
   it('ends the turn only as a result without an origin', () => {
     expect(read({ type: 'result', is_error: false })).toMatchObject({ news: { type: 'result', result: { is_error: false } } })
-    expect(read({ type: 'result', is_error: false, origin: { kind: 'task-notification' } })).toEqual({ kind: 'event' })
+    const own = { type: 'result', is_error: false, origin: { kind: 'task-notification' }, total_cost_usd: 0.5 }
+    expect(read(own)).toMatchObject({ kind: 'event', news: { type: 'unasked', result: { total_cost_usd: 0.5 } } })
+  })
+
+  it('tells of a tool or a hook that was started', () => {
+    const assistant = (...types: unknown[]) => read({ type: 'assistant', message: { content: types.map((type) => ({ type })) } })
+    expect(assistant('text', 'tool_use')).toEqual({ kind: 'event', news: { type: 'tool' } })
+    for (const subtype of ['task_started', 'task_notification', 'hook_started', 'hook_response']) {
+      expect(read({ type: 'system', subtype })).toEqual({ kind: 'event', news: { type: 'tool' } })
+    }
+    expect(assistant('text', 7, undefined)).toEqual({ kind: 'event' })
+    for (const message of [undefined, 'text', { content: 'tool_use' }, { content: [null, 'tool_use'] }]) {
+      expect(read({ type: 'assistant', message })).toEqual({ kind: 'event' })
+    }
   })
 
   it('is an error when a result does not say that it is none', () => {

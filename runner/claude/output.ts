@@ -38,8 +38,12 @@ export type CliResult = z.infer<typeof CliResult>
 
 export type News =
   | { type: 'init'; sessionId: string; model: string; version: string }
-  /** The end of the turn. Results with an `origin` belong to turns that the CLI started by itself; they are no news. */
+  /** The end of the turn. */
   | { type: 'result'; result: CliResult }
+  /** The end of a turn that the CLI began by itself: its result has an `origin`. */
+  | { type: 'unasked'; result: CliResult }
+  /** A tool or a hook is at work, or was. */
+  | { type: 'tool' }
   /** The category that the CLI gives a failed API call, on its synthetic assistant message. */
   | { type: 'api_error'; category: string }
   | { type: 'api_retry'; status: number | null; category: string }
@@ -92,11 +96,12 @@ function controlOf(json: Json): Control | undefined {
 function newsOf(json: Json): News | undefined {
   switch (json['type']) {
     case 'result':
-      return 'origin' in json ? undefined : { type: 'result', result: CliResult.parse(json) }
+      return { type: 'origin' in json ? 'unasked' : 'result', result: CliResult.parse(json) }
     case 'assistant': {
       const category = asText(json['error'])
       // A subagent's failure is its caller's to handle.
-      return category && typeof json['parent_tool_use_id'] !== 'string' ? { type: 'api_error', category } : undefined
+      if (category && typeof json['parent_tool_use_id'] !== 'string') return { type: 'api_error', category }
+      return usesTool(json) ? { type: 'tool' } : undefined
     }
     case 'system':
       return systemNews(json)
@@ -105,7 +110,14 @@ function newsOf(json: Json): News | undefined {
   }
 }
 
+/** The line is printed before its tool is started (2.1.197). */
+function usesTool(json: Json): boolean {
+  const { content } = asObject(json['message'])
+  return Array.isArray(content) && content.some((block: unknown) => asText(asObject(block)['type']).endsWith('tool_use'))
+}
+
 function systemNews(json: Json): News | undefined {
+  if (/^(?:task|hook)_/.test(asText(json['subtype']))) return { type: 'tool' }
   if (json['subtype'] === 'init') {
     const { session_id, model, claude_code_version } = json
     return { type: 'init', sessionId: asText(session_id), model: asText(model), version: asText(claude_code_version) }

@@ -1,5 +1,5 @@
 /** What the real CLI does not do on demand: a script in its place that speaks its protocol. */
-import { chmod, mkdir, writeFile } from 'node:fs/promises'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { LINE_CAP } from '../../shared/limits.ts'
@@ -14,26 +14,6 @@ beforeAll(async () => {
 })
 afterAll(() => stage.close())
 
-/** `body` is run at the prompt; it has `out(line)` and `result()`. */
-async function scripted(name: string, body: string): Promise<Launch> {
-  const claude = join(stage.root, name)
-  const source = `#!/usr/bin/env node
-const out = (line) => process.stdout.write((typeof line === 'string' ? line : JSON.stringify(line)) + '\\n')
-const result = () => out({ type: 'result', is_error: false, num_turns: 1 })
-const { spawn } = require('node:child_process')
-require('node:readline').createInterface({ input: process.stdin }).on('line', (line) => {
-  const message = JSON.parse(line)
-  const answer = { subtype: 'success', request_id: message.request_id, response: { agents: [], version: '9.9.9' } }
-  if (message.type === 'control_request') out({ type: 'control_response', response: answer })
-  else if (message.type === 'control_response') out({ type: 'told', error: message.response.error })
-  else { ${body} }
-})
-`
-  await writeFile(claude, source)
-  await chmod(claude, 0o755)
-  return { ...stage.launch(), claude }
-}
-
 async function play(launch: Launch, sink = new Kept()) {
   const claude = await ClaudeProcess.prepare(launch)
   return { end: await claude.turn('hello', sink), sink }
@@ -41,7 +21,7 @@ async function play(launch: Launch, sink = new Kept()) {
 
 describe('a process', () => {
   it('that prints what is no event is still read to its result', async () => {
-    const launch = await scripted(
+    const launch = await stage.fake(
       'odd',
       `out('not json'); out('{"a":1}\\r'); process.stdout.write(Buffer.from([0x7b, 0xff, 0x7d, 0x0a]))
       out('z'.repeat(200_000)); result()`,
@@ -58,31 +38,31 @@ describe('a process', () => {
 
   it('that prints a line of the cap has it passed on, and a longer one named', async () => {
     const size = (length: number): string => `out('{"a":"' + 'z'.repeat(${length - 8}) + '"}')`
-    const { sink } = await play(await scripted('long', `${size(LINE_CAP)}; ${size(LINE_CAP + 1)}; result()`))
+    const { sink } = await play(await stage.fake('long', `${size(LINE_CAP)}; ${size(LINE_CAP + 1)}; result()`))
     expect(sink.lines.map((line) => line.length)).toEqual([LINE_CAP, expect.any(Number)])
     expect(sink.marks).toEqual([{ kind: 'gap', reason: 'line_too_long', bytes: LINE_CAP + 1 }])
   })
 
   it('that writes its key to stderr has it taken out', async () => {
-    const { sink } = await play(await scripted('leaky', `console.error('key: ' + process.env.ANTHROPIC_API_KEY); result()`))
+    const { sink } = await play(await stage.fake('leaky', `console.error('key: ' + process.env.ANTHROPIC_API_KEY); result()`))
     expect(sink.marks).toEqual([{ kind: 'stderr', text: 'key: [redacted]\n', truncated: false }])
     expect(JSON.stringify(stage.logged)).not.toContain(KEY)
   })
 
   it('that asks for something is told no, so that it does not wait', async () => {
     const ask = `out({ type: 'control_request', request_id: 'q', request: { subtype: 'can_use_tool' } }); setTimeout(result, 100)`
-    const { sink } = await play(await scripted('asking', ask))
+    const { sink } = await play(await stage.fake('asking', ask))
     expect(sink.ofType('told')).toEqual([{ type: 'told', error: 'not supported' }])
     expect(sink.ofType('control_request')).toEqual([])
   })
 
   it('that exits without a result has none', async () => {
-    expect((await play(await scripted('crash', `process.exit(3)`))).end).toEqual({ code: 3, signal: null, result: undefined })
+    expect((await play(await stage.fake('crash', `process.exit(3)`))).end).toEqual({ code: 3, signal: null, result: undefined })
   })
 
   it('whose first result counts when there are several', async () => {
     const error = `type: 'result', is_error: true`
-    const { end } = await play(await scripted('many', `out({ ${error}, origin: { kind: 'x' } }); result(); out({ ${error} })`))
+    const { end } = await play(await stage.fake('many', `out({ ${error}, origin: { kind: 'x' } }); result(); out({ ${error} })`))
     expect(end.result).toMatchObject({ seq: 2, is_error: false })
   })
 
@@ -95,13 +75,13 @@ describe('a process', () => {
       return line(bytes)
     }
     const init = `out({ type: 'system', subtype: 'init' })`
-    await play(await scripted('forging', `${init}; out({ type: 'x' }); ${init}; result(); result(); setTimeout(() => process.exit(0), 50)`), sink)
+    await play(await stage.fake('forging', `${init}; out({ type: 'x' }); ${init}; result(); result(); setTimeout(() => process.exit(0), 50)`), sink)
     expect(must).toEqual([true, false, false, true, false])
   })
 
   it('that stays after its result is ended, and the result stands', async () => {
     const stay = `process.on('SIGTERM', () => undefined); setInterval(() => undefined, 1000); result()`
-    const { end } = await play(await scripted('staying', stay))
+    const { end } = await play(await stage.fake('staying', stay))
     expect(end).toMatchObject({ signal: 'SIGKILL', result: { is_error: false } })
   })
 
@@ -111,7 +91,7 @@ describe('a process', () => {
       const end = () => { result(); setTimeout(() => process.exit(0), 50) }
       spawn('setsid', ['bash', '-c', 'env -i sleep 5 & exit'], options).on('exit', end)`
     const startedAt = performance.now()
-    const { end } = await play(await scripted('held', held))
+    const { end } = await play(await stage.fake('held', held))
     expect(end).toMatchObject({ code: 0, result: { is_error: false } })
     expect(performance.now() - startedAt).toBeLessThan(4_500)
   })
@@ -121,7 +101,7 @@ describe('a process', () => {
     sink.line = () => {
       throw new Error('no room')
     }
-    const launch = await scripted('unwanted', `out({ type: 'x' }); setInterval(() => out({ type: 'x' }), 10)`)
+    const launch = await stage.fake('unwanted', `out({ type: 'x' }); setInterval(() => out({ type: 'x' }), 10)`)
     expect((await play(launch, sink)).end).toEqual({ code: null, signal: 'SIGKILL', result: undefined })
     expect(await alive({ marker: launch.marker })).toEqual([])
   })

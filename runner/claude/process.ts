@@ -1,52 +1,71 @@
 /**
- * One CLI process for one turn: spawned and made ready by `prepare`, given its prompt by `turn`, ended by `cancel`.
+ * One CLI process: spawned and made ready by `prepare`, given prompts by `turn`, one at a time, ended by `cancel`.
  *
- * It decides how the CLI is started, spoken to and ended. Policy, the working directory, time limits and what becomes of
- * the lines are the caller's. Whatever ends the process, the sweep follows, and `turn` and `cancel` resolve after it.
+ * It decides how the CLI is started, spoken to and ended, and whether it may stay after a turn. Policy, the working
+ * directory, time limits and what becomes of the lines are the caller's. Whatever ends the process, the sweep follows, and
+ * `turn`, `cancel` and `gone` resolve after it.
  */
 import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { Fault } from '../../shared/faults.ts'
+import { setImmediate as nextRound, setTimeout as sleep } from 'node:timers/promises'
 import type { Line } from '../../shared/lines.ts'
-import type { TurnResult } from '../../shared/marks.ts'
-import type { RunSpec } from '../../shared/run-spec.ts'
 import type { CancelMode, TurnEnd, TurnSink } from '../held-run.ts'
+import type { LivingCli } from '../warm/resident.ts'
 import { Ladder } from './cancel.ts'
-import { Child } from './child.ts'
-import { initializeLine, interruptLine, refusalLine, userLine, versionLine } from './input.ts'
-import { commandOf, type Launch } from './launch.ts'
-import { noteSigns, turnResult, type Signs } from './outcome.ts'
-import { readOutput, type Control, type News } from './output.ts'
-import { refusalOf, unknownAgent } from './refusals.ts'
+import { Child, type Exit } from './child.ts'
+import { Costs } from './costs.ts'
+import { Household } from './household.ts'
+import { interruptLine, refusalLine, userLine } from './input.ts'
+import { commandOf, startsProcesses, type Launch } from './launch.ts'
+import { readOutput, type Control, type Output } from './output.ts'
+import { Questions } from './questions.ts'
+import { untilReady, type Ready } from './ready.ts'
+import { refusalOf } from './refusals.ts'
+import { Strays } from './strays.ts'
+import { TurnOutput } from './turn-output.ts'
 
-/** 0.5 s on a quiet machine, 6.3 s for the last of 16 that start together on two cores. */
-const READY_MS = 30_000
 /** After the end of its stdin the CLI exits within 0.1 s, or 5 s where a shell runs in the background. */
 const LINGER_MS = 6_000
+/** An interrupt is answered before the result that it brings about. */
+const ANSWER_MS = 500
 const RUNG = { interrupt: 0, close: 1, term: 2, kill: 3 } as const
 
-type Answer = Control & { type: 'answer' }
+type Turn = {
+  readonly output: TurnOutput
+  /** The process may be kept for another one. */
+  readonly stay: boolean
+  /** Its result was printed. */
+  readonly over: Promise<void>
+  /** Whether the process stays, when that is decided. */
+  readonly stays: Promise<boolean>
+  decide: (stays: boolean) => void
+  /** What was printed after the result, until that is decided. */
+  held?: Line[] | undefined
+  /** The answer to its interrupt. */
+  interrupted?: Promise<unknown>
+}
 
-export class ClaudeProcess {
+export class ClaudeProcess implements LivingCli {
+  /** Resolves when nothing of it is alive, whatever ended it. Never rejects. */
+  readonly gone: Promise<void>
   readonly #launch: Launch
   readonly #child: Child
-  readonly #ladder: Ladder
-  readonly #answers = new Map<string, (answer: Answer) => void>()
-  /** Lines from before the turn, such as those of a SessionStart hook. */
+  readonly #questions: Questions
+  readonly #costs = new Costs()
+  /** Lines from before the first turn, such as those of a SessionStart hook. */
   readonly #early: Line[] = []
-  readonly #turnOver: Promise<void>
-  #endTurn: () => void = () => undefined
-  #version = 'unknown'
-  /** The CLI's own idea of its pid, which is another one inside a PID namespace. */
-  #pidInside: number | undefined
-  #sink: TurnSink | undefined
-  #signs: Signs = {}
-  #result: TurnResult | undefined
+  #ready: Ready = { version: 'unknown', pidInside: undefined }
+  #household: Household | undefined
+  #ladder: Ladder
+  #turn: Turn | undefined
+  #turns = 0
+  #strays: Strays | undefined
   #printed = ''
-  #initialized = false
   #paused = false
   #cancelled = false
+  /** It gets no other turn. */
+  #ending = false
 
   /**
    * Starts the CLI and lets it initialise; nothing is sent to a model. Throws a `Fault`: `agent_not_found`,
@@ -63,7 +82,7 @@ export class ClaudeProcess {
     const child = await Child.spawn(file, argv, { cwd, env, marker, wrapped: launch.prefix !== undefined, line, log })
     made = new ClaudeProcess(launch, child)
     try {
-      await made.#initialize(signal)
+      await made.#untilReady(signal)
       return made
     } catch (error) {
       await made.cancel('kill')
@@ -74,17 +93,10 @@ export class ClaudeProcess {
   constructor(launch: Launch, child: Child) {
     this.#launch = launch
     this.#child = child
-    this.#turnOver = new Promise((resolve) => (this.#endTurn = resolve))
-    const gone = child.exited.then(() => undefined)
-    this.#ladder = new Ladder(
-      [
-        { act: () => this.#interrupt(), waitMs: 2_000, done: this.#turnOver },
-        { act: () => child.closeInput(), waitMs: 1_000 },
-        { act: () => this.#signal('SIGTERM'), waitMs: 3_000 },
-        { act: () => this.#signal('SIGKILL'), waitMs: 5_000 },
-      ],
-      gone,
-    )
+    this.#questions = new Questions((line) => child.write(line))
+    this.#ladder = this.#newLadder()
+    this.gone = child.gone.then(() => this.#forget())
+    void child.exited.then((exit) => this.#exited(exit))
   }
 
   get pid(): number {
@@ -92,43 +104,59 @@ export class ClaudeProcess {
   }
 
   get cliVersion(): string {
-    return this.#version
+    return this.#ready.version
   }
 
-  /** To be called once. Resolves when it has exited, its output was read to the end and nothing is left. Never rejects. */
-  async turn(prompt: string, sink: TurnSink): Promise<TurnEnd> {
-    this.#sink = sink
-    for (const line of this.#early.splice(0)) this.#deliver(line, sink)
-    this.#child.write(userLine(prompt, randomUUID()))
-    if (!this.#paused) this.#child.resume()
-    const linger = this.#turnOver.then(() => this.#linger())
-    const { code, signal } = await this.#child.gone
-    this.#endTurn()
-    await linger
-    const stderr = this.#child.stderr()
-    if (stderr.text !== '') sink.mark(stderr)
-    return { code, signal, result: this.#result }
+  /** How many prompts it has been given. */
+  get turns(): number {
+    return this.#turns
+  }
+
+  /** It is alive, and a prompt would be the next thing that happens to it. */
+  get isIdle(): boolean {
+    return !this.#ending && this.#turn === undefined && this.#household !== undefined && this.#child.hears
   }
 
   /**
-   * Ends it, beginning at that rung of the ladder; a later call may only hurry. Lifts a pause, because a process that
-   * cannot print cannot end. Resolves when nothing of it is alive.
+   * Writes the prompt. Resolves when the turn is over and either the process is idle again or nothing of it is left. It
+   * stays if `stay` and if the turn left nothing behind: no process, nothing unread and no doubt about where it stands;
+   * one that was interrupted, only if no tool had begun. Then the exit is the one that the process of a single turn would
+   * have had. A process that is ending takes no prompt: `turns` tells. Never rejects, but for a turn in the midst of another.
    */
-  async cancel(mode: CancelMode): Promise<void> {
-    this.#cancelled = true
-    this.resume()
-    // What never had a prompt has nothing to interrupt: without stdin it exits at once.
-    await this.#ladder.climb(mode === 'interrupt' && !this.#sink ? RUNG.close : RUNG[mode])
-    await this.#child.gone
-    // A killed CLI leaves its entry among the live sessions, where a later process may get its pid.
-    const entry = join(this.#launch.configDir, 'sessions', `${this.#pidInside ?? this.pid}.json`)
-    // A tool may have put anything in its place; that must not keep a run from ending.
-    await rm(entry, { force: true }).catch((error: unknown) => this.#launch.log('an entry of a live session stays', { err: error }))
+  async turn(prompt: string, sink: TurnSink, { stay = false }: { stay?: boolean } = {}): Promise<TurnEnd> {
+    if (this.#turn) throw new Error('the CLI is in the middle of a turn')
+    const turn = this.#begin(sink, stay)
+    if (stay) await this.#household?.settled()
+    if (this.#cancelled || this.#ending || turn.output.isOver) return this.#last(turn, sink)
+    this.#turns++
+    this.#child.write(userLine(prompt, randomUUID()))
+    if (!this.#paused) this.#child.resume()
+    await Promise.race([turn.over, this.#child.gone])
+    const { result } = turn.output
+    if (result && stay && (await this.#isClean(turn)) && this.#rest(turn, sink)) {
+      return { code: result.is_error ? 1 : 0, signal: null, result }
+    }
+    return this.#last(turn, sink)
   }
 
-  /** Stops reading; the CLI stops when its pipe is full. Lines that were already read still arrive. */
+  /**
+   * Ends the turn that is under way, or the process if there is none, beginning at that rung of the ladder; a later call
+   * may only hurry. Only an interrupt may leave the process, as `turn` says. Lifts a pause, because a process that cannot
+   * print cannot end. Resolves when the process is idle again or nothing of it is alive.
+   */
+  async cancel(mode: CancelMode): Promise<void> {
+    const turn = this.#turn
+    this.#cancelled = true
+    if (!turn?.stay || mode !== 'interrupt') this.#ending = true
+    this.resume()
+    // What has no prompt has nothing to interrupt: without stdin it exits at once.
+    await this.#ladder.climb(mode === 'interrupt' && !turn ? RUNG.close : RUNG[mode])
+    if (!(await turn?.stays)) await this.gone
+  }
+
+  /** Stops reading; the CLI stops when its pipe is full. Lines that were already read still arrive. Ends with the turn. */
   pause(): void {
-    if (this.#cancelled) return
+    if (this.#cancelled || !this.#turn) return
     this.#paused = true
     this.#child.pause()
   }
@@ -136,106 +164,162 @@ export class ClaudeProcess {
   resume(): void {
     this.#paused = false
     // Before the turn nobody takes the lines, unless it is cancelled and they are to be dropped.
-    if (this.#sink || this.#cancelled) this.#child.resume()
+    if (this.#turn || this.#cancelled) this.#child.resume()
   }
 
-  async #initialize(signal: AbortSignal | undefined): Promise<void> {
-    const [initialized, version] = await this.#answered(signal)
-    if (initialized.error !== undefined) throw new Fault('cli', 'the CLI refused to initialise')
-    const refusal = unknownAgent(this.#launch.spec, initialized.response)
-    if (refusal) throw refusal
-    const told = version.response['version']
-    if (typeof told === 'string') this.#version = told
-    const { pid } = initialized.response
-    if (typeof pid === 'number') this.#pidInside = pid
+  async #untilReady(signal: AbortSignal | undefined): Promise<void> {
+    const { spec, marker, prefix, log } = this.#launch
+    const ended = this.#child.gone.then(({ code }) => {
+      const { text } = this.#child.stderr()
+      if (!this.#cancelled && !this.#household) log('the CLI ended before it was ready', { code, stderr: text })
+      return refusalOf(`${this.#printed}\n${text}`, code)
+    })
+    this.#ready = await untilReady({ questions: this.#questions, spec, ended, signal })
+    this.#household = new Household(this.pid, marker, prefix === undefined && !startsProcesses(this.#launch))
     this.#child.pause()
   }
 
-  #ask(encode: (id: string, spec: RunSpec) => string): Promise<Answer> {
-    const id = randomUUID()
-    this.#child.write(encode(id, this.#launch.spec))
-    return new Promise((resolve) => this.#answers.set(id, resolve))
-  }
-
-  /** A CLI that cannot do what it is asked says why and exits, before it answers anything. */
-  #answered(signal: AbortSignal | undefined): Promise<[Answer, Answer]> {
-    const answers = Promise.all([this.#ask(initializeLine), this.#ask(versionLine)])
-    return new Promise((resolve, reject) => {
-      const tooLate = (): void => {
-        const reason: unknown = signal?.reason
-        reject(reason instanceof Fault ? reason : new Fault('cli', 'the CLI was not ready in time'))
+  #begin(sink: TurnSink, stay: boolean): Turn {
+    let end = (): void => undefined
+    let decide = (_stays: boolean): void => undefined
+    const over = new Promise<void>((resolve) => (end = resolve))
+    const stays = new Promise<boolean>((resolve) => (decide = resolve))
+    const output = new TurnOutput(sink, this.#costs, () => {
+      if (stay) {
+        turn.held = []
+        this.#child.pause()
+      } else {
+        // Not before: a CLI whose stdin has ended may exit with its output still unread, and that is lost.
+        this.#child.closeInput()
       }
-      const timer = setTimeout(tooLate, READY_MS)
-      signal?.addEventListener('abort', tooLate, { once: true })
-      const settled = (): void => {
-        clearTimeout(timer)
-        signal?.removeEventListener('abort', tooLate)
-      }
-      void answers.then(resolve).then(settled)
-      void this.#child.gone.then(({ code }) => reject(this.#refusal(code))).then(settled)
-      if (signal?.aborted) tooLate()
+      end()
     })
+    const turn: Turn = { output, stay, over, stays, decide }
+    this.#turn = turn
+    this.#ladder = this.#newLadder(turn)
+    this.#endPause()
+    for (const line of this.#early.splice(0)) this.#read(line)
+    return turn
   }
 
-  #refusal(code: number | null): Fault {
-    const { text } = this.#child.stderr()
-    if (!this.#sink && !this.#cancelled) this.#launch.log('the CLI ended before its turn', { code, stderr: text })
-    return refusalOf(`${this.#printed}\n${text}`, code)
+  /** What was said between two turns belongs to neither. */
+  #endPause(): void {
+    this.#strays?.tell()
+    if (this.#strays && this.#child.takeStderr().text !== '') this.#launch.log('the CLI wrote to stderr between two turns', {})
+    this.#strays = undefined
+  }
+
+  /** The turn left nobody behind, and the CLI has heard all that it was told. */
+  async #isClean({ output, interrupted }: Turn): Promise<boolean> {
+    if (output.strayed || (interrupted && output.usedTools)) return false
+    if (interrupted && !(await Promise.race([interrupted.then(() => true), sleep(ANSWER_MS, false)]))) return false
+    if ((output.usedTools || startsProcesses(this.#launch)) && (await this.#household?.hasGuests())) return false
+    // What was written to stderr before the result may be in its pipe still.
+    await nextRound()
+    return true
+  }
+
+  /** Back to where it was before the turn; false if by now it may not. Synchronous: a cancel comes before it or after it. */
+  #rest(turn: Turn, sink: TurnSink): boolean {
+    const strays = new Strays(this.#costs, this.#launch.log)
+    for (const line of turn.held ?? []) strays.take(line, 'bytes' in line ? readOutput(line.bytes) : undefined)
+    if (this.#ending || !this.#child.hears || strays.trouble !== undefined) return false
+    const stderr = this.#child.takeStderr()
+    if (stderr.text !== '') sink.mark(stderr)
+    this.#strays = strays
+    this.#turn = undefined
+    this.#paused = false
+    this.#cancelled = false
+    this.#ladder = this.#newLadder()
+    // It is read on: what it does of its own accord must be known before the next turn.
+    this.#child.resume()
+    turn.decide(true)
+    return true
+  }
+
+  /** The end of the process with this turn. */
+  async #last(turn: Turn, sink: TurnSink): Promise<TurnEnd> {
+    this.#ending = true
+    for (const line of turn.held?.splice(0) ?? []) turn.output.take(line)
+    turn.held = undefined
+    if (!this.#paused) this.#child.resume()
+    turn.decide(false)
+    this.#child.closeInput()
+    await this.#linger()
+    await this.gone
+    const { code, signal } = await this.#child.gone
+    const stderr = this.#child.stderr()
+    if (stderr.text !== '') sink.mark(stderr)
+    this.#turn = undefined
+    return { code, signal, result: turn.output.result }
   }
 
   #read(line: Line): void {
-    if (this.#sink) this.#deliver(line, this.#sink)
-    else if (!this.#cancelled) this.#prelude(line)
+    const output = 'bytes' in line ? readOutput(line.bytes) : undefined
+    if (output?.kind === 'control') this.#control(output.control)
+    else if (this.#turn?.held) this.#turn.held.push(line)
+    else if (this.#turn) this.#turn.output.take(line, output)
+    else if (this.#strays) this.#between(this.#strays, line, output)
+    else if (!this.#cancelled) this.#before(line, output)
   }
 
-  /** Before the turn: answers are awaited, and a result says why there will be none. */
-  #prelude(line: Line): void {
-    const output = 'bytes' in line ? readOutput(line.bytes) : undefined
-    if (output?.kind === 'control') return this.#control(output.control)
+  /** Before the first turn: a result says why there will be none. */
+  #before(line: Line, output: Output | undefined): void {
     if (output?.kind === 'event' && output.news?.type === 'result') this.#printed = output.news.result.errors.join('\n')
     this.#early.push(line)
   }
 
-  #deliver(line: Line, sink: TurnSink): void {
-    if ('tooLong' in line) return sink.mark({ kind: 'gap', reason: 'line_too_long', bytes: line.tooLong })
-    const output = readOutput(line.bytes)
-    switch (output.kind) {
-      case 'control':
-        return this.#control(output.control)
-      case 'raw':
-        return sink.mark(output.mark)
-      case 'event': {
-        const { news } = output
-        const seq = sink.line(line.bytes, this.#mustKeep(news))
-        if (news) this.#note(news, seq)
-      }
-    }
-  }
-
-  /** Once each: what else calls itself so may be a tool's. */
-  #mustKeep(news: News | undefined): boolean {
-    if (news?.type === 'result') return !this.#result
-    if (news?.type !== 'init' || this.#initialized) return false
-    return (this.#initialized = true)
-  }
-
-  #note(news: News, seq: number): void {
-    this.#signs = noteSigns(this.#signs, news)
-    if (news.type !== 'result' || this.#result) return
-    this.#result = turnResult(seq, news.result, this.#signs)
-    // Not before: a CLI whose stdin has ended may exit with its output still unread, and that is lost.
-    this.#child.closeInput()
-    this.#endTurn()
+  #between(strays: Strays, line: Line, output: Output | undefined): void {
+    strays.take(line, output)
+    if (strays.trouble === undefined || this.#ending) return
+    this.#launch.log('a CLI that was at rest is ended', { pid: this.pid, why: strays.trouble })
+    this.#ending = true
+    // From the first rung: what it has begun is being paid for.
+    void this.#ladder.climb(RUNG.interrupt)
   }
 
   #control(control: Control): void {
     if (control.type === 'request') this.#child.write(refusalLine(control.id))
-    if (control.type !== 'answer') return
-    this.#answers.get(control.id)?.(control)
-    this.#answers.delete(control.id)
+    if (control.type === 'answer') this.#questions.answered(control)
   }
 
-  /** A process that stays after its turn is not let stay. Its result stands. */
+  #exited({ code, signal }: Exit): void {
+    const wasIdle = !this.#ending && this.#household !== undefined
+    this.#ending = true
+    if (this.#turn) return
+    if (wasIdle) this.#launch.log('the CLI ended while it was at rest', { pid: this.pid, code, signal })
+    // A paused pipe would never come to its end.
+    this.#child.resume()
+  }
+
+  /** A killed CLI leaves its entry among the live sessions, where a later process may get its pid. */
+  async #forget(): Promise<void> {
+    this.#strays?.tell()
+    const entry = join(this.#launch.configDir, 'sessions', `${this.#ready.pidInside ?? this.pid}.json`)
+    // A tool may have put anything in its place; that must not keep a run from ending.
+    await rm(entry, { force: true }).catch((error: unknown) => this.#launch.log('an entry of a live session stays', { err: error }))
+  }
+
+  #newLadder(turn?: Turn): Ladder {
+    const child = this.#child
+    const gone = child.exited.then(() => undefined)
+    const over = turn?.stays.then((stays) => (stays ? undefined : gone))
+    const close = (): void => {
+      this.#ending = true
+      child.closeInput()
+    }
+    return new Ladder(
+      [
+        { act: () => this.#interrupt(), waitMs: 2_000, ...(turn ? { done: turn.stays.then(() => undefined) } : {}) },
+        { act: close, waitMs: 1_000 },
+        { act: () => this.#signal('SIGTERM'), waitMs: 3_000 },
+        { act: () => this.#signal('SIGKILL'), waitMs: 5_000 },
+      ],
+      over ? Promise.race([gone, over]) : gone,
+    )
+  }
+
+  /** A process that stays after its last turn is not let stay. Its result stands. */
   async #linger(): Promise<void> {
     let timer: NodeJS.Timeout | undefined
     const late = new Promise<true>((resolve) => (timer = setTimeout(resolve, LINGER_MS, true)))
@@ -244,9 +328,13 @@ export class ClaudeProcess {
   }
 
   async #interrupt(): Promise<void> {
+    const turn = this.#turn
     // Noted first: the tool that the interrupt ends may leave children that ignore it.
     await this.#child.noteFamily()
-    this.#child.write(interruptLine(randomUUID()))
+    // It may be over by now, and its interrupt must not meet the next one.
+    if (turn !== this.#turn || turn?.output.isOver) return
+    const answer = this.#questions.ask(interruptLine)
+    if (turn) turn.interrupted = answer
   }
 
   async #signal(name: 'SIGTERM' | 'SIGKILL'): Promise<void> {

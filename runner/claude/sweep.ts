@@ -42,6 +42,12 @@ export async function familyOf(pid: number): Promise<Relative[]> {
   return below(rows, rows.filter((row) => row.pid === pid))
 }
 
+/** All that carries the marker, and the process, with everything below them. */
+export async function householdOf(pid: number, marker: string): Promise<Relative[]> {
+  const rows = await processTable()
+  return below(rows, rows.filter((row) => row.pid === pid || row.marker === marker))
+}
+
 function doomedOf(rows: readonly Row[], marker: string, family: readonly ProcessRef[]): Row[] {
   const known = new Set(family.map(({ pid, startedAt }) => `${pid} ${startedAt}`))
   return below(rows, rows.filter((row) => row.marker === marker || known.has(`${row.pid} ${row.startedAt}`)))
