@@ -28,8 +28,7 @@ async function run(context: Context): Promise<Row[]> {
     return started
   }
   try {
-    const run = await someRuns(context, rig)
-    const jobs = await jobsOf(rig, run)
+    const jobs = await jobsOf(rig, await someRuns(context, rig))
     const canned = await answerTo(jobs.get)
     const port = (await (await child()).ask('serve', canned)) as number
     const client = await child()
@@ -63,9 +62,9 @@ async function someRuns(context: Context, rig: Rig): Promise<string> {
   }
 }
 
-async function jobsOf({ where: { port, token } }: Rig, run: string): Promise<Record<'get' | 'list' | 'refused', Asked>> {
+async function jobsOf({ where: { port, token } }: Rig, id: string): Promise<Record<'get' | 'list' | 'refused', Asked>> {
   const headers = { authorization: `Bearer ${token}` }
-  const get = { port, headers, method: 'GET', path: `/v1/runs/${run}`, status: 200 } as const
+  const get = { port, headers, method: 'GET', path: `/v1/runs/${id}`, status: 200 } as const
   const list = { ...get, path: '/v1/runs' }
   return {
     // Every answer is held against the first: what is fast and wrong is no answer.

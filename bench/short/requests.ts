@@ -40,7 +40,7 @@ export async function hammer(job: Job): Promise<Done> {
   const until = began + job.seconds * 1_000
   const each = await Promise.all(Array.from({ length: job.connections }, () => one(job, until)))
   const seconds = (performance.now() - began) / 1_000
-  const took = Float64Array.from(each.flatMap((c) => c.took)).sort()
+  const took = Float64Array.from(each.flatMap((c) => c.took)).toSorted()
   const at = (q: number) => took[Math.min(took.length - 1, Math.floor(q * took.length))] ?? NaN
   return { answers: took.length, wrong: each.reduce((sum, c) => sum + c.wrong, 0), seconds, p50_ms: at(0.5), p99_ms: at(0.99) }
 }
@@ -82,12 +82,12 @@ function one(job: Job, until: number): Promise<{ took: number[]; wrong: number }
 function bodyOf(data: Buffer): Buffer | undefined {
   const head = data.indexOf(HEAD_END)
   if (head < 0) return undefined
-  const name = LENGTHS.find((one) => data.indexOf(one) > 0)
+  const name = LENGTHS.find((length) => data.indexOf(length) > 0)
   if (!name) throw new Error(`an answer without content-length: ${data.toString('latin1', 0, head)}`)
   const at = data.indexOf(name) + name.length
   const from = head + HEAD_END.length
-  const length = Number(data.toString('latin1', at, data.indexOf('\r', at)))
-  return data.length < from + length ? undefined : data.subarray(from, from + length)
+  const bytes = Number(data.toString('latin1', at, data.indexOf('\r', at)))
+  return data.length < from + bytes ? undefined : data.subarray(from, from + bytes)
 }
 
 function encode({ port, method, path, headers, body = '' }: Job): Buffer {
