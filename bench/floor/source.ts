@@ -40,6 +40,7 @@ export const spawned =
     return {
       pause: () => void child.stdout.pause(),
       resume: () => void child.stdout.resume(),
-      interrupt: () => void child.stdin.write('{"type":"control_request","request_id":"stop","request":{"subtype":"interrupt"}}\n'),
+      // A turn without an end of its own ends with its stdin, and there is no answer to take out of its lines.
+      interrupt: () => void child.stdin.end(),
     }
   }
