@@ -15,22 +15,24 @@ export async function* followLog(
   signal: AbortSignal,
   pageBytes = PAGE_BYTES,
 ): AsyncGenerator<EventChunk[]> {
+  // Listening begins before the first read, so nothing can be committed between the two unseen.
+  const news = wakeups.listen(run, signal)
   let after = afterSeq
-  while (!signal.aborted) {
-    // Listening begins before the read, so nothing can be committed between the two unseen.
-    const wake = wakeups.listen(run)
-    try {
-      const chunks = await store.readChunks(run, after, pageBytes)
+  try {
+    while (!news.isOver) {
+      const handed = news.take(after)
+      const chunks = handed.length > 0 ? handed : await store.readChunks(run, after, pageBytes)
       const last = chunks.at(-1)
-      if (!last) {
-        await wake.next(signal)
-        continue
+      // Behind a page there may be another one; what was handed over goes to the end of the log.
+      const isBehind = last !== undefined && handed.length === 0
+      if (last) {
+        yield chunks
+        if (isLast(last)) return
+        after = last.first + last.count - 1
       }
-      yield chunks
-      if (isLast(last)) return
-      after = last.first + last.count - 1
-    } finally {
-      wake.end()
+      if (!isBehind) await news.next()
     }
+  } finally {
+    news.end()
   }
 }

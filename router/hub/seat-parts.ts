@@ -1,5 +1,6 @@
 /** What a seat is put together of, so that hosts can say how theirs differ. */
 import type { ToRunner } from '../../shared/frames.ts'
+import type { Append } from '../core/runner-core.ts'
 import type { Log, Platform, Treasury } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import type { QueuedRow } from '../store/runs.ts'
@@ -35,6 +36,8 @@ export interface SeatParts {
   readonly config: ConfigSource
   readonly platform: Platform
   readonly log: Log
+  /** What is on disk now, in the order of the commits, for a host whose subscribers need not read it there. */
+  readonly durable?: ((append: Append) => void) | undefined
   /** Tells the subscribers of a run that there is something to read. */
   readonly wake: (run: string) => void
   /** Milliseconds on a clock that leases and silences are measured on. */

@@ -266,6 +266,7 @@ export class Seat {
     const { eventLog, log, on } = this.#parts
     eventLog.append(append).then(
       (outcome) => {
+        if (outcome === 'durable') this.#parts.durable?.(append)
         this.perform(outcome === 'durable' ? this.core.committed(append) : this.core.fencedOut(append))
         if (append.ending || outcome === 'fenced_out') {
           this.#parts.treasury.over({ run: append.run, tenant: this.who.tenant })

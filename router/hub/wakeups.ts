@@ -1,41 +1,114 @@
-/** Who waits for news of which run. A wake-up carries nothing: the waiter reads the log from its own cursor. */
-export interface Listener {
-  /** Resolves at the next wake-up since `listen`, or when the signal aborts. */
-  next(signal: AbortSignal): Promise<void>
-  end(): void
-}
+/**
+ * Who follows which run, and what of it became durable since he last looked.
+ *
+ * A wake-up carries nothing: whoever follows reads the log from his own cursor. What was just committed may be handed over
+ * in front of it, so that one who stands at the end of the log need not read what was in memory a moment ago. That is a
+ * short cut: whoever is too slow for it, or was given nothing, reads.
+ */
+import type { LogRow } from '../core/intake.ts'
+import type { EventChunk } from '../ports.ts'
+
+/** What waits for one follower. Those of a run share the bytes, but each may follow another run. */
+export const HANDED_BYTES = 64 * 1024
 
 export class Wakeups {
-  readonly #waiting = new Map<string, Set<() => void>>()
+  readonly #listeners = new Map<string, Set<Listener>>()
+  #closed = false
 
-  listen(topic: string): Listener {
-    let woken = false
-    let resolve: (() => void) | undefined
-    const wake = () => {
-      woken = true
-      resolve?.()
-    }
-    const set = this.#waiting.get(topic) ?? new Set()
-    set.add(wake)
-    this.#waiting.set(topic, set)
-    return {
-      next: (signal) =>
-        new Promise((done) => {
-          if (woken || signal.aborted) return done()
-          resolve = () => {
-            signal.removeEventListener('abort', resolve!)
-            done()
-          }
-          signal.addEventListener('abort', resolve, { once: true })
-        }),
-      end: () => {
-        set.delete(wake)
-        if (set.size === 0 && this.#waiting.get(topic) === set) this.#waiting.delete(topic)
-      },
-    }
+  /** Until `end` or until the signal aborts. */
+  listen(topic: string, signal: AbortSignal): Listener {
+    const others = this.#listeners.get(topic) ?? new Set()
+    const listener = new Listener(signal, this.#closed, () => {
+      others.delete(listener)
+      if (others.size === 0 && this.#listeners.get(topic) === others) this.#listeners.delete(topic)
+    })
+    this.#listeners.set(topic, others.add(listener))
+    return listener
+  }
+
+  /** Rows that are durable now, in the order of their commits; their wake-up comes behind. */
+  handOver(topic: string, rows: readonly LogRow[]): void {
+    for (const listener of this.#listeners.get(topic) ?? []) listener.hand(rows)
   }
 
   wake(topic: string): void {
-    for (const wake of this.#waiting.get(topic) ?? []) wake()
+    for (const listener of this.#listeners.get(topic) ?? []) listener.wake()
+  }
+
+  /** It is over for everybody, and for whoever still comes. */
+  close(): void {
+    this.#closed = true
+    for (const listeners of this.#listeners.values()) for (const listener of listeners) listener.close()
+  }
+}
+
+export class Listener {
+  readonly #signal: AbortSignal
+  readonly #leave: () => void
+  #closed: boolean
+  #woken = false
+  #resolve: (() => void) | undefined
+  #handed: EventChunk[] = []
+  #handedBytes = 0
+  /** Something was not kept for him, so what came behind it is of no use. */
+  #missed = false
+
+  constructor(signal: AbortSignal, closed: boolean, leave: () => void) {
+    this.#signal = signal
+    this.#closed = closed
+    this.#leave = leave
+    signal.addEventListener('abort', this.wake, { once: true })
+  }
+
+  /** Nobody wants to hear anything any more, or there is nothing more to be heard. */
+  get isOver(): boolean {
+    return this.#closed || this.#signal.aborted
+  }
+
+  /** Resolves at the next wake-up since the last `take`, and when it is over. */
+  next(): Promise<void> {
+    if (this.#woken || this.isOver) return Promise.resolve()
+    return new Promise((resolve) => (this.#resolve = resolve))
+  }
+
+  /** The events right behind `after`, as far as they were handed over; none: the log has to be read. */
+  take(after: number): EventChunk[] {
+    const fresh = this.#missed ? [] : this.#handed.filter(({ first }) => first > after)
+    this.#woken = false
+    this.#forget(false)
+    return fresh[0]?.first === after + 1 ? fresh : []
+  }
+
+  end(): void {
+    this.#signal.removeEventListener('abort', this.wake)
+    this.#leave()
+  }
+
+  readonly wake = (): void => {
+    this.#woken = true
+    this.#resolve?.()
+  }
+
+  close(): void {
+    this.#closed = true
+    this.wake()
+  }
+
+  hand(rows: readonly LogRow[]): void {
+    for (const { kind, first, count, bytes } of rows) {
+      if (this.#missed) return
+      const last = this.#handed.at(-1)
+      const isNext = last === undefined || first === last.first + last.count
+      this.#handedBytes += bytes.length
+      // A part is no event yet. The log puts it together.
+      if (kind === 'part' || !isNext || this.#handedBytes > HANDED_BYTES) return this.#forget(true)
+      this.#handed.push({ kind, first, count, bytes })
+    }
+  }
+
+  #forget(missed: boolean): void {
+    this.#missed = missed
+    this.#handed = []
+    this.#handedBytes = 0
   }
 }

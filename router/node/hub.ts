@@ -32,7 +32,7 @@ export class NodeHub implements RunnerHub {
   readonly #seats = new Map<string, Seat>()
   readonly #wakeups = new Wakeups()
   readonly #ticker: NodeJS.Timeout
-  readonly #closing = new AbortController()
+  #closed = false
   /** Set by whoever keeps the waiting line: a slot may have come free, and a run that never started may wait again. */
   onCapacity: () => void = () => undefined
   onTurnOver: (run: string) => void = () => undefined
@@ -67,7 +67,7 @@ export class NodeHub implements RunnerHub {
   }
 
   events({ id }: RunRow, afterSeq: number, client: AbortSignal): AsyncIterable<EventChunk[]> {
-    return followLog(this.#parts.store, this.#wakeups, id, afterSeq, AbortSignal.any([client, this.#closing.signal]))
+    return followLog(this.#parts.store, this.#wakeups, id, afterSeq, client)
   }
 
   online(tenant: string): Promise<OnlineRunner[]> {
@@ -82,7 +82,9 @@ export class NodeHub implements RunnerHub {
   /** Ends a run that no runner holds. False: somebody else has moved it. */
   async end(append: Append): Promise<boolean> {
     try {
-      return (await this.#parts.eventLog.append(append)) === 'durable'
+      const outcome = await this.#parts.eventLog.append(append)
+      if (outcome === 'durable') this.#wakeups.handOver(append.run, append.rows)
+      return outcome === 'durable'
     } finally {
       // Whatever became of it: who watches looks for himself.
       this.#wakeups.wake(append.run)
@@ -135,7 +137,8 @@ export class NodeHub implements RunnerHub {
   /** Ends every stream without its `done`: the clients resume elsewhere. */
   close(): void {
     clearInterval(this.#ticker)
-    this.#closing.abort()
+    this.#closed = true
+    this.#wakeups.close()
     for (const seat of this.#seats.values()) seat.abandon(new Fault('draining'))
   }
 
@@ -150,6 +153,7 @@ export class NodeHub implements RunnerHub {
       config,
       platform,
       log,
+      durable: ({ run, rows }) => this.#wakeups.handOver(run, rows),
       wake: (run) => this.#wakeups.wake(run),
       // A clock that nobody can set.
       now: () => performance.now(),
@@ -157,7 +161,7 @@ export class NodeHub implements RunnerHub {
         capacity: () => this.onCapacity(),
         turnOver: (run) => this.onTurnOver(run),
         requeued: (row) => this.onRequeued(row),
-        presence: () => !this.#closing.signal.aborted && this.onPresence(seat),
+        presence: () => !this.#closed && this.onPresence(seat),
       },
     })
     this.#seats.set(who.runner, seat)

@@ -101,11 +101,11 @@ export class PoolDO extends DurableObject<Env> {
   /** Resolves when the run has left the line, or after a while. */
   async moved(name: PoolName, run: string, withinMs: number): Promise<void> {
     const line = await this.#open(name)
-    const listening = this.#moves.listen(run)
     const late = new AbortController()
+    const listening = this.#moves.listen(run, late.signal)
     const timer = setTimeout(() => late.abort(), withinMs)
     try {
-      if (line.has(run)) await listening.next(late.signal)
+      if (line.has(run)) await listening.next()
     } finally {
       // A timer that is left keeps the object awake.
       clearTimeout(timer)

@@ -6,7 +6,7 @@ import { readdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Intake, type LogRow, type Taken } from '../../router/core/intake.ts'
 import { RunnerCore, type Effect } from '../../router/core/runner-core.ts'
-import { Wakeups } from '../../router/hub/wakeups.ts'
+import { Listener } from '../../router/hub/wakeups.ts'
 import type { EventChunk } from '../../router/ports.ts'
 import { HeldRun } from '../../runner/held-run.ts'
 import { Outbox, type Next } from '../../runner/outbox.ts'
@@ -143,12 +143,9 @@ const snapshotThenSubscribe: Mutant = {
   name: 'snapshot, then subscribe',
   as: /^I9: no end in sight: a subscriber/,
   patch: () =>
-    replace(Wakeups.prototype, 'listen', (original) => function (topic) {
-      let listener: ReturnType<Wakeups['listen']> | undefined
-      return {
-        next: (signal) => (listener ??= original.call(this, topic)).next(signal),
-        end: () => listener?.end(),
-      }
+    replace(Listener.prototype, 'next', (original) => function () {
+      this.take(Infinity)
+      return original.call(this)
     }),
 }
 
