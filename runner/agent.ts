@@ -235,7 +235,8 @@ export class Agent {
   }
 
   #accept({ id, run, fence }: Offer, held: HeldRun): void {
-    this.#send({ t: 'accept', re: id, run, fence, cwd: held.cwd }, id)
+    const { cwd, cliSession } = held
+    this.#send({ t: 'accept', re: id, run, fence, cwd, ...(cliSession === undefined ? {} : { session: cliSession }) }, id)
   }
 
   #reject({ id, run, fence }: Offer, fault: Fault): void {

@@ -18,6 +18,8 @@ export interface ConfigFilesOptions {
   readonly stateDir: string
   /** What the owner says. */
   readonly allowed: boolean
+  /** They are not what they were: what was started with the old ones is out of date. */
+  changed?(): void
   log(message: string, fields: Record<string, unknown>): void
 }
 
@@ -56,7 +58,9 @@ export class ConfigFiles {
   #replace(version: number, sent: readonly unknown[]): string | undefined {
     if (!this.#options.allowed) return sent.length > 0 ? 'config_files: the owner of this machine takes no files from the router' : undefined
     const { files, refused } = judge(sent)
+    const isNew = JSON.stringify(files) !== JSON.stringify(this.#files)
     this.#files = files
+    if (isNew) this.#options.changed?.()
     for (const why of refused) this.#options.log('a config file of the router is left out', { why })
     try {
       const fresh = `${this.#path}.new`

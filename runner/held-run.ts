@@ -33,6 +33,8 @@ export interface TurnEnd {
 /** A prepared CLI: spawned and ready, with nothing sent to a model yet. */
 export interface CliProcess {
   readonly cliVersion: string
+  /** It was there before the run. */
+  readonly warm?: boolean
   /** Writes the prompt. Resolves when the process has exited, its output was read to the end and nothing of it is left. Never rejects. */
   turn(sink: TurnSink): Promise<TurnEnd>
   /** Resolves when nothing of it is alive. */
@@ -44,6 +46,8 @@ export interface CliProcess {
 export type Prepared = {
   readonly process: CliProcess
   readonly cwd: string
+  /** The CLI's own id of a new session, where it is not that of the offer. */
+  readonly cliSession?: string | undefined
   readonly provider: string
   /** What is kept of its output; absent: all. */
   readonly maxLogBytes?: number
@@ -107,8 +111,8 @@ export class HeldRun {
     return this.#prepared?.cwd ?? ''
   }
 
-  get sessionId(): string {
-    return this.#sessionId
+  get cliSession(): string | undefined {
+    return this.#prepared?.cliSession
   }
 
   /** A process of it is alive, or may become so. */
@@ -202,7 +206,7 @@ export class HeldRun {
         provider: prepared.provider,
         cli_version: prepared.process.cliVersion,
         cwd: prepared.cwd,
-        warm: false,
+        warm: prepared.process.warm ?? false,
       })
     } catch (error) {
       return this.#startFailed(error)

@@ -61,6 +61,9 @@ export function holdsValues(servers: McpServers): boolean {
   return Object.values(servers).some((server) => values(server).some((value) => value.replaceAll(VARIABLE, '').trim() !== ''))
 }
 
+/** Servers of the owner's that a run names, as the CLI wants them, and the paths that a sandbox has to show them. */
+export type OwnServers = { readonly entries: Readonly<Record<string, unknown>>; readonly reads: readonly string[] }
+
 /**
  * What the CLI is given of those that a run names, as entries of `mcpServers`, and what a sandbox has to show for them.
  * Every name is one of `servers`. Throws `Fault('policy')` when a variable is gone.
@@ -69,7 +72,7 @@ export function mcpServersFor(
   servers: McpServers,
   names: readonly string[],
   env: Environment,
-): { entries: Record<string, unknown>; reads: readonly string[] } {
+): OwnServers {
   const named = [...new Set(names)].map((name) => [name, servers[name]!] as const)
   const [gone] = missingVariables(Object.fromEntries(named), env)
   if (gone) {

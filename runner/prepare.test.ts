@@ -11,6 +11,9 @@ import { InUse } from './in-use.ts'
 import { parsePolicy } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect } from './sandbox.ts'
+import { WarmPool } from './warm/pool.ts'
+import { WarmRecords } from './warm/record.ts'
+import { until } from '../test/kit/wait.ts'
 
 const CLI = fileURLToPath(new URL('../test/chaos/fake-claude.mjs', import.meta.url))
 const SESSION = '0190a8c4-7c1e-4000-8000-000000000001'
@@ -36,6 +39,7 @@ describe('preparing a run', () => {
   })
 
   const inUse = new InUse()
+  const warm = new WarmPool({ clock: systemClock, limits: { idleMs: 60_000, budgetBytes: 2 ** 32, spares: 2 }, memoryOf: () => Promise.resolve(0), log: () => undefined })
   const machine = async (closed: string[] = []) => {
     const env = { PATH: process.env['PATH'], HOME: dir, CHAOS_LOG: join(dir, 'diary') }
     return preparer({
@@ -53,6 +57,8 @@ describe('preparing a run', () => {
         sealingKey: (await generateKeyPair('ECDH-ES', { crv: 'P-256' })).privateKey,
       },
       gateway,
+      warm,
+      records: new WarmRecords(join(dir, 'state'), () => undefined),
       env,
       home: dir,
       log: () => undefined,
@@ -75,9 +81,10 @@ describe('preparing a run', () => {
     await prepared.process.cancel('kill')
     expect(used()).toEqual([true, true])
     await prepared.dispose()
+    await until('its process to be cleared away', async () => !inUse.has(SESSION) && (await readdir(join(dir, 'runs'))).length === 0)
     expect(used()).toEqual([false, false])
-    expect(await readdir(join(dir, 'runs'))).toEqual([])
   })
+
   it('keeps a run out of the folders of the runner inside its workspace, and tools of one that works around them', async () => {
     const state = join(dir, 'state')
     await mkdir(join(state, 'spool'), { recursive: true })

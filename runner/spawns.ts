@@ -19,8 +19,11 @@ export class SpawnQueue {
     return this.#queue.size
   }
 
-  /** Rejects with `Fault('start_by')` when `signal` aborts before its turn; from then on the signal is `start`'s to heed. */
-  async run<T>(start: () => Promise<T>, signal: AbortSignal): Promise<T> {
+  /**
+   * Rejects with `Fault('start_by')` when `signal` aborts before its turn; from then on the signal is
+   * `start`'s to heed. With `later` it lets everybody else go first.
+   */
+  async run<T>(start: () => Promise<T>, signal: AbortSignal, { later = false } = {}): Promise<T> {
     // Not `signal` itself: the queue would give up the place of a CLI that is still being ended.
     const leaving = new AbortController()
     const leave = (): void => leaving.abort(new Fault('start_by', 'the offer was withdrawn before a processor was free'))
@@ -31,7 +34,7 @@ export class SpawnQueue {
       return start()
     }
     try {
-      return await this.#queue.add(task, { signal: leaving.signal })
+      return await this.#queue.add(task, { signal: leaving.signal, priority: later ? -1 : 0 })
     } finally {
       signal.removeEventListener('abort', leave)
     }

@@ -28,13 +28,18 @@ import { holdsValues, missingVariables } from './mcp-servers.ts'
 import { PolicyError, shown, viewOf, type Policy, type PolicySource } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect, type Sandbox } from './sandbox.ts'
-import { keepStatus } from './status.ts'
+import { keepStatus, type RunnerStatus } from './status.ts'
+import { memoryOf } from './warm/memory.ts'
+import { WarmPool } from './warm/pool.ts'
+import { WarmRecords } from './warm/record.ts'
+import { discard } from './workspace.ts'
 import { keepSwept } from './workspace-sweep.ts'
 
 /** SIGTERM must be over in 10 s: this, 4 s of the ladder from SIGTERM on with its sweep, and the delivery. */
 const DRAIN_MS = 2_000
 const DELIVER_MS = 2_000
 const POLL_MS = 20
+const MIB = 1_048_576
 
 export interface RunnerOptions {
   readonly stateDir: string
@@ -96,7 +101,10 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   const sealingKey = await loadSealingKey(stateDir)
   const gateway = await startGateway({ env, clock: systemClock, report: (report) => agent.report(report), log: warn })
   const inUse = new InUse()
-  const config = new ConfigFiles({ stateDir, allowed: policy.config_files, log: warn })
+  const records = new WarmRecords(stateDir, warn)
+  const limits = { idleMs: policy.warm_idle_s * 1_000, budgetBytes: policy.warm_memory_mb * MIB, spares: policy.spares }
+  const warm = new WarmPool({ clock: systemClock, limits, memoryOf, log: warn })
+  const config = new ConfigFiles({ stateDir, allowed: policy.config_files, changed: () => warm.retire(() => true), log: warn })
   const agent: Agent = new Agent({
     clock: systemClock,
     spoolDir,
@@ -118,6 +126,8 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       privateRoot,
       treasury: { provider, login, sealingKey },
       gateway,
+      warm,
+      records,
       env,
       home: options.home,
       log: warn,
@@ -130,6 +140,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     load: () => loadavg()[0] ?? 0,
     log: warn,
   })
+  await endLeftBehind(records)
   await agent.recover()
   // Settings, MCP servers and temporary files of the runs of a process that was killed; nobody else takes them away.
   await rm(privateRoot, { recursive: true, force: true })
@@ -146,7 +157,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       draining: agent.draining,
       slots: policy.slots,
       busy: agent.active,
-      warm: { processes: 0, spares: 0, memory_bytes: 0, budget_bytes: 0 },
+      warm: statusOf(warm),
       login: own.kind,
       provider,
       sandbox: { mode: sandbox.mode, means: sandbox.means },
@@ -167,6 +178,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
 
   const drain = async () => {
     agent.drain()
+    warm.drain()
     await until(() => agent.active === 0 || over, Infinity)
     // By then a router that did not come back has given them up.
     await until(() => agent.idle || over, GRACE_MS)
@@ -174,6 +186,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   const stop = async () => {
     over = true
     agent.drain()
+    warm.drain()
     await until(() => agent.active === 0, DRAIN_MS)
     await agent.stop()
     // An offer that was being prepared takes a moment to be undone.
@@ -182,6 +195,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     link.stop()
     await ended
     await agent.close()
+    await warm.close()
     // The folder of a run that was forgotten just now may still be there.
     await rm(privateRoot, { recursive: true, force: true })
     await cleaning.close()
@@ -190,7 +204,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     await closeDemo()
   }
   let stopping: Promise<void> | undefined
-  return { killNow: () => sweepNow(agent.markers), provider, sandbox, ended, drain, stop: () => (stopping ??= stop()) }
+  return { killNow: () => sweepNow([...agent.markers, ...records.markers]), provider, sandbox, ended, drain, stop: () => (stopping ??= stop()) }
 }
 
 /** A server whose variable is missing would only fail when a run needs it, and others may be reading the secrets of one. */
@@ -200,6 +214,20 @@ async function lookAtServers({ policy, source, env, log }: RunnerOptions): Promi
   if (!source.found || !holdsValues(policy.mcp_servers)) return
   const { mode } = await stat(source.file)
   if ((mode & 0o077) !== 0) log('warn', 'a file with values for MCP servers can be read by others; chmod 600 it', { file: source.file })
+}
+
+/** Processes that waited for a turn when an earlier process of this runner was killed. */
+async function endLeftBehind(records: WarmRecords): Promise<void> {
+  for (const { marker, folder } of await records.leftBehind()) {
+    await sweep(marker)
+    if (folder !== undefined) await discard({ cwd: folder, created: true })
+    await records.remove(marker)
+  }
+}
+
+function statusOf(pool: WarmPool): RunnerStatus['warm'] {
+  const { warm: processes, ...rest } = pool.view()
+  return { processes, ...rest }
 }
 
 async function until(done: () => boolean, withinMs: number): Promise<void> {

@@ -63,14 +63,14 @@ describe('the gateway', () => {
   })
 
   it('opens nothing to a token before its turn, after it, and when its process is gone', async () => {
-    const seat = gateway.seat(purse())
+    const seat = gateway.seat(purse().tenant)
     expect((await ask(seat)).status).toBe(403)
-    seat.begin()
+    seat.begin(purse())
     expect((await ask(seat)).status).toBe(200)
     await seat.end()
     const refused = await ask(seat)
     expect([refused.status, await refused.json()]).toEqual([403, { type: 'error', error: { type: 'permission_error', message: 'no turn is running' } }])
-    seat.begin()
+    seat.begin(purse())
     await seat.leave()
     expect((await ask(seat)).status).toBe(401)
     expect(a.main()).toHaveLength(1)
@@ -189,7 +189,7 @@ describe('the gateway', () => {
     await (await ask(seat, { body: '{}' }, '/v1/messages/count_tokens')).text()
     const tokens = { input_tokens: 24, output_tokens: 68, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }
     expect(await seat.end()).toEqual({ requests: 3, tokens, cost_usd: 0.001092, known_usd: 0.001092, provider: 'a', failovers: 0 })
-    seat.begin()
+    seat.begin(purse())
     expect(await seat.end()).toMatchObject({ requests: 0, cost_usd: 0, provider: null })
   })
 
@@ -200,7 +200,7 @@ describe('the gateway', () => {
     await (await ask(seat)).text()
     expect(await seat.end()).toMatchObject({ cost_usd: null, tokens: { input_tokens: 24 } })
     a.script(() => bytes('event: ping\ndata: {"type":"ping"}\n\n'))
-    seat.begin()
+    seat.begin(purse([payer('a', a.url, { prices })]))
     await (await ask(seat, { body: BODY.replace('some-model', 'priced') })).text()
     expect(await seat.end()).toMatchObject({ cost_usd: null })
   })

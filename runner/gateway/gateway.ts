@@ -32,7 +32,8 @@ export interface GatewayOptions {
 export interface Seat {
   /** What the CLI needs to come here. */
   readonly env: { readonly ANTHROPIC_BASE_URL: string; readonly ANTHROPIC_API_KEY: string }
-  begin(): void
+  /** A turn, and what pays for it. */
+  begin(purse: Purse): void
   /** Cuts what is still under way. Never rejects. */
   end(): Promise<Metered>
   /** Its token is nobody's from now on. */
@@ -41,7 +42,8 @@ export interface Seat {
 
 export interface Gateway {
   readonly url: string
-  seat(purse: Purse): Seat
+  /** For a CLI process of this tenant's, which pays with nobody else's purse. */
+  seat(tenant: string): Seat
   /** What the router says of the health of a tenant's provider, with a grant. */
   told(tenant: string, grant: Grant): void
   close(): Promise<void>
@@ -74,9 +76,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   const { url, close } = await listen(server)
   return {
     url,
-    seat(purse) {
+    seat(tenant) {
       const token = randomBytes(32).toString('base64url')
-      const seat = new ProcessSeat(url, token, purse, () => seats.delete(digest(token)), options)
+      const seat = new ProcessSeat(url, token, tenant, () => seats.delete(digest(token)), options)
       seats.set(digest(token), seat)
       return seat
     },
@@ -123,6 +125,7 @@ async function answer(request: IncomingMessage, response: ServerResponse, seats:
 const CLOSE = { close: true }
 
 type Running = {
+  readonly purse: Purse
   readonly ledger: Ledger
   readonly news: News
   readonly bodies: Room
@@ -135,15 +138,15 @@ type Running = {
 class ProcessSeat implements Seat {
   readonly env: Seat['env']
   readonly #token: string
-  readonly #purse: Purse
+  readonly #tenant: string
   readonly #gone: () => void
   readonly #options: GatewayOptions
   #running: Running | undefined
 
-  constructor(url: string, token: string, purse: Purse, gone: () => void, options: GatewayOptions) {
+  constructor(url: string, token: string, tenant: string, gone: () => void, options: GatewayOptions) {
     this.env = { ANTHROPIC_BASE_URL: url, ANTHROPIC_API_KEY: token }
     this.#token = token
-    this.#purse = purse
+    this.#tenant = tenant
     this.#gone = gone
     this.#options = options
   }
@@ -157,8 +160,10 @@ class ProcessSeat implements Seat {
     return (this.#running?.inFlight.size ?? 0) >= MAX_AT_ONCE
   }
 
-  begin(): void {
+  begin(purse: Purse): void {
+    if (purse.tenant !== this.#tenant) throw new Error('a process of one tenant cannot have the purse of another')
     this.#running ??= {
+      purse,
       ledger: new Ledger(),
       news: new News(this.#options, this.#options.clock),
       bodies: new Room(MAX_RUN_BODY_BYTES),
@@ -177,7 +182,7 @@ class ProcessSeat implements Seat {
     for (const response of running.inFlight.values()) response.destroy()
     await Promise.allSettled(running.inFlight.keys())
     running.news.flush()
-    const { run } = this.#purse
+    const { run } = running.purse
     if (running.strangers > 0) this.#options.log('requests of a run were not of its session', { run, requests: running.strangers })
     return running.ledger.metered
   }
@@ -193,12 +198,12 @@ class ProcessSeat implements Seat {
     if (!running) return false
     // Subagents share the session. Any process of the run may send what it likes, so this tells and decides nothing.
     const session = request.headers['x-claude-code-session-id']
-    if (session !== this.#purse.session) running.strangers++
+    if (session !== running.purse.session) running.strangers++
     const left = new AbortController()
     response.once('close', () => left.abort())
     const signal = AbortSignal.any([running.over.signal, left.signal])
-    const { ledger, news, bodies } = running
-    const done = work({ purse: this.#purse, ledger, news, signal }, bodies)
+    const { purse, ledger, news, bodies } = running
+    const done = work({ purse, ledger, news, signal }, bodies)
     running.inFlight.set(done, response)
     try {
       await done

@@ -2,6 +2,7 @@
  * A CLI process that lives on after its turn, as the pool of warm processes sees it. How one is started and spoken to is
  * runner/claude's business, what it is started for that of prepare.ts.
  */
+import type { Seat } from '../gateway/gateway.ts'
 import type { CancelMode, TurnEnd, TurnSink } from '../held-run.ts'
 
 /** One CLI, initialised. It takes one turn at a time. */
@@ -34,6 +35,12 @@ export interface Resident {
   readonly tenant: string
   /** The CLI's own id of the conversation. */
   readonly session: string
+  /** A real path. */
+  readonly cwd: string
+  /** Its place at the gateway, where it does not go its own way to a model. */
+  readonly seat?: Seat | undefined
+  /** That it lives could not be written down, so it is to end with its turn. */
+  readonly once?: boolean
   /** In its environment and that of all its children. */
   readonly marker: string
   /** Takes away what was made for it. Called once, when it is gone. */

@@ -68,8 +68,8 @@ export async function gatewayRig(): Promise<GatewayRig> {
       ...more,
     }),
     begun: (purse = rig.purse()) => {
-      const seat = gateway.seat(purse)
-      seat.begin()
+      const seat = gateway.seat(purse.tenant)
+      seat.begin(purse)
       return seat
     },
     async close() {

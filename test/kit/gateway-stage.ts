@@ -12,6 +12,9 @@ import type { LocalLogin } from '../../runner/login.ts'
 import { Policy } from '../../runner/policy.ts'
 import { preparer } from '../../runner/prepare.ts'
 import { detect } from '../../runner/sandbox.ts'
+import { memoryOf } from '../../runner/warm/memory.ts'
+import { WarmPool } from '../../runner/warm/pool.ts'
+import { WarmRecords } from '../../runner/warm/record.ts'
 import { SEALED_KEY_TYP, type Grant, type Grants, type ProviderReport } from '../../shared/grants.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { CLAUDE } from '../model/claude.ts'
@@ -39,13 +42,15 @@ export interface Stage {
 }
 
 export interface StageOptions {
+  /** How long a process waits for another turn; 0, the default: none does. */
+  readonly warmIdleS?: number
   readonly allowPrivate?: boolean
   readonly login?: LocalLogin
   /** Of the runner, besides PATH and HOME. */
   readonly env?: Readonly<Record<string, string>>
 }
 
-export async function gatewayStage({ allowPrivate = true, login = { kind: 'none' }, env: extra = {} }: StageOptions = {}): Promise<Stage> {
+export async function gatewayStage({ warmIdleS = 0, allowPrivate = true, login = { kind: 'none' }, env: extra = {} }: StageOptions = {}): Promise<Stage> {
   const dir = await realpath(await mkdtemp(join(tmpdir(), 'runyard-gateway-')))
   const { publicKey, privateKey } = await generateKeyPair('ECDH-ES', { crv: 'P-256' })
   const env = { PATH: process.env['PATH'], HOME: dir, ...extra }
@@ -53,9 +58,10 @@ export async function gatewayStage({ allowPrivate = true, login = { kind: 'none'
   const logged: string[] = []
   const log = (message: string, fields: object) => logged.push(`${message} ${JSON.stringify(fields)}`)
   const gateway = await startGateway({ env, clock: systemClock, report: (news) => news.stage === 'end' && reports.push(news), log })
+  const warm = new WarmPool({ clock: systemClock, limits: { idleMs: warmIdleS * 1_000, budgetBytes: 2 ** 32, spares: 0 }, memoryOf, log })
   const prepare = preparer({
     sandbox: await detect('none', { env, claude: CLAUDE, hidden: [] }),
-    policy: Policy.parse({ allow_private_base_urls: allowPrivate }),
+    policy: Policy.parse({ allow_private_base_urls: allowPrivate, warm_idle_s: warmIdleS }),
     roots: [dir],
     closed: [],
     inUse: new InUse(),
@@ -64,6 +70,8 @@ export async function gatewayStage({ allowPrivate = true, login = { kind: 'none'
     privateRoot: join(dir, 'runs'),
     treasury: { provider: login.kind === 'none' ? null : 'local', login, sealingKey: privateKey },
     gateway,
+    warm,
+    records: new WarmRecords(dir, log),
     env,
     home: dir,
     log,
@@ -102,6 +110,7 @@ export async function gatewayStage({ allowPrivate = true, login = { kind: 'none'
       return { ...end, lines }
     },
     async close() {
+      await warm.close()
       await gateway.close()
       await rm(dir, { recursive: true, force: true, maxRetries: 3 })
     },
