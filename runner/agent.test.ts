@@ -21,6 +21,8 @@ afterEach(async () => {
 })
 const files = () => readdirSync(dir)
 const line = (text: string) => Buffer.from(text)
+/** The end of what one read of the CLI's output brings. */
+const readOver = () => Promise.resolve()
 
 describe('a run that is offered', () => {
   it('is accepted with its intent on disk, and starts with the lease', async () => {
@@ -171,14 +173,17 @@ describe('a connection that is cut', () => {
     rig.connect()
     const sink = await rig.run()
     sink.line(line('{"n":2}'))
+    await readOver()
     rig.cut()
     sink.line(line('{"n":3}'))
     sink.line(line('{"n":4}'))
+    await readOver()
     expect(rig.cli.cancels).toEqual([])
 
     rig.open()
     expect(rig.hello()).toMatchObject({ conn: 2, runs: [{ run: RUN, fence: 1, state: 'running', last: 4 }] })
     sink.line(line('{"n":5}'))
+    await readOver()
     // Nothing before the welcome: only it says what the router has.
     expect(rig.types()).toEqual(['hello'])
     rig.welcome([{ run: RUN, fence: 1, ack: 2, part: 0, do: 'continue' }])
@@ -257,6 +262,7 @@ describe('heartbeats', () => {
     expect(rig.types()).toEqual(['hello'])
     const sink = await rig.run()
     sink.line(line('{}'))
+    await readOver()
     rig.clock.advance(HEARTBEAT_MS * 3)
     const beats = rig.all('hb')
     expect(beats.length).toBeGreaterThanOrEqual(3)
@@ -294,6 +300,7 @@ describe('sending', () => {
     rig.ackAll()
     rig.buffered = 2 * 1024 * 1024
     sink.line(line('{"n":2}'))
+    await readOver()
     rig.clock.advance(100)
     expect(rig.types()).not.toContain('ev 2+1')
     rig.buffered = 0

@@ -81,6 +81,8 @@ export class HeldRun {
   #full = false
   /** Events were read that the spool did not take. */
   #missing = false
+  /** Something was taken in this turn of the event loop. */
+  #isTaking = false
   readonly #cap: LogCap
 
   constructor(parts: { spool: Spool; clock: Clock; events: HeldRunEvents; prepared?: Prepared; timeoutMs?: number }) {
@@ -225,28 +227,38 @@ export class HeldRun {
   }
 
   #line(bytes: Uint8Array, must = false): number {
-    if (!this.#cap.takes(bytes.length, must)) return this.#spool.last
-    return this.#keep(() => this.#spool.line(bytes))
+    if (this.#cap.takes(bytes.length, must)) this.#keep(() => this.#spool.line(bytes))
+    return this.#spool.lastTaken
   }
 
   #mark(mark: RawMark | GapMark | StderrMark): void {
     if (this.#cap.takes(markBytes(mark), mark.kind === 'stderr')) this.#keep(() => this.#spool.mark(mark))
   }
 
-  /** A spool that takes no more ends the run; what was kept before is still sent. */
-  #keep(write: () => number): number {
-    if (!this.#full) {
-      try {
-        const seq = write()
-        this.#events.changed(this)
-        this.#backpressure()
-        return seq
-      } catch (error) {
-        this.#overflow(error)
-      }
+  #keep(take: () => void): void {
+    if (this.#full || !this.#tried(take)) this.#missing = true
+    if (this.#isTaking) return
+    this.#isTaking = true
+    queueMicrotask(() => this.#taken())
+  }
+
+  /** What one read of the CLI's output brought is written, sent and weighed together. */
+  #taken(): void {
+    this.#isTaking = false
+    if (this.#full || this.#spool.isClosed || !this.#tried(() => this.#spool.flush())) return
+    this.#events.changed(this)
+    this.#backpressure()
+  }
+
+  /** A spool that takes no more ends the run; what was taken before is still sent, when there is room again. */
+  #tried(write: () => void): boolean {
+    try {
+      write()
+      return true
+    } catch (error) {
+      this.#overflow(error)
+      return false
     }
-    this.#missing = true
-    return this.#spool.last
   }
 
   #overflow(error: unknown): void {
@@ -287,7 +299,7 @@ export class HeldRun {
   async #keepExit(mark: ExitMark): Promise<void> {
     for (;;) {
       try {
-        if (this.#missing) this.#spool.mark({ kind: 'gap', reason: 'spool_lost', from: this.#spool.last + 1, to: null })
+        if (this.#missing) this.#spool.mark({ kind: 'gap', reason: 'spool_lost', from: this.#spool.lastTaken + 1, to: null })
         this.#missing = false
         if (this.#cap.dropped > 0) this.#spool.mark({ kind: 'gap', reason: 'log_cap', bytes: this.#cap.dropped })
         this.#cap.told()

@@ -59,7 +59,11 @@ const sent = (now = 0, credit = CONNECTION_WINDOW): Sent => {
   return next
 }
 const same = (a: Sent, b: Sent) => a.seq === b.seq && a.part === b.part && a.of === b.of && Buffer.from(a.body).equals(b.body)
-const line = (bytes: number) => spool.line(Buffer.alloc(bytes, 0x61))
+const write = (bytes: Uint8Array) => {
+  spool.line(bytes)
+  spool.flush()
+}
+const line = (bytes: number) => write(Buffer.alloc(bytes, 0x61))
 /** Acknowledges a message as the router would once it is durable. */
 const ack = ({ seq, n, part, of }: Sent, window = RUN_WINDOW) => (part + 1 < of ? outbox.ack(seq - 1, part + 1, window) : outbox.ack(seq + n - 1, 0, window))
 
@@ -159,7 +163,7 @@ describe('a line that is too long for a message', () => {
   const long = Buffer.from('€'.repeat(700_000))
 
   it('goes out in parts that fit, one acknowledged after the other, and never blocks itself', () => {
-    spool.line(long)
+    write(long)
     const parts: Sent[] = []
     while (!outbox.drained) {
       const part = sent(parts.length * 1_000, -1)
@@ -172,7 +176,7 @@ describe('a line that is too long for a message', () => {
   })
 
   it('is still under way in the parts that are not acknowledged', () => {
-    spool.line(long)
+    write(long)
     const first = sent()
     ack(first, 10 * MAX_MESSAGE)
     const second = sent()
@@ -182,7 +186,7 @@ describe('a line that is too long for a message', () => {
   })
 
   it('goes on with the part that the router does not have', () => {
-    spool.line(long)
+    write(long)
     const parts = [0, 1, 2, 3, 4].map(() => {
       const part = sent()
       ack(part)
@@ -200,7 +204,7 @@ describe('a line that is too long for a message', () => {
   it.each([PART_BYTES - 1, PART_BYTES, PART_BYTES + 1, 2 * PART_BYTES, 2 * PART_BYTES + 1])('of %i bytes fits its messages and comes back whole', (size) => {
     renew()
     const bytes = Buffer.alloc(size, 'xyz')
-    spool.line(bytes)
+    write(bytes)
     const bodies: Uint8Array[] = []
     for (let at = 0; !outbox.drained; at++) {
       const message = sent()
@@ -242,10 +246,14 @@ describe('any stream of lines', () => {
   it('arrives whole, in order and within the limits, however late its acks are', () => {
     const size = fc.oneof(fc.nat(200), fc.nat(COALESCE_BYTES), fc.constantFrom(PART_BYTES, PART_BYTES + 7, RUN_WINDOW))
     fc.assert(
-      fc.property(fc.array(size, { minLength: 1, maxLength: 10 }), fc.array(fc.nat(2)), (sizes, lateness) => {
+      fc.property(fc.array(size, { minLength: 1, maxLength: 10 }), fc.array(fc.nat(2)), fc.array(fc.boolean()), (sizes, lateness, flushes) => {
         renew()
         const lines = sizes.map((bytes, i) => Buffer.alloc(bytes, 0x61 + i))
-        for (const bytes of lines) spool.line(bytes)
+        for (const [i, bytes] of lines.entries()) {
+          spool.line(bytes)
+          if (flushes[i % (flushes.length || 1)]) spool.flush()
+        }
+        spool.flush()
         const arrived: Uint8Array[] = []
         const waiting: Sent[] = []
         for (let step = 0; !outbox.drained; step++) {

@@ -8,8 +8,6 @@ import { encodeEventFrame, PART_BYTES } from '../shared/event-frames.ts'
 import { COALESCE_BYTES, COALESCE_MS, RUN_WINDOW } from '../shared/limits.ts'
 import type { SpoolRead } from './spool.ts'
 
-const NEWLINE = 0x0a
-
 /** The part of a spool that sending needs. */
 export interface SpoolSource {
   readonly intent: { readonly run: string; readonly fence: number }
@@ -102,20 +100,13 @@ export class Outbox {
       const data = JSON.stringify({ t: 'mark', run, fence, seq: read.seq, mark: read.mark })
       return this.#sent(read.seq + 1, 0, { data, bytes: data.length })
     }
-    const [line] = read.lines
-    if (line && line.length >= PART_BYTES) {
-      this.#line = { seq: this.#seq, bytes: line }
-      return this.#takePart(line)
+    const { first, count, bytes } = read
+    if (count === 1 && bytes.length > PART_BYTES) {
+      this.#line = { seq: first, bytes: bytes.subarray(0, -1) }
+      return this.#takePart(this.#line.bytes)
     }
-    const body = new Uint8Array(read.lines.reduce((sum, l) => sum + l.length + 1, 0))
-    let at = 0
-    for (const bytes of read.lines) {
-      body.set(bytes, at)
-      at += bytes.length
-      body[at++] = NEWLINE
-    }
-    const data = encodeEventFrame({ t: 'ev', run, fence, first: read.first, n: read.lines.length }, body)
-    return this.#sent(read.first + read.lines.length, 0, { data, bytes: data.length })
+    const data = encodeEventFrame({ t: 'ev', run, fence, first, n: count }, bytes)
+    return this.#sent(first + count, 0, { data, bytes: data.length })
   }
 
   #takePart(line: Uint8Array): Outgoing {

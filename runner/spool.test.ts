@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { COALESCE_BYTES } from '../shared/limits.ts'
 import type { Mark } from '../shared/marks.ts'
 import { Spool, type Intent } from './spool.ts'
 
@@ -20,33 +21,56 @@ const freshPath = () => join(dir, `${++count}.spool`)
 /** Everything from seq 1 on, as it will be sent. */
 function contents(spool: Spool): (string | Mark)[] {
   const all: (string | Mark)[] = []
+  const counts: [number, number][] = []
   while (all.length < spool.last) {
     const read = spool.read(all.length + 1, 64)!
-    if (read.kind === 'mark') all.push(read.mark)
-    else all.push(...read.lines.map((line) => Buffer.from(line).toString('latin1')))
+    const found = read.kind === 'mark' ? [read.mark] : textsOf(read.bytes)
+    counts.push([found.length, read.kind === 'mark' ? 1 : read.count])
+    all.push(...found)
   }
+  for (const [found, told] of counts) expect(found).toBe(told)
   return all
 }
+const textsOf = (bytes: Uint8Array) => Buffer.from(bytes).toString('latin1').slice(0, -1).split('\n')
 
-type Item = { line: Uint8Array } | { mark: Mark }
-const someLine = fc.uint8Array({ maxLength: 90 }).map((line): Item => ({ line }))
+/** `flush`: it is the last one of what is written together. */
+type Item = { line: Uint8Array; flush: boolean } | { mark: Mark }
+const someLine = fc.record({ line: fc.uint8Array({ maxLength: 90 }).map((bytes) => bytes.filter((byte) => byte !== 0x0a)), flush: fc.boolean() })
 const someItems = fc.array(fc.oneof({ weight: 4, arbitrary: someLine }, { weight: 1, arbitrary: fc.constant<Item>({ mark: stderr }) }), { maxLength: 12 })
 
-/** Writes a spool; `ends` is the size of the file after the intent, after the start, and after each item. */
-async function write(items: readonly Item[]): Promise<{ path: string; ends: number[]; expected: (string | Mark)[] }> {
+/** Where a record of the spool ends, and the events up to there. The first two are the intent and the start. */
+type End = { size: number; events: number }
+
+async function write(items: readonly Item[]): Promise<{ path: string; ends: End[]; expected: (string | Mark)[] }> {
   const path = freshPath()
   const spool = Spool.create(path, intent)
-  const ends = [spool.bytes]
+  const ends = [{ size: spool.bytes, events: 0 }]
   await spool.starting()
-  ends.push(spool.bytes)
-  const expected = items.map((item) => {
-    const seq = 'line' in item ? spool.line(item.line) : spool.mark(item.mark)
-    expect(seq).toBe(ends.length - 1)
-    ends.push(spool.bytes)
-    return 'line' in item ? Buffer.from(item.line).toString('latin1') : item.mark
-  })
+  ends.push({ size: spool.bytes, events: 0 })
+  const written = () => void (spool.bytes > ends.at(-1)!.size && ends.push({ size: spool.bytes, events: spool.last }))
+  const seqs: number[] = []
+  for (const item of items) {
+    if ('line' in item) {
+      seqs.push(spool.line(item.line))
+      if (item.flush) spool.flush()
+    } else {
+      spool.flush()
+      written()
+      seqs.push(spool.mark(item.mark))
+    }
+    written()
+  }
+  spool.flush()
+  written()
   spool.close()
-  return { path, ends, expected }
+  expect(seqs).toEqual(items.map((_, i) => i + 1))
+  return { path, ends, expected: items.map((item) => ('line' in item ? Buffer.from(item.line).toString('latin1') : item.mark)) }
+}
+
+/** What is whole in a file of which nothing behind `size` can be believed. */
+function wholeAt(ends: readonly End[], size: number): { started: boolean; events: number } {
+  const whole = ends.filter((end) => end.size <= size)
+  return { started: whole.length > 1, events: whole.at(-1)?.events ?? 0 }
 }
 
 function reopened<T>(path: string, look: (spool: Spool) => T): T {
@@ -74,14 +98,14 @@ describe('a spool', () => {
     await fc.assert(
       fc.asyncProperty(someItems, fc.nat(), async (items, at) => {
         const { path, ends, expected } = await write(items)
-        const size = ends[0]! + (at % (ends.at(-1)! - ends[0]! + 1))
+        const size = ends[0]!.size + (at % (ends.at(-1)!.size - ends[0]!.size + 1))
         truncateSync(path, size)
-        const whole = ends.filter((end) => end <= size).length
+        const { started, events } = wholeAt(ends, size)
         reopened(path, (spool) => {
-          expect(spool.hasStarted).toBe(whole > 1)
-          expect(contents(spool)).toEqual(expected.slice(0, Math.max(0, whole - 2)))
-          expect(spool.torn).toBe(!ends.includes(size))
-          expect(spool.mark(exit)).toBe(Math.max(0, whole - 2) + 1)
+          expect(spool.hasStarted).toBe(started)
+          expect(contents(spool)).toEqual(expected.slice(0, events))
+          expect(spool.torn).toBe(ends.every((end) => end.size !== size))
+          expect(spool.mark(exit)).toBe(events + 1)
           expect(spool.hasExit).toBe(true)
         })
       }),
@@ -94,13 +118,13 @@ describe('a spool', () => {
       fc.asyncProperty(someItems, fc.nat(), fc.integer({ min: 1, max: 255 }), async (items, at, flip) => {
         const { path, ends, expected } = await write(items)
         const bytes = readFileSync(path)
-        const place = ends[0]! + (at % (bytes.length - ends[0]!))
+        const place = ends[0]!.size + (at % (bytes.length - ends[0]!.size))
         bytes[place] = bytes[place]! ^ flip
         writeFileSync(path, bytes)
-        const whole = ends.filter((end) => end <= place).length
+        const { started, events } = wholeAt(ends, place)
         reopened(path, (spool) => {
-          expect(contents(spool)).toEqual(expected.slice(0, Math.max(0, whole - 2)))
-          expect(spool.hasStarted).toBe(whole > 1)
+          expect(contents(spool)).toEqual(expected.slice(0, events))
+          expect(spool.hasStarted).toBe(started)
           expect(spool.torn).toBe(true)
         })
       }),
@@ -109,9 +133,9 @@ describe('a spool', () => {
   })
 
   it('is none without a whole intent', async () => {
-    const { path, ends } = await write([{ line: Buffer.from('{}') }])
+    const { path, ends } = await write([{ line: Buffer.from('{}'), flush: true }])
     const bytes = readFileSync(path)
-    for (const size of [0, 1, 8, ends[0]! - 1]) {
+    for (const size of [0, 1, 8, ends[0]!.size - 1]) {
       writeFileSync(path, bytes.subarray(0, size))
       expect(Spool.open(path)).toBeUndefined()
     }
@@ -122,7 +146,7 @@ describe('a spool', () => {
   })
 
   it('is not made twice for the same run', async () => {
-    const { path } = await write([{ line: Buffer.from('{}') }])
+    const { path } = await write([{ line: Buffer.from('{}'), flush: true }])
     const before = readFileSync(path)
     expect(() => Spool.create(path, intent)).toThrow(/EEXIST/)
     expect(readFileSync(path)).toEqual(before)
@@ -146,6 +170,7 @@ describe('a spool', () => {
     spool.mark(stderr)
     look()
     spool.line(Buffer.from('{"kind":"exit"}'))
+    spool.flush()
     look()
     spool.mark(exit)
     look()
@@ -155,36 +180,74 @@ describe('a spool', () => {
 
   it('reads lines up to a size, at least one, and never across a mark', () => {
     const spool = Spool.create(freshPath(), intent)
-    for (let i = 0; i < 4; i++) spool.line(Buffer.alloc(9, 0x61))
+    for (let i = 0; i < 4; i++) {
+      spool.line(Buffer.alloc(9, 0x61))
+      spool.flush()
+    }
     spool.mark(stderr)
     spool.line(Buffer.alloc(500, 0x62))
+    spool.flush()
     const linesAt = (seq: number, maxBytes: number) => {
       const read = spool.read(seq, maxBytes)
-      return read?.kind === 'lines' ? read.lines.length : read?.kind
+      return read?.kind === 'lines' ? read.count : read?.kind
     }
     expect([linesAt(1, 1), linesAt(1, 20), linesAt(1, 29), linesAt(1, 30), linesAt(2, 1_000)]).toEqual([1, 2, 2, 3, 3])
     expect([linesAt(5, 1), linesAt(6, 1), linesAt(7, 1)]).toEqual(['mark', 1, undefined])
     spool.remove()
   })
 
+  it('goes on in the middle of what was written together', () => {
+    const spool = Spool.create(freshPath(), intent)
+    for (const text of ['a', '', 'ccc']) spool.line(Buffer.from(text))
+    spool.flush()
+    spool.line(Buffer.from('d'))
+    spool.flush()
+    const textAt = (seq: number, maxBytes: number) => {
+      const read = spool.read(seq, maxBytes)
+      return read?.kind === 'lines' ? Buffer.from(read.bytes).toString() : undefined
+    }
+    expect([textAt(1, 100), textAt(2, 100), textAt(3, 8), textAt(4, 1)]).toEqual(['a\n\nccc\nd\n', '\nccc\nd\n', 'ccc\n', 'd\n'])
+    spool.remove()
+  })
+
+  it('shows a line when it is written, and writes what would make a frame too large before that', () => {
+    const spool = Spool.create(freshPath(), intent)
+    expect([spool.line(Buffer.from('{}')), spool.lastTaken, spool.last, spool.read(1, 10)]).toEqual([1, 1, 0, undefined])
+    expect([spool.line(Buffer.alloc(COALESCE_BYTES - 4)), spool.last]).toEqual([2, 0])
+    expect([spool.line(Buffer.alloc(0)), spool.last]).toEqual([3, 2])
+    expect([spool.mark(exit), spool.last, spool.hasExit]).toEqual([4, 4, true])
+    spool.remove()
+  })
+
+  it('keeps what it could not write for the next time', () => {
+    const spool = Spool.create(freshPath(), intent)
+    spool.line(Buffer.from('{}'))
+    spool.close()
+    expect(() => spool.flush()).toThrow('the spool is closed')
+    expect([spool.last, spool.lastTaken]).toEqual([0, 1])
+    spool.remove()
+  })
+
   it('knows how much is still to be acknowledged', () => {
     const spool = Spool.create(freshPath(), intent)
     const before = spool.bytes
-    spool.line(Buffer.alloc(100))
-    spool.line(Buffer.alloc(50))
+    for (const size of [100, 50]) {
+      spool.line(Buffer.alloc(size))
+      spool.flush()
+    }
     expect(spool.bytesAfter(0)).toBeGreaterThanOrEqual(150)
     expect(spool.bytesAfter(0)).toBeLessThanOrEqual(spool.bytes - before)
-    expect(spool.bytesAfter(1)).toBe(50)
+    expect(spool.bytesAfter(1)).toBe(51)
     expect([spool.bytesAfter(2), spool.bytesAfter(99)]).toEqual([0, 0])
     spool.remove()
   })
 
   it('carries a line of several megabytes', async () => {
     const line = Buffer.alloc(3_000_000, '€')
-    const { path } = await write([{ line }, { mark: exit }])
+    const { path } = await write([{ line, flush: true }, { mark: exit }])
     reopened(path, (spool) => {
       const read = spool.read(1, 64)
-      expect(read?.kind === 'lines' && Buffer.from(read.lines[0]!).equals(line)).toBe(true)
+      expect(read?.kind === 'lines' && Buffer.from(read.bytes.subarray(0, -1)).equals(line)).toBe(true)
       expect(spool.hasExit).toBe(true)
     })
   })
@@ -202,21 +265,23 @@ describe('a spool', () => {
   it('can be synced at any time', async () => {
     const spool = Spool.create(freshPath(), intent)
     spool.line(Buffer.from('{}'))
+    spool.flush()
     await Promise.all([spool.sync(), spool.sync()])
     spool.remove()
     await expect(spool.sync()).resolves.toBeUndefined()
   })
 
   it('takes nothing more when it is closed, and keeps what it had', async () => {
-    const { path, expected } = await write([{ line: Buffer.from('{"kept":true}') }])
+    const { path, expected } = await write([{ line: Buffer.from('{"kept":true}'), flush: true }])
     const spool = Spool.open(path)!
     spool.close()
     expect(() => spool.line(Buffer.from('{}'))).toThrow('the spool is closed')
+    expect(() => spool.mark(exit)).toThrow('the spool is closed')
     expect(reopened(path, contents)).toEqual(expected)
   })
 
   it('is not confused by what a stranger appended', async () => {
-    const { path, expected } = await write([{ line: Buffer.from('{}') }])
+    const { path, expected } = await write([{ line: Buffer.from('{}'), flush: true }])
     appendFileSync(path, Buffer.from([3, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0]))
     expect(reopened(path, contents)).toEqual(expected)
   })

@@ -1,17 +1,19 @@
 /**
  * The on-disk spool of one run: an append-only file that outlives this process, so that nothing the CLI printed is lost
- * with it. One record is [kind u8][length u32][crc32 u32][payload], the checksum over kind, length and payload; lines and
- * marks take the next seq, 1, 2, 3 …
+ * with it. One record is [kind u8][length u32][crc32 u32][payload], the checksum over kind, length and payload. Lines and
+ * marks take the next seq, 1, 2, 3 …; a mark is a record, and so are the lines that were taken between two flushes.
  *
- * Writes are plain `write()` calls: a killed runner loses nothing that was written. `sync` is for the machine's own death,
- * and the caller says when: on intent, start, exit and every second.
+ * Writes are plain `write()` calls: a killed runner loses nothing that was written. When to flush is the caller's to say;
+ * what was not flushed is read by nobody. `sync` is for the machine's own death: on intent, start, exit and every second.
  */
 import { closeSync, fdatasync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, unlinkSync, writevSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { crc32 } from 'node:zlib'
 import { z } from 'zod'
+import { afterLines, countNewlines } from '../shared/event-frames.ts'
 import { RunId, SessionId, TenantId } from '../shared/ids.ts'
+import { COALESCE_BYTES } from '../shared/limits.ts'
 import type { Mark } from '../shared/marks.ts'
 
 /** What a restarted runner must know of a run to end it properly. Never the prompt. */
@@ -25,15 +27,16 @@ export const Intent = z.object({
 })
 export type Intent = z.infer<typeof Intent>
 
-const KIND = { intent: 1, starting: 2, line: 3, mark: 4 } as const
+const KIND = { intent: 1, starting: 2, lines: 3, mark: 4 } as const
+const NEWLINE = 0x0a
 const HEADER = 9
 /** Kind and length: a flipped kind would renumber what follows. */
 const CHECKED_HEADER = 5
 /** Read at once when a spool is opened after a restart. */
 const SCAN_BYTES = 1024 * 1024
 
-/** The next thing to send from a position: whole lines, or one mark. */
-export type SpoolRead = { kind: 'lines'; first: number; lines: Uint8Array[] } | { kind: 'mark'; seq: number; mark: Mark }
+/** The next thing to send from a position: `count` whole lines, each ended by `\n`, or one mark. */
+export type SpoolRead = { kind: 'lines'; first: number; count: number; bytes: Uint8Array } | { kind: 'mark'; seq: number; mark: Mark }
 
 const datasync = promisify(fdatasync)
 const decoder = new TextDecoder()
@@ -42,10 +45,14 @@ export class Spool {
   readonly path: string
   readonly intent: Intent
   readonly #fd: number
-  /** Offset of each seq's payload, and its length; index 0 is seq 1. */
+  /** The first seq of each record of events, and where its payload begins. Between them lies nothing but their headers. */
+  readonly #firsts: number[] = []
   readonly #offsets: number[] = []
-  readonly #lengths: number[] = []
   readonly #marks = new Set<number>()
+  /** Taken and not yet written, and their size with their `\n`. */
+  #taken: Uint8Array[] = []
+  #takenBytes = 0
+  #last = 0
   #end = 0
   #starting = false
   #torn = false
@@ -87,16 +94,21 @@ export class Spool {
     for (const record of records) {
       spool.#end = record.next
       if (record.kind === KIND.starting) spool.#starting = true
-      else spool.#index(record.kind, record.offset, record.length)
+      else spool.#index(record.kind, record.offset, record.events)
     }
     spool.#torn = fstatSync(fd).size > spool.#end
     ftruncateSync(fd, spool.#end)
     return spool
   }
 
-  /** The newest seq, 0 while there is none. */
+  /** The newest seq that was written, 0 while there is none. */
   get last(): number {
-    return this.#offsets.length
+    return this.#last
+  }
+
+  /** The newest seq that was given, written or not. */
+  get lastTaken(): number {
+    return this.#last + this.#taken.length
   }
 
   get hasStarted(): boolean {
@@ -114,7 +126,7 @@ export class Spool {
 
   /** True once the last record is the exit mark. */
   get hasExit(): boolean {
-    return this.#marks.has(this.last) && this.read(this.last, 1)?.kind === 'mark' && this.#markAt(this.last).kind === 'exit'
+    return this.#marks.has(this.#last) && this.#markAt(this.#firsts.length - 1).kind === 'exit'
   }
 
   /** Must be on disk before the prompt is written: a start that nobody remembers could be done twice. */
@@ -124,14 +136,34 @@ export class Spool {
     await this.sync()
   }
 
+  /**
+   * Takes a line, which nobody may write to any more, and gives it its seq; it is in the file after the next `flush`. Throws
+   * when there is no room for what came before it: then it was not taken.
+   */
   line(bytes: Uint8Array): number {
-    this.#write(KIND.line, bytes)
-    return this.last
+    this.#mustBeOpen()
+    const size = bytes.length + 1
+    // No record is larger than a frame wants to be, unless it is one line: frames are made of whole records.
+    if (this.#takenBytes + size > COALESCE_BYTES) this.flush()
+    this.#taken.push(bytes)
+    this.#takenBytes += size
+    return this.lastTaken
   }
 
+  /** What was taken is in the file. Throws when it does not fit, and keeps it for the next time. */
+  flush(): void {
+    if (this.#taken.length === 0) return
+    const count = this.#taken.length
+    this.#write(KIND.lines, this.#joined(), count)
+    this.#taken = []
+    this.#takenBytes = 0
+  }
+
+  /** In the file when this returns, behind all lines; if it throws there is no such mark. */
   mark(mark: Mark): number {
-    this.#write(KIND.mark, Buffer.from(JSON.stringify(mark)))
-    return this.last
+    this.flush()
+    this.#write(KIND.mark, Buffer.from(JSON.stringify(mark)), 1)
+    return this.#last
   }
 
   async sync(): Promise<void> {
@@ -143,25 +175,24 @@ export class Spool {
     })
   }
 
-  /** Up to about `maxBytes` of lines, at least one; or one mark. Undefined past the end. */
+  /** Whole records up to about `maxBytes` of lines, at least one; or one mark. Undefined past the end. */
   read(seq: number, maxBytes: number): SpoolRead | undefined {
-    if (seq > this.last) return undefined
-    if (this.#marks.has(seq)) return { kind: 'mark', seq, mark: this.#markAt(seq) }
-    const lines: Uint8Array[] = []
-    let size = 0
-    for (let at = seq; at <= this.last && !this.#marks.has(at); at++) {
-      const length = this.#lengths[at - 1]! + 1
-      if (lines.length > 0 && size + length > maxBytes) break
-      lines.push(this.#payload(at))
-      size += length
+    if (seq > this.#last) return undefined
+    const from = this.#recordOf(seq)
+    if (this.#marks.has(seq)) return { kind: 'mark', seq, mark: this.#markAt(from) }
+    let to = from + 1
+    let size = this.#lengthOf(from)
+    for (; to < this.#firsts.length && !this.#marks.has(this.#firsts[to]!); to++) {
+      if (size + this.#lengthOf(to) > maxBytes) break
+      size += this.#lengthOf(to)
     }
-    return { kind: 'lines', first: seq, lines }
+    const bytes = afterLines(this.#payloads(from, to, size), seq - this.#firsts[from]!)
+    return { kind: 'lines', first: seq, count: (this.#firsts[to] ?? this.#last + 1) - seq, bytes }
   }
 
-  /** Payload bytes after `seq`: what is still to be acknowledged. */
+  /** About the bytes after `seq`, from the beginning of a record on: what is still to be acknowledged. */
   bytesAfter(seq: number): number {
-    const from = this.#offsets[seq]
-    return from === undefined ? 0 : this.#end - from
+    return seq >= this.#last ? 0 : this.#end - this.#offsets[this.#recordOf(seq + 1)]!
   }
 
   get isClosed(): boolean {
@@ -183,23 +214,65 @@ export class Spool {
     }
   }
 
-  #markAt(seq: number): Mark {
-    return parseJson(this.#payload(seq)) as Mark
+  #markAt(record: number): Mark {
+    return parseJson(this.#payloads(record, record + 1, this.#lengthOf(record))) as Mark
   }
 
-  #payload(seq: number): Uint8Array {
-    const bytes = new Uint8Array(this.#lengths[seq - 1]!)
-    readFully(this.#file, bytes, this.#offsets[seq - 1]!)
+  /** The payloads of these records, one behind the other: one read, and the headers between them taken out. */
+  #payloads(from: number, to: number, size: number): Uint8Array {
+    const offset = this.#offsets[from]!
+    const bytes = new Uint8Array(size + (to - from - 1) * HEADER)
+    readFully(this.#file, bytes, offset)
+    let end = this.#lengthOf(from)
+    for (let at = from + 1; at < to; at++) {
+      const begin = this.#offsets[at]! - offset
+      bytes.copyWithin(end, begin, begin + this.#lengthOf(at))
+      end += this.#lengthOf(at)
+    }
+    return bytes.subarray(0, size)
+  }
+
+  #lengthOf(record: number): number {
+    const next = this.#offsets[record + 1]
+    return (next === undefined ? this.#end : next - HEADER) - this.#offsets[record]!
+  }
+
+  /** The record that holds `seq`, by halving. */
+  #recordOf(seq: number): number {
+    let low = 0
+    let high = this.#firsts.length
+    while (high - low > 1) {
+      const middle = (low + high) >>> 1
+      if (this.#firsts[middle]! <= seq) low = middle
+      else high = middle
+    }
+    return low
+  }
+
+  /** The lines that were taken, each ended by `\n`. */
+  #joined(): Uint8Array {
+    const bytes = new Uint8Array(this.#takenBytes)
+    let at = 0
+    for (const line of this.#taken) {
+      bytes.set(line, at)
+      at += line.length
+      bytes[at++] = NEWLINE
+    }
     return bytes
   }
 
   /** Its number belongs to another file as soon as this one is closed: the spool of another run, as likely as not. */
   get #file(): number {
-    if (this.#closed) throw new Error('the spool is closed')
+    this.#mustBeOpen()
     return this.#fd
   }
 
-  #write(kind: number, payload: Uint8Array): void {
+  #mustBeOpen(): void {
+    if (this.#closed) throw new Error('the spool is closed')
+  }
+
+  /** `events`: how many seqs it takes. */
+  #write(kind: number, payload: Uint8Array, events = 0): void {
     const file = this.#file
     const header = Buffer.allocUnsafe(HEADER)
     header.writeUInt8(kind, 0)
@@ -214,19 +287,20 @@ export class Spool {
       ftruncateSync(file, this.#end)
       throw error
     }
-    if (kind === KIND.line || kind === KIND.mark) this.#index(kind, this.#end + HEADER, payload.length)
+    if (events > 0) this.#index(kind, this.#end + HEADER, events)
     this.#end += HEADER + payload.length
     this.#dirty = true
   }
 
-  #index(kind: number, offset: number, length: number): void {
+  #index(kind: number, offset: number, events: number): void {
+    this.#firsts.push(this.#last + 1)
     this.#offsets.push(offset)
-    this.#lengths.push(length)
-    if (kind === KIND.mark) this.#marks.add(this.#offsets.length)
+    this.#last += events
+    if (kind === KIND.mark) this.#marks.add(this.#last)
   }
 }
 
-type Record = { kind: number; offset: number; length: number; next: number; payload: () => Uint8Array }
+type Record = { kind: number; offset: number; next: number; events: number; payload: () => Uint8Array }
 
 /** Every whole record; ends at the first that is torn. */
 function* scan(fd: number): Generator<Record> {
@@ -239,25 +313,30 @@ function* scan(fd: number): Generator<Record> {
     const length = view.getUint32(1, true)
     const offset = at + HEADER
     if (kind < KIND.intent || kind > KIND.mark || offset + length > size) return
-    if (checksum(fd, offset, length, crc32(header.subarray(0, CHECKED_HEADER))) !== view.getUint32(CHECKED_HEADER, true)) return
+    const { sum, lines } = survey(fd, offset, length, crc32(header.subarray(0, CHECKED_HEADER)))
+    if (sum !== view.getUint32(CHECKED_HEADER, true) || (kind === KIND.lines && lines === 0)) return
     const payload = () => {
       const bytes = new Uint8Array(length)
       readFully(fd, bytes, offset)
       return bytes
     }
     at = offset + length
-    yield { kind, offset, length, next: at, payload }
+    yield { kind, offset, next: at, events: kind === KIND.lines ? lines : 1, payload }
   }
 }
 
-function checksum(fd: number, offset: number, length: number, sum: number): number {
+/** Continues the checksum over these bytes of the file, and counts their lines. */
+function survey(fd: number, offset: number, length: number, before: number): { sum: number; lines: number } {
   const chunk = new Uint8Array(Math.min(length, SCAN_BYTES))
+  let sum = before
+  let lines = 0
   for (let at = 0; at < length; at += chunk.length) {
     const part = chunk.subarray(0, Math.min(chunk.length, length - at))
     readFully(fd, part, offset + at)
     sum = crc32(part, sum)
+    lines += countNewlines(part)
   }
-  return sum
+  return { sum, lines }
 }
 
 function readFully(fd: number, into: Uint8Array, position: number): void {

@@ -76,3 +76,10 @@ export function countNewlines(bytes: Uint8Array): number {
   for (let at = bytes.indexOf(NEWLINE); at >= 0; at = bytes.indexOf(NEWLINE, at + 1)) n++
   return n
 }
+
+/** What is left of whole lines behind the first `lines` of them. */
+export function afterLines(bytes: Uint8Array, lines: number): Uint8Array {
+  let at = 0
+  for (let n = 0; n < lines; n++) at = bytes.indexOf(NEWLINE, at) + 1
+  return bytes.subarray(at)
+}

@@ -6,6 +6,7 @@
  */
 import { and, asc, desc, eq, sql, type SQL } from 'drizzle-orm'
 import { runEvents, runs } from '../../drizzle/schema.ts'
+import { afterLines } from '../../shared/event-frames.ts'
 import type { Position } from '../core/intake.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Db, EventChunk, Statement } from '../ports.ts'
@@ -149,10 +150,4 @@ export async function readEvent(db: Db, run: string, seq: number): Promise<Uint8
   const [chunk] = await readChunks(db, run, seq - 1, 1)
   if (!chunk || chunk.first !== seq) return undefined
   return chunk.count === 1 ? chunk.bytes : chunk.bytes.subarray(0, chunk.bytes.indexOf(NEWLINE) + 1)
-}
-
-function afterLines(bytes: Uint8Array, lines: number): Uint8Array {
-  let at = 0
-  for (let n = 0; n < lines; n++) at = bytes.indexOf(NEWLINE, at) + 1
-  return bytes.subarray(at)
 }

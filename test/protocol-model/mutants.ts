@@ -81,7 +81,7 @@ const dropOnSend: Mutant = {
   patch: () =>
     replace(Spool.prototype, 'read', (original) => function (seq, maxBytes) {
       const read = original.call(this, seq, maxBytes)
-      const upTo = read?.kind === 'lines' ? read.first + read.lines.length - 1 : seq
+      const upTo = read?.kind === 'lines' ? read.first + read.count - 1 : seq
       if (upTo === this.last && readdirSync(join(this.path, '..')).some((name) => this.path.endsWith(name))) unlinkSync(this.path)
       return read
     }),
