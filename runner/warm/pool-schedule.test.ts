@@ -38,6 +38,7 @@ class Caller {
   readonly #starts: ((ok: boolean) => void)[] = []
   /** Of those that were handed out: dead, of another configuration, or somebody else's. */
   readonly #unfit: PaperResident[] = []
+  readonly #last = new Map<string, Promise<void>>()
   #closed = false
   readonly pool = new WarmPool({
     clock: this.clock,
@@ -47,7 +48,7 @@ class Caller {
   })
 
   do(next: Step): void {
-    if (next.do === 'turn') void this.#turn(next.session, next.key)
+    if (next.do === 'turn') this.#inOrder(next.session, () => this.#turn(next.session, next.key))
     else if (next.do === 'fresh') this.#fresh(next.key)
     else if (next.do === 'finish') this.#giveBack(next.nth, true)
     else if (next.do === 'withdraw') this.#giveBack(next.nth, false)
@@ -80,6 +81,11 @@ class Caller {
       for (const resident of this.all) resident.cli.die()
     }
     await closing
+  }
+
+  /** Of one session one run is prepared at a time. */
+  #inOrder(id: string, prepare: () => Promise<void>): void {
+    this.#last.set(id, (this.#last.get(id) ?? Promise.resolve()).then(prepare))
   }
 
   async #turn(id: string, of: string): Promise<void> {

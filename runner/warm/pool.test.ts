@@ -93,6 +93,7 @@ describe('the process of a session', () => {
     await settle()
     pool.giveBack(busy)
     pool.giveBack(idle)
+    expect(pool.adopt(idle)).toBe(false)
     await settle()
     expect([pool.view().warm, pool.markers, idle.disposed, busy.disposed, clock.timers]).toEqual([0, [], 1, 1, 0])
   })
@@ -111,6 +112,11 @@ describe('the process of a session', () => {
     clock.advance(299 * S)
     await settle()
     expect(busy.cli.isAlive).toBe(true)
+    // Given back twice it has still waited since the first time.
+    pool.giveBack(busy)
+    clock.advance(1 * S)
+    await settle()
+    expect(busy.cli.isAlive).toBe(false)
   })
 
   it('ends when it has grown while it waited', async () => {
@@ -384,6 +390,35 @@ describe('the end of the pool', () => {
     slow.cli.die()
     await closing
     expect([slow.disposed, busy.disposed, spare.disposed, pool.markers, clock.timers]).toEqual([1, 1, 1, [], 0])
+  })
+
+  it('closes when a spare that was starting has come and gone', async () => {
+    const pool = poolOf()
+    let done: (spare: PaperResident) => void = () => undefined
+    for (let i = 0; i < 2; i++) pool.wanted('key', () => new Promise((resolve) => (done = resolve)))
+    clock.advance(250)
+    let closed = false
+    const closing = pool.close().then(() => (closed = true))
+    await settle()
+    expect(closed).toBe(false)
+    const spare = new PaperResident('s')
+    done(spare)
+    await closing
+    expect(spare.disposed).toBe(1)
+  })
+
+  it('ends what outlived the cancel of its turn when it comes back', async () => {
+    const pool = poolOf()
+    const resident = new PaperResident('a')
+    resident.cli.outlivesCancel = true
+    pool.adopt(resident)
+    const turn = resident.cli.turn('', { line: () => 0, mark: () => undefined }, { stay: true })
+    const closing = pool.close()
+    await turn
+    expect(resident.cli.isAlive).toBe(true)
+    pool.giveBack(resident)
+    await closing
+    expect(resident.disposed).toBe(1)
   })
 
   it('says what could not be disposed of, and goes on', async () => {

@@ -75,7 +75,8 @@ export class WarmPool {
 
   /**
    * The idle process of a session, if it is of this configuration and alive. One that is not is ended first, and one that
-   * somebody else has taken is waited for: when this resolves with undefined nothing of that session is left.
+   * somebody else has taken is waited for: when this resolves with undefined nothing of that session is left. Whoever then
+   * starts one and adopts it has to be the only one who does, which is the caller's to see to.
    */
   async take(session: string, key: string, tenant: string): Promise<Resident | undefined> {
     for (;;) {

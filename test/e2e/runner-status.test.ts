@@ -14,6 +14,7 @@ type Status = {
   connected: boolean | null
   slots: number
   busy: number | null
+  warm: { processes: number; spares: number; memory_bytes: number; budget_bytes: number } | null
   login: string
   sandbox: { mode: string; means: string }
   cli: { path: string; version: string | null }
@@ -62,7 +63,7 @@ describe('runyard runner status', () => {
 
   it('shows of a runner that does not run what would hold', async () => {
     const off = await status(69)
-    expect(off).toMatchObject({ running: false, pid: null, connected: null, busy: null, login: 'none' })
+    expect(off).toMatchObject({ running: false, pid: null, connected: null, busy: null, warm: null, login: 'none' })
     expect(off.spool).toEqual({ runs: 0, bytes: 0 })
     expect(off.policy).toMatchObject({ file: fleet.policyFile, found: false, values: { bypass: false } })
     expect(new Set(Object.values(off.policy.keys))).toEqual(new Set(['default']))
@@ -75,23 +76,25 @@ describe('runyard runner status', () => {
 
   it('shows of one that runs what is in force, where it comes from, and what was changed since', async () => {
     const flags = ['--allow-private-base-url', '--sandbox=none']
-    const { child } = await start('slots = 3\nbypass = true\n[labels]\ngpu = "a100"', ...flags)
+    const { child } = await start('slots = 3\nbypass = true\nwarm_memory_mb = 300\n[labels]\ngpu = "a100"', ...flags)
     await until('its status to be connected', async () => (await status()).connected)
     const on = await status()
     expect(on).toMatchObject({ running: true, pid: child.pid, slots: 3, busy: 0, login: 'env', sandbox: { mode: 'none' } })
+    expect(on.warm).toEqual({ processes: 0, spares: 0, memory_bytes: 0, budget_bytes: 300 * 1_048_576 })
     expect(on.cli.version).toMatch(/^\d+\./)
     expect(on.workspaces).toEqual([machine.workspace])
     const { keys, values } = on.policy
     expect(keys).toMatchObject({ labels: 'file', sandbox: 'flag', allow_private_base_urls: 'flag', agents: 'default' })
     expect(values).toMatchObject({ slots: 3, bypass: true, sandbox: 'none', allow_private_base_urls: true, agents: true })
     expect(on.policy.changed).toBeUndefined()
-    await writeFile(fleet.policyFile, 'slots = 3\nmax_turns = 4\nsandbox = "auto"')
+    await writeFile(fleet.policyFile, 'slots = 3\nwarm_memory_mb = 300\nmax_turns = 4\nsandbox = "auto"')
     expect((await status()).policy.changed).toBe(`${fleet.policyFile} has other values of labels, bypass, max_turns`)
     await writeFile(fleet.policyFile, 'slot = 3')
     expect((await status()).policy.changed).toContain('there is no setting slot')
     const { stdout } = await ask()
     expect(stdout).toMatch(/^router .*, connected$/m)
     expect(stdout).toMatch(/^slots +0 of 3 busy$/m)
+    expect(stdout).toMatch(/^warm +0 for their sessions, 0 spares, 0 of 300 MiB$/m)
     expect(stdout).toMatch(/^ +bypass +true +file$/m)
     expect(stdout).toMatch(/^ +sandbox +"none" +by a flag$/m)
   })

@@ -14,6 +14,8 @@ export class PaperCli implements LivingCli {
   isTainted = false
   /** It ends only when `die` is called. */
   isSlow = false
+  /** A cancel in a turn ends the turn only. */
+  outlivesCancel = false
   #inTurn = false
   #endTurn: (end: TurnEnd) => void = () => undefined
   #go: () => void = () => undefined
@@ -38,6 +40,7 @@ export class PaperCli implements LivingCli {
   }
 
   async cancel(mode: CancelMode): Promise<void> {
+    if (this.#inTurn && this.outlivesCancel) return this.finish()
     this.cancels.push(mode)
     if (!this.isSlow) this.die()
     await this.gone
