@@ -7,7 +7,7 @@ mkdirSync('dist/assets', { recursive: true })
 for (const file of SWAGGER_UI) copyFileSync(`node_modules/swagger-ui-dist/${file}`, `dist/assets/${file}`)
 copyFileSync('router/docs/init.js', 'dist/assets/init.js')
 
-copyFileSync('router/node/reader-thread.mjs', 'dist/router/node/reader-thread.mjs')
+for (const file of ['router/node/reader-thread.mjs', 'runner/claude/spawner-process.mjs']) copyFileSync(file, `dist/${file}`)
 
 chmodSync('dist/cli/main.js', 0o755)
 writeFileSync('dist/.built', '')

@@ -4,16 +4,16 @@
  * It knows nothing of what the lines say. A process counts as gone after its exit, the sweep and the end of its output,
  * in this order: a child that outlived it may hold the pipe open until the sweep kills it.
  */
-import { spawn, type ChildProcessWithoutNullStreams } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Fault } from '../../shared/faults.ts'
 import { LineSplitter, type Line } from '../../shared/lines.ts'
 import type { StderrMark } from '../../shared/marks.ts'
+import { Spawner, type Exit, type Spawned } from './spawner.ts'
 import { StderrHead } from './stderr.ts'
 import { familyOf, sweep, type Relative } from './sweep.ts'
 
-export type Exit = { code: number | null; signal: NodeJS.Signals | null }
+export type { Exit } from './spawner.ts'
 
 export type ChildOptions = {
   cwd: string
@@ -26,6 +26,9 @@ export type ChildOptions = {
   log: (message: string, fields: Record<string, unknown>) => void
 }
 
+/** One for all CLIs of a runner: it starts with the first of them. */
+export const spawner = new Spawner()
+
 /** How long nothing may arrive on a pipe of a process that is gone, before the pipe is given up. */
 const DRAIN_IDLE_MS = 2_000
 
@@ -34,7 +37,7 @@ export class Child {
   readonly exited: Promise<Exit>
   /** Never rejects. */
   readonly gone: Promise<Exit>
-  readonly #child: ChildProcessWithoutNullStreams
+  readonly #child: Spawned
   readonly #options: ChildOptions
   readonly #splitter = new LineSplitter()
   #stderr: StderrHead
@@ -46,30 +49,27 @@ export class Child {
 
   /** Throws `Fault('cwd')` where the folder is missing and `Fault('cli')` for any other reason not to start. */
   static async spawn(command: string, argv: readonly string[], options: ChildOptions): Promise<Child> {
-    // In a process group of its own, so that a signal for it does not reach the runner.
-    const child = spawn(command, argv, { cwd: options.cwd, env: { ...options.env }, detached: true, stdio: 'pipe' })
-    const failed = await new Promise<NodeJS.ErrnoException | undefined>((resolve) => {
-      child.once('spawn', () => resolve(undefined))
-      child.once('error', resolve)
-    })
-    if (!failed && child.pid !== undefined) return new Child(child, child.pid, options)
-    options.log('the CLI could not be spawned', { err: failed })
-    // ENOENT is said of the folder as of the program.
-    if (!existsSync(options.cwd)) throw new Fault('cwd', 'the working directory does not exist')
-    throw new Fault('cli', `the CLI could not be started (${failed?.code ?? 'no process'})`)
+    try {
+      return new Child(await spawner.spawn(command, argv, options), options)
+    } catch (err) {
+      options.log('the CLI could not be spawned', { err })
+      // ENOENT is said of the folder as of the program.
+      if (!existsSync(options.cwd)) throw new Fault('cwd', 'the working directory does not exist')
+      const { code } = err as NodeJS.ErrnoException
+      throw new Fault('cli', `the CLI could not be started (${code ?? 'no process'})`)
+    }
   }
 
-  constructor(child: ChildProcessWithoutNullStreams, pid: number, options: ChildOptions) {
+  constructor(child: Spawned, options: ChildOptions) {
+    const { pid } = child
     this.#child = child
     this.pid = pid
     this.#options = options
     this.#stderr = new StderrHead(options.env)
-    this.exited = new Promise((resolve) => {
-      child.once('exit', (code, signal) => resolve({ code, signal }))
-    })
+    this.exited = child.exited
     this.#closed = Promise.all([ended(child.stdout), ended(child.stderr)]).then(() => undefined)
     // EPIPE and the like: that the process is gone is learned from its exit.
-    for (const stream of [child, child.stdin, child.stdout, child.stderr]) {
+    for (const stream of [child.stdin, child.stdout, child.stderr]) {
       stream.on('error', (err) => options.log('a pipe of the CLI broke', { pid, err }))
     }
     child.stdout.on('data', (chunk: Buffer) => this.#read(chunk.length, () => this.#splitter.push(chunk)))
