@@ -40,6 +40,16 @@ describe('the lines of a run as server-sent events', () => {
     )
   })
 
+  it('count on where a number becomes longer', () => {
+    fc.assert(
+      fc.property(fc.nat(15), fc.nat(12), (digits, before) => {
+        const first = Math.max(1, 10 ** digits - before)
+        const { events } = parse(framed(first, Array.from({ length: 24 }, () => '{}')))
+        expect(events.map((e) => e.id)).toEqual(Array.from({ length: 24 }, (_, i) => String(first + i)))
+      }),
+    )
+  })
+
   it('carry a line of two megabytes whole', () => {
     const long = JSON.stringify({ text: '€'.repeat(700_000) })
     expect(parse(framed(1, ['{}', long, '{}'])).events.map((e) => e.data)).toEqual(['{}', long, '{}'])
