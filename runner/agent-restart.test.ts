@@ -33,6 +33,7 @@ describe('a runner that was restarted', () => {
     const spool = Spool.create(path(), intent)
     if (started) await spool.starting()
     spool.line(line('{"n":1}'))
+    spool.flush()
     spool.close()
     await rig.agent.recover()
     expect(rig.swept).toEqual([intent.marker])
@@ -51,8 +52,10 @@ describe('a runner that was restarted', () => {
     const spool = Spool.create(path(), intent)
     await spool.starting()
     spool.line(line('{"n":1}'))
+    spool.flush()
     const { bytes } = spool
     spool.line(line('{"n":2}'))
+    spool.flush()
     spool.close()
     truncateSync(path(), bytes + torn)
     await rig.agent.recover()
@@ -68,6 +71,7 @@ describe('a runner that was restarted', () => {
     const spool = Spool.create(path(), intent)
     await spool.starting()
     spool.line(line('{"n":1}'))
+    spool.flush()
     const { bytes } = spool
     spool.close()
     await rig.agent.recover()
