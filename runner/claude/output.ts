@@ -1,12 +1,13 @@
 /**
  * One line of the CLI's stdout: an event to pass on byte for byte, a control message for the driver, or neither.
  *
- * Each line is parsed once and only to read from it; what travels are its bytes. Unknown types are events: the CLI adds
+ * A line is parsed once, and only to read from it; what travels are its bytes. Unknown types are events: the CLI adds
  * some with each version. Stdout can be forged by a tool of the same user, so nothing here is proof.
  */
 import { z } from 'zod'
 import { CostUsd, TokenCount } from '../../shared/amounts.ts'
 import type { GapMark, RawMark } from '../../shared/marks.ts'
+import { isPlainEvent } from './plain-event.ts'
 
 /** A line that cannot be an event is kept up to this size: as base64 it still fits one message. */
 const RAW_CAP = 128 * 1024
@@ -62,7 +63,13 @@ type Json = Record<string, unknown>
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
+const PLAIN: Output = { kind: 'event' }
+
 export function readOutput(bytes: Uint8Array): Output {
+  return isPlainEvent(bytes) ? PLAIN : parseOutput(bytes)
+}
+
+function parseOutput(bytes: Uint8Array): Output {
   const text = decode(bytes)
   const json = text === undefined || bytes.includes(CR) ? undefined : parseObject(text)
   if (!json) return { kind: 'raw', mark: rawMark(bytes, text) }
