@@ -12,39 +12,22 @@ import { setImmediate as nextRound, setTimeout as sleep } from 'node:timers/prom
 import type { Line } from '../../shared/lines.ts'
 import type { CancelMode, TurnEnd, TurnSink } from '../held-run.ts'
 import type { LivingCli } from '../warm/resident.ts'
-import { Ladder } from './cancel.ts'
+import type { Ladder } from './cancel.ts'
 import { Child, type Exit } from './child.ts'
 import { Costs } from './costs.ts'
 import { Household } from './household.ts'
 import { interruptLine, refusalLine, userLine } from './input.ts'
 import { commandOf, startsProcesses, type Launch } from './launch.ts'
-import { readOutput, type Control, type Output } from './output.ts'
+import type { Control, Output } from './output.ts'
 import { Questions } from './questions.ts'
 import { untilReady, type Ready } from './ready.ts'
 import { refusalOf } from './refusals.ts'
+import { ladderOf, linger, RUNG } from './rungs.ts'
 import { Strays } from './strays.ts'
-import { TurnOutput } from './turn-output.ts'
+import { outputOf, Turn } from './turn.ts'
 
-/** After the end of its stdin the CLI exits within 0.1 s, or 5 s where a shell runs in the background. */
-const LINGER_MS = 6_000
 /** An interrupt is answered before the result that it brings about. */
 const ANSWER_MS = 500
-const RUNG = { interrupt: 0, close: 1, term: 2, kill: 3 } as const
-
-type Turn = {
-  readonly output: TurnOutput
-  /** The process may be kept for another one. */
-  readonly stay: boolean
-  /** Its result was printed. */
-  readonly over: Promise<void>
-  /** Whether the process stays, when that is decided. */
-  readonly stays: Promise<boolean>
-  decide: (stays: boolean) => void
-  /** What was printed after the result, until that is decided. */
-  held?: Line[] | undefined
-  /** The answer to its interrupt. */
-  interrupted?: Promise<unknown>
-}
 
 export class ClaudeProcess implements LivingCli {
   /** Resolves when nothing of it is alive, whatever ended it. Never rejects. */
@@ -125,14 +108,17 @@ export class ClaudeProcess implements LivingCli {
    */
   async turn(prompt: string, sink: TurnSink, { stay = false }: { stay?: boolean } = {}): Promise<TurnEnd> {
     if (this.#turn) throw new Error('the CLI is in the middle of a turn')
+    const fit = this.isIdle
+    if (!fit && this.#strays) return this.#over()
     const turn = this.#begin(sink, stay)
     if (stay) await this.#household?.settled()
-    if (this.#cancelled || this.#ending || turn.output.isOver) return this.#last(turn, sink)
+    if (!fit || this.#cancelled || this.#ending || turn.isOver) return this.#last(turn, sink)
     this.#turns++
     this.#child.write(userLine(prompt, randomUUID()))
-    if (!this.#paused) this.#child.resume()
+    if (this.#paused) this.#child.pause()
+    else this.#child.resume()
     await Promise.race([turn.over, this.#child.gone])
-    const { result } = turn.output
+    const { result } = turn
     if (result && stay && (await this.#isClean(turn)) && this.#rest(turn, sink)) {
       return { code: result.is_error ? 1 : 0, signal: null, result }
     }
@@ -154,11 +140,14 @@ export class ClaudeProcess implements LivingCli {
     if (!(await turn?.stays)) await this.gone
   }
 
-  /** Stops reading; the CLI stops when its pipe is full. Lines that were already read still arrive. Ends with the turn. */
+  /**
+   * Stops reading in this turn, or in the next one if there is none; the CLI stops when its pipe is full. Lines that were
+   * already read still arrive.
+   */
   pause(): void {
-    if (this.#cancelled || !this.#turn) return
+    if (this.#cancelled) return
     this.#paused = true
-    this.#child.pause()
+    if (this.#turn) this.#child.pause()
   }
 
   resume(): void {
@@ -180,21 +169,12 @@ export class ClaudeProcess implements LivingCli {
   }
 
   #begin(sink: TurnSink, stay: boolean): Turn {
-    let end = (): void => undefined
-    let decide = (_stays: boolean): void => undefined
-    const over = new Promise<void>((resolve) => (end = resolve))
-    const stays = new Promise<boolean>((resolve) => (decide = resolve))
-    const output = new TurnOutput(sink, this.#costs, () => {
-      if (stay) {
-        turn.held = []
-        this.#child.pause()
-      } else {
-        // Not before: a CLI whose stdin has ended may exit with its output still unread, and that is lost.
-        this.#child.closeInput()
-      }
-      end()
-    })
-    const turn: Turn = { output, stay, over, stays, decide }
+    const ended = (): void => {
+      if (stay) this.#child.pause()
+      // Not before: a CLI whose stdin has ended may exit with its output still unread, and that is lost.
+      else this.#child.closeInput()
+    }
+    const turn = new Turn({ sink, costs: this.#costs, stay, ended })
     this.#turn = turn
     this.#ladder = this.#newLadder(turn)
     this.#endPause()
@@ -210,10 +190,10 @@ export class ClaudeProcess implements LivingCli {
   }
 
   /** The turn left nobody behind, and the CLI has heard all that it was told. */
-  async #isClean({ output, interrupted }: Turn): Promise<boolean> {
-    if (output.strayed || (interrupted && output.usedTools)) return false
+  async #isClean({ strayed, interrupted, usedTools }: Turn): Promise<boolean> {
+    if (strayed || (interrupted && usedTools)) return false
     if (interrupted && !(await Promise.race([interrupted.then(() => true), sleep(ANSWER_MS, false)]))) return false
-    if ((output.usedTools || startsProcesses(this.#launch)) && (await this.#household?.hasGuests())) return false
+    if ((usedTools || startsProcesses(this.#launch)) && (await this.#household?.hasGuests())) return false
     // What was written to stderr before the result may be in its pipe still.
     await nextRound()
     return true
@@ -222,7 +202,7 @@ export class ClaudeProcess implements LivingCli {
   /** Back to where it was before the turn; false if by now it may not. Synchronous: a cancel comes before it or after it. */
   #rest(turn: Turn, sink: TurnSink): boolean {
     const strays = new Strays(this.#costs, this.#launch.log)
-    for (const line of turn.held ?? []) strays.take(line, 'bytes' in line ? readOutput(line.bytes) : undefined)
+    for (const line of turn.held) strays.take(line, outputOf(line))
     if (this.#ending || !this.#child.hears || strays.trouble !== undefined) return false
     const stderr = this.#child.takeStderr()
     if (stderr.text !== '') sink.mark(stderr)
@@ -239,26 +219,29 @@ export class ClaudeProcess implements LivingCli {
 
   /** The end of the process with this turn. */
   async #last(turn: Turn, sink: TurnSink): Promise<TurnEnd> {
-    this.#ending = true
-    for (const line of turn.held?.splice(0) ?? []) turn.output.take(line)
-    turn.held = undefined
-    if (!this.#paused) this.#child.resume()
     turn.decide(false)
-    this.#child.closeInput()
-    await this.#linger()
-    await this.gone
-    const { code, signal } = await this.#child.gone
+    if (!this.#paused) this.#child.resume()
+    const end = await this.#over()
     const stderr = this.#child.stderr()
     if (stderr.text !== '') sink.mark(stderr)
     this.#turn = undefined
-    return { code, signal, result: turn.output.result }
+    return { ...end, result: turn.result }
+  }
+
+  /** Resolves when nothing of it is left. */
+  async #over(): Promise<TurnEnd> {
+    this.#ending = true
+    this.#child.closeInput()
+    await linger(this.#child, this.#ladder)
+    await this.gone
+    const { code, signal } = await this.#child.gone
+    return { code, signal, result: undefined }
   }
 
   #read(line: Line): void {
-    const output = 'bytes' in line ? readOutput(line.bytes) : undefined
+    const output = outputOf(line)
     if (output?.kind === 'control') this.#control(output.control)
-    else if (this.#turn?.held) this.#turn.held.push(line)
-    else if (this.#turn) this.#turn.output.take(line, output)
+    else if (this.#turn) this.#turn.take(line, output)
     else if (this.#strays) this.#between(this.#strays, line, output)
     else if (!this.#cancelled) this.#before(line, output)
   }
@@ -301,30 +284,11 @@ export class ClaudeProcess implements LivingCli {
   }
 
   #newLadder(turn?: Turn): Ladder {
-    const child = this.#child
-    const gone = child.exited.then(() => undefined)
-    const over = turn?.stays.then((stays) => (stays ? undefined : gone))
     const close = (): void => {
       this.#ending = true
-      child.closeInput()
+      this.#child.closeInput()
     }
-    return new Ladder(
-      [
-        { act: () => this.#interrupt(), waitMs: 2_000, ...(turn ? { done: turn.stays.then(() => undefined) } : {}) },
-        { act: close, waitMs: 1_000 },
-        { act: () => this.#signal('SIGTERM'), waitMs: 3_000 },
-        { act: () => this.#signal('SIGKILL'), waitMs: 5_000 },
-      ],
-      over ? Promise.race([gone, over]) : gone,
-    )
-  }
-
-  /** A process that stays after its last turn is not let stay. Its result stands. */
-  async #linger(): Promise<void> {
-    let timer: NodeJS.Timeout | undefined
-    const late = new Promise<true>((resolve) => (timer = setTimeout(resolve, LINGER_MS, true)))
-    if (await Promise.race([late, this.#child.exited.then(() => false)])) await this.#ladder.climb(RUNG.term)
-    clearTimeout(timer)
+    return ladderOf({ child: this.#child, interrupt: () => this.#interrupt(), close, stays: turn?.stays })
   }
 
   async #interrupt(): Promise<void> {
@@ -332,13 +296,8 @@ export class ClaudeProcess implements LivingCli {
     // Noted first: the tool that the interrupt ends may leave children that ignore it.
     await this.#child.noteFamily()
     // It may be over by now, and its interrupt must not meet the next one.
-    if (turn !== this.#turn || turn?.output.isOver) return
+    if (turn !== this.#turn || turn?.isOver) return
     const answer = this.#questions.ask(interruptLine)
     if (turn) turn.interrupted = answer
-  }
-
-  async #signal(name: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    await this.#child.noteFamily()
-    this.#child.signal(name)
   }
 }
