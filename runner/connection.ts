@@ -11,6 +11,7 @@ import type { Transport } from './sender.ts'
 
 const HANDSHAKE_MS = 10_000
 const MISSED_PONGS = 2
+const LOOPBACK = new Set(['127.0.0.1', '[::1]', 'localhost'])
 
 /** `liveMs` is 0 when the connection never opened. */
 export type Ended = { code: number; reason: string; liveMs: number }
@@ -27,6 +28,15 @@ export interface Connection {
   close(): void
 }
 
+/**
+ * Masks keep a proxy from taking bytes that others chose for a request (RFC 6455 §10.3). Within TLS and on loopback no proxy
+ * reads them, and with a mask of zeros each end is spared a pass over every byte.
+ */
+function isUnread(url: string): boolean {
+  const { protocol, hostname } = new URL(url)
+  return protocol === 'https:' || LOOPBACK.has(hostname)
+}
+
 export function connect(url: string, token: string, events: ConnectionEvents): Connection {
   const options: ClientOptions & { closeTimeout: number } = {
     headers: { authorization: `Bearer ${token}` },
@@ -34,6 +44,7 @@ export function connect(url: string, token: string, events: ConnectionEvents): C
     perMessageDeflate: false,
     handshakeTimeout: HANDSHAKE_MS,
     closeTimeout: 1_000,
+    ...(isUnread(url) ? { generateMask: (mask: Buffer) => void mask.fill(0) } : {}),
   }
   const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/v1/runners/connect`, [SUBPROTOCOL], options)
   let openedAt: number | undefined
