@@ -5,8 +5,9 @@
  * A lock that somebody else holds is waited for, for a while, without blocking the event loop. Nothing is retried that
  * may have happened: a refused lock means that the statement, or the whole batch, was rolled back.
  */
-import { createClient, LibsqlError, type Client, type InArgs, type InStatement, type ResultSet } from '@libsql/client'
+import { LibsqlError, type Client, type InArgs, type InStatement } from '@libsql/client'
 import { Fault } from '../../shared/faults.ts'
+import { Driver, type Rows } from './driver.ts'
 
 /** A wait inside SQLite blocks every stream of the process, so there is none: waiting is done here. */
 const LOCK_TIMEOUT_MS = 0
@@ -16,69 +17,69 @@ const PROBE_MS = 25
 const RETRY_AFTER_S = 2
 
 /** The part of a libSQL client that drizzle uses outside interactive transactions. */
-export type Executor = Pick<Client, 'execute' | 'batch'>
+export interface Executor {
+  execute(statement: InStatement | string, args?: InArgs): Promise<Rows>
+  batch(...args: Parameters<Client['batch']>): Promise<Rows[]>
+}
 
 export class Connection implements Executor {
-  readonly #client: Client
+  readonly #path: string
+  #driver: Driver
   /** While somebody else holds the write lock: resolves when it is free or cannot be asked for. */
   #locked: Promise<void> | undefined
   #closed = false
 
   /** One connection: PRAGMAs belong to it, and two would wait for each other's write lock. */
   constructor(path: string) {
-    this.#client = createClient({ url: `file:${path}`, concurrency: 1, timeout: LOCK_TIMEOUT_MS })
+    this.#path = path
+    this.#driver = new Driver(path, { timeout: LOCK_TIMEOUT_MS })
   }
 
   /** For PRAGMAs and the like, before anything else runs. */
   async configure(): Promise<void> {
-    await this.#try(true, () => this.#client.executeMultiple('PRAGMA journal_mode = WAL'))
-    await this.#setUp()
+    await this.#try(true, () => this.#driver.exec('PRAGMA journal_mode = WAL'))
+    setUp(this.#driver)
   }
 
-  execute(statement: InStatement | string, args?: InArgs): Promise<ResultSet> {
+  execute(statement: InStatement | string, args?: InArgs): Promise<Rows> {
     const text = typeof statement === 'string' ? statement : statement.sql
-    return this.#try(!/^\s*select\b/i.test(text), () => (typeof statement === 'string' ? this.#client.execute(statement, args) : this.#client.execute(statement)))
+    return this.#try(!/^\s*select\b/i.test(text), () => this.#driver.execute(statement, args))
   }
 
-  batch(...[statements, mode]: Parameters<Client['batch']>): Promise<ResultSet[]> {
-    return this.#try(true, () => this.#client.batch(statements, mode))
+  batch(...[statements, mode = 'deferred']: Parameters<Client['batch']>): Promise<Rows[]> {
+    return this.#try(true, () => this.#driver.batch(statements, mode))
   }
 
   /**
    * A fresh connection in place of one that met a lock. libsql does not reset the statement that was refused, so the old
    * one keeps its snapshot: it refuses every later write (SQLITE_BUSY_SNAPSHOT) and reads what is out of date.
    */
-  async renew(): Promise<void> {
-    this.#client.reconnect()
-    // Without a turn in between: whatever is asked next is asked of the new connection, after its PRAGMA.
-    await this.#setUp()
+  renew(): void {
+    const fresh = new Driver(this.#path, { timeout: LOCK_TIMEOUT_MS })
+    setUp(fresh)
+    this.#driver.close()
+    this.#driver = fresh
   }
 
   close(): void {
     this.#closed = true
-    this.#client.close()
+    this.#driver.close()
   }
 
-  async #setUp(): Promise<void> {
-    // The event log promises that what was acknowledged survives a power cut.
-    await this.#client.executeMultiple('PRAGMA synchronous = FULL')
-  }
-
-  async #try<T>(writes: boolean, work: () => Promise<T>): Promise<T> {
+  async #try<T>(writes: boolean, work: () => T): Promise<T> {
     const until = performance.now() + PATIENCE_MS
     for (;;) {
       // In WAL mode readers pass a writer.
       if (writes && this.#locked && !(await before(until, this.#locked))) throw storage(new Error('the database is locked'))
+      if (this.#closed) throw storage(new Error('the database is closed'))
       try {
-        return await work()
+        return work()
       } catch (error) {
-        const what = this.#closed ? 'trouble' : kindOf(error)
+        const what = kindOf(error)
         if (what === 'statement') throw error
         if (what === 'trouble') throw storage(error)
         if (performance.now() >= until) throw storage(error)
-        // Renewing takes the connection from those who had just been given it; none of them had begun.
-        if (what === 'replaced') continue
-        this.#locked ??= this.#waitOut()
+        this.#locked ??= this.#waitOut().finally(() => (this.#locked = undefined))
         if (!writes) await pause(PROBE_MS)
       }
     }
@@ -89,20 +90,26 @@ export class Connection implements Executor {
    * instead would leak two file descriptors each time, until the next garbage collection.
    */
   async #waitOut(): Promise<void> {
-    await this.renew().catch(() => undefined)
-    for (;;) {
+    let isFresh = false
+    while (!this.#closed) {
       try {
-        await this.#client.executeMultiple('BEGIN IMMEDIATE; ROLLBACK')
+        if (!isFresh) this.renew()
+        isFresh = true
+        this.#driver.exec('BEGIN IMMEDIATE; ROLLBACK')
         break
       } catch (error) {
-        if (this.#closed || kindOf(error) === 'trouble') break
+        if (kindOf(error) === 'trouble') break
         // A reader has met a lock on the new connection too.
-        if (!(error instanceof LibsqlError) || error.extendedCode !== 'SQLITE_BUSY') await this.renew().catch(() => undefined)
+        isFresh &&= error instanceof LibsqlError && error.extendedCode === 'SQLITE_BUSY'
         await pause(PROBE_MS)
       }
     }
-    this.#locked = undefined
   }
+}
+
+/** The event log promises that what was acknowledged survives a power cut. */
+function setUp(driver: Driver): void {
+  driver.exec('PRAGMA synchronous = FULL')
 }
 
 /** What the database could not do for a reason outside the statement. */
@@ -116,10 +123,9 @@ const STATEMENT = new Set(['SQLITE_ERROR', 'SQLITE_CONSTRAINT', 'SQLITE_MISMATCH
 /** An error of the statement itself as it is, and whatever else went wrong by its name. */
 export const faultOf = (error: Error): Error => (kindOf(error) === 'statement' ? error : storage(error))
 
-function kindOf(error: unknown): 'statement' | 'locked' | 'replaced' | 'trouble' {
+function kindOf(error: unknown): 'statement' | 'locked' | 'trouble' {
   if (!(error instanceof LibsqlError)) return 'statement'
   if (error.code === 'SQLITE_BUSY' || error.code === 'SQLITE_LOCKED' || /statements in progress/i.test(error.message)) return 'locked'
-  if (error.code === 'CLIENT_CLOSED') return 'replaced'
   return STATEMENT.has(error.code) ? 'statement' : 'trouble'
 }
 
