@@ -62,6 +62,7 @@ function unordered(machine: Machine): Prepare {
     const leave = () => holds.forEach((release) => release())
     let workspace: Workspace | undefined
     let found: Resident | undefined
+    let started: Resident | undefined
     try {
       const dirs = await resolveDirs({ ...machine, dirs: spec.add_dirs ?? [] })
       // Last, because it may make a folder.
@@ -75,7 +76,8 @@ function unordered(machine: Machine): Prepare {
       const key = await keyOf(machine, recipe, { session, cwd })
       found = session.mode === 'resume' ? await atHome(warm, await warm.take(session.id, key, spec.tenant), cwd) : undefined
       if (session.mode === 'new') found = await spares.take(recipe, key)
-      const resident = found ?? (await startCli(machine, spawns, recipe, { session, workspace, marker, signal, mayStay }))
+      if (!found) started = await startCli(machine, spawns, recipe, { session, workspace, marker, signal, mayStay })
+      const resident = (found ?? started)!
       if (found) {
         await tidyConfigDir(machine, recipe)
         if (found.cwd !== cwd) await discard(workspace)
@@ -97,7 +99,7 @@ function unordered(machine: Machine): Prepare {
             marker: randomUUID(),
             signal: withdrawn,
           }),
-        giveBack: (one) => spares.giveBack(one),
+        giveBack: (one, opened) => spares.giveBack(one, opened),
         log,
       })
       return {
@@ -110,8 +112,10 @@ function unordered(machine: Machine): Prepare {
       }
     } catch (error) {
       leave()
-      if (found) spares.giveBack(found)
-      else if (workspace) await discard(workspace)
+      await started?.cli.cancel('kill')
+      const resident = found ?? started
+      if (resident) spares.giveBack(resident, false)
+      if (!found && workspace) await discard(workspace)
       throw error
     }
   }

@@ -30,9 +30,9 @@ export class Spares {
     return spare
   }
 
-  /** After its turn, or without one: then the session was not opened after all. */
-  giveBack(resident: Resident): void {
-    if (resident.cli.turns === 0) this.#opened.delete(resident)
+  /** Not `opened`: nobody is to have its session after all. */
+  giveBack(resident: Resident, opened: boolean): void {
+    if (!opened) this.#opened.delete(resident)
     this.#machine.warm.giveBack(resident)
   }
 

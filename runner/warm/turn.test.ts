@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest'
 import { PaperResident } from '../../test/kit/residents.ts'
+import { until } from '../../test/kit/wait.ts'
 import type { Seat } from '../gateway/gateway.ts'
 import type { Purse } from '../gateway/purse.ts'
 import type { Resident } from './resident.ts'
@@ -64,11 +65,10 @@ describe('the turn of a run', () => {
     resident.cli.die()
     const one = turn()
     const end = one.turn(SINK)
-    await Promise.resolve()
-    await Promise.resolve()
-    replacements[0]!.cli.finish()
+    const another = await until('another one to have the turn', () => replacements.find(({ cli }) => cli.turns === 1))
+    another.cli.finish()
     await end
-    expect([resident.cli.turns, replacements.map(({ cli }) => cli.turns), back]).toEqual([0, [1], [replacements[0]]])
+    expect([resident.cli.turns, replacements, back]).toEqual([0, [another], [resident, another]])
   })
 
   it('goes to another process, once, when its own took no prompt', async () => {
@@ -76,7 +76,7 @@ describe('the turn of a run', () => {
     refuse(resident)
     const one = turn({ replace: async () => (replacements.push(new PaperResident('one')), refuse(replacements[0]!), replacements[0]!) })
     expect(await one.turn(SINK)).toMatchObject({ signal: 'SIGKILL' })
-    expect([replacements.length, back]).toEqual([1, [replacements[0]]])
+    expect([replacements.length, back]).toEqual([1, [resident, replacements[0]]])
   })
 
   it('does not begin when no other process can be had, and says why', async () => {
@@ -92,10 +92,11 @@ describe('the turn of a run', () => {
     let arrive: () => void = () => undefined
     const one = turn({ replace: () => new Promise((resolve) => (arrive = () => resolve(another))) })
     const end = one.turn(SINK)
+    await until('another one to be asked for', () => back.length === 1)
     await one.cancel('interrupt')
     arrive()
     expect(await end).toEqual(NOTHING)
-    expect([another.cli.turns, another.cli.cancels, back]).toEqual([0, ['kill'], [another]])
+    expect([another.cli.turns, another.cli.cancels, back]).toEqual([0, ['kill'], [resident, another]])
   })
 
   it('withdrawn before it began leaves a warm process alone, and ends one that was started for it', async () => {

@@ -19,7 +19,8 @@ export interface TurnParts {
   readonly purse?: Purse | undefined
   /** Another one in the place of one that died before it had the prompt. */
   replace(dead: Resident, signal: AbortSignal): Promise<Resident>
-  giveBack(resident: Resident): void
+  /** `opened`: it is its session's, also if there was no turn. */
+  giveBack(resident: Resident, opened: boolean): void
   log(message: string, fields: Record<string, unknown>): void
 }
 
@@ -66,7 +67,7 @@ export class Turn implements CliProcess {
 
   #over(end: TurnEnd): TurnEnd {
     this.#phase = 'after'
-    this.#parts.giveBack(this.#resident)
+    this.#parts.giveBack(this.#resident, true)
     return end
   }
 
@@ -77,7 +78,7 @@ export class Turn implements CliProcess {
     this.#phase = 'after'
     // One that was started for this run has the id of its session, which nobody else may have.
     if (!this.warm) await this.#resident.cli.cancel(mode)
-    this.#parts.giveBack(this.#resident)
+    this.#parts.giveBack(this.#resident, false)
   }
 
   pause(): void {
@@ -93,8 +94,11 @@ export class Turn implements CliProcess {
   /** False: there is no other one, or nobody wants it any more. */
   async #replaced(): Promise<boolean> {
     this.#phase = 'replacing'
+    const dead = this.#resident
+    await dead.cli.cancel('kill')
+    this.#parts.giveBack(dead, true)
     try {
-      this.#resident = await this.#parts.replace(this.#resident, this.#withdrawn.signal)
+      this.#resident = await this.#parts.replace(dead, this.#withdrawn.signal)
     } catch (error) {
       this.#phase = 'after'
       if (!this.#withdrawn.signal.aborted) this.#parts.log('a process that had died could not be replaced', { err: error })
@@ -103,7 +107,7 @@ export class Turn implements CliProcess {
     if (!this.#withdrawn.signal.aborted) return true
     this.#phase = 'after'
     await this.#resident.cli.cancel('kill')
-    this.#parts.giveBack(this.#resident)
+    this.#parts.giveBack(this.#resident, true)
     return false
   }
 }
