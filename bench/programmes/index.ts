@@ -8,7 +8,8 @@ import { neighbours } from './neighbours.ts'
 import { short } from './short.ts'
 import { stalled } from './stalled.ts'
 import { throughput } from './throughput.ts'
+import { warm } from './warm.ts'
 
-export const programmes: readonly Programme[] = [latency, throughput, concurrency, idle, neighbours, stalled, short]
+export const programmes: readonly Programme[] = [latency, throughput, concurrency, idle, neighbours, stalled, short, warm]
 
 export const besides: readonly Programme[] = [hosts]
