@@ -56,12 +56,12 @@ export function judgeAccounts({ total, by, runs, unmetered }: Accounts, stories:
     }
     const data = whole.events.findLast(({ event, data: its }) => event === 'message' && its !== undefined)?.data
     if (data === undefined) continue
-    const result = JSON.parse(data) as { total_cost_usd: number; usage: Tokens }
+    const result = JSON.parse(data) as { cost_of_turn_usd: number; usage: Tokens }
     // A runner that was killed between a result and the end of its run does not know of it any more.
     if (run.usage === null && run.status !== 'succeeded') continue
     if (TOKENS.some((name) => run.usage?.[name] !== result.usage[name])) say(key, `${JSON.stringify(run.usage)} is not the usage of its result`)
     // The gateway has seen no request of this CLI, so there it costs nothing, whatever it says.
-    const cost = unmetered.has(run.runner_id ?? '') ? result.total_cost_usd : 0
+    const cost = unmetered.has(run.runner_id ?? '') ? result.cost_of_turn_usd : 0
     if (run.cost_estimated !== true && run.cost_usd !== cost) say(key, `${run.cost_usd} is not the ${cost} of its result`)
   }
   return found

@@ -2,13 +2,14 @@
 /**
  * A CLI that prints what it is told to, and keeps a diary of it: the truth that the oracle holds subscribers against.
  *
- * It speaks as much stream-json as the driver needs (2.1.197). The prompt is a plan in JSON: `{key, lines, everyMs, bytes,
- * big?, orphan?}`. Diary: `$CHAOS_LOG/<key>.log`, one record a line, written around each print, so that it is true even of
- * a process that is killed in between: `start <pid>`, `child <pid>`, `p <n> <sha>` before and `w <n>` after, `end`.
+ * It speaks as much stream-json as the driver needs (2.1.197), for as many turns as it is given. A prompt is a plan in JSON:
+ * `{key, lines, everyMs, bytes, big?, orphan?, stubborn?}`. Diary: `$CHAOS_LOG/<key>.log`, one record a line, written around
+ * each print, so that it is true even of a process that is killed in between: `start <pid>`, `child <pid>`, `p <n> <sha>`
+ * before and `w <n>` after, `end`. An `orphan` leaves a process behind; what is `stubborn` stays when its stdin is closed.
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { openSync, writeSync } from 'node:fs'
+import { closeSync, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 
@@ -26,9 +27,12 @@ const PAD = '漢字かな€'
 let diary
 let printed = 0
 let timer
-let turnOver = false
+let turnOver = true
 /** An orphan goes on when its runner is gone, as a tool does that nobody told. */
 let orphan = false
+let stubborn = false
+/** Of all turns, as the real one counts. In billionths, so that their sum is exact. */
+let totalNanos = 0
 
 const note = (record) => diary !== undefined && writeSync(diary, `${record}\n`)
 
@@ -39,7 +43,7 @@ function write(text) {
     return true
   } catch {
     // Nobody reads any more.
-    if (!orphan) process.exit(1)
+    if (!orphan && !stubborn) process.exit(1)
     return false
   }
 }
@@ -57,6 +61,9 @@ function result(more) {
   if (turnOver) return
   turnOver = true
   clearTimeout(timer)
+  // No sum of these is a round number.
+  const nanos = Math.round((printed * 1e9) / 700)
+  totalNanos += nanos
   print({
     type: 'result',
     subtype: 'success',
@@ -64,24 +71,29 @@ function result(more) {
     result: `${printed} lines`,
     session_id: sessionId,
     num_turns: 1,
-    // No sum of these is a round number.
-    total_cost_usd: printed / 700,
+    total_cost_usd: totalNanos / 1e9,
+    cost_of_turn_usd: nanos / 1e9,
     usage: { input_tokens: 1, output_tokens: printed, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 },
     ...more,
   })
   note('end')
 }
 
-function turn({ key, lines, everyMs, bytes, big, orphan: leavesOrphan }) {
+function turn({ key, lines, everyMs, bytes, big, orphan: leavesOrphan = false, stubborn: stays = false }) {
+  if (diary !== undefined) closeSync(diary)
   diary = openSync(join(process.env.CHAOS_LOG ?? '.', `${key}.log`), 'a')
   note(`start ${process.pid}`)
+  printed = 0
+  turnOver = false
+  stubborn ||= stays
+  orphan = leavesOrphan
+  print({ type: 'system', subtype: 'init', session_id: sessionId, model: 'fake', claude_code_version: VERSION, key })
   if (leavesOrphan) {
-    orphan = true
+    print({ type: 'assistant', message: { content: [{ type: 'tool_use', id: 't', name: 'Bash', input: {} }] }, session_id: sessionId })
     const child = spawn('sleep', ['600'], { detached: true, stdio: 'ignore' })
     child.unref()
     note(`child ${child.pid}`)
   }
-  print({ type: 'system', subtype: 'init', session_id: sessionId, model: 'fake', claude_code_version: VERSION, key })
   let n = 0
   const next = () => {
     if (turnOver) return
@@ -106,5 +118,5 @@ input.on('line', (line) => {
   if (request.subtype === 'interrupt' && diary !== undefined) result({ subtype: 'error_during_execution', is_error: true, terminal_reason: 'aborted_streaming', errors: [] })
 })
 input.on('close', () => {
-  if (!orphan || turnOver) process.exit(0)
+  if (!stubborn && (!orphan || turnOver)) process.exit(0)
 })

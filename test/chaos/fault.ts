@@ -40,6 +40,10 @@ export interface Fault {
   /** The second subscriber of each run does not read for so long; each client has one run only then. */
   readonly stallMs?: number
   readonly plan?: (random: () => number) => Plan
+  /** Of each session; 1 unless it is said. */
+  readonly turns?: number
+  /** More lines of the runners' `runner.toml`. */
+  readonly policy?: string
   /** More environment for a runner. */
   readonly env?: (runner: Pick<Runner, 'dataDir'>) => Record<string, string>
   /** Why it cannot be done here. */

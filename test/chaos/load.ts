@@ -1,5 +1,6 @@
 /**
- * Clients under a fault: each submits a run, follows it with several subscribers, and begins again with the next one.
+ * Clients under a fault: each submits a run, follows it with several subscribers, and begins again with the next one, which
+ * may be the next turn of the same session.
  *
  * A request is repeated with its `Idempotency-Key` until there is an answer. One that never got any is looked up in the
  * end: it may have started. What comes of it all are the stories for the oracle.
@@ -12,7 +13,7 @@ import { readDiary, type Story, type Watch } from './oracle.ts'
 import { lives, type Stage } from './stage.ts'
 import { call, follow } from './subscriber.ts'
 
-export type Plan = { lines: number; everyMs: number; bytes: number; big?: number; orphan?: boolean }
+export type Plan = { lines: number; everyMs: number; bytes: number; big?: number; orphan?: boolean; stubborn?: boolean }
 
 export type LoadOptions = {
   stage: Stage
@@ -20,6 +21,8 @@ export type LoadOptions = {
   /** Unique on the stage. */
   prefix: string
   plan: (random: () => number) => Plan
+  /** Of each session. */
+  turns: number
   /** Error codes that the fault excuses. */
   mayFail: readonly string[]
   killsRunner: boolean
@@ -65,6 +68,12 @@ export class Load {
     this.#clients = Array.from({ length: options.streams }, () => this.#client())
   }
 
+  /** How many turns were taken by a process that had taken one before. */
+  get warmTurns(): number {
+    const clis = this.stories.flatMap(({ diary }) => diary.clis)
+    return clis.length - new Set(clis).size
+  }
+
   /** Runs that are being followed now. */
   get following(): number {
     return this.#following
@@ -108,39 +117,42 @@ export class Load {
   async #client(): Promise<void> {
     // Not all in the same instant.
     await this.#pause(Math.random() * 1_000)
-    for (;;) {
+    let session: string | undefined
+    for (let turn = 1; ; turn++) {
       await this.#lull?.over
       if (this.#stop.signal.aborted) return
       this.#busy++
-      await this.#oneRun().finally(() => this.#busy--)
+      session = await this.#oneRun(session).finally(() => this.#busy--)
+      if (turn % this.#o.turns === 0) session = undefined
       if (this.#o.stallMs !== undefined) return
     }
   }
 
-  async #oneRun(): Promise<void> {
+  /** Resolves to the session, if it can be gone on with. */
+  async #oneRun(session: string | undefined): Promise<string | undefined> {
     const key = `${this.#o.prefix}-${++this.#count}`
     const plan = this.#o.plan(Math.random)
-    const run = await this.#submit(key, plan)
+    const run = await this.#submit(key, plan, session)
     if (run === undefined) this.#unanswered.add(key)
-    else await this.#observe(key, run, plan)
+    return run && (await this.#observe(key, run.id, plan)) ? run.session_id : undefined
   }
 
-  /** The run's id; undefined when the time is over before there was an answer. */
-  async #submit(key: string, plan: Plan): Promise<string | undefined> {
-    const body = { prompt: JSON.stringify({ key, ...plan }), timeout_s: RUN_TIMEOUT_S, metadata: { key } }
+  /** Undefined when the time is over before there was an answer. */
+  async #submit(key: string, plan: Plan, session_id: string | undefined): Promise<{ id: string; session_id: string } | undefined> {
+    const body = { prompt: JSON.stringify({ key, ...plan }), timeout_s: RUN_TIMEOUT_S, metadata: { key }, session_id }
     const headers = { prefer: 'respond-async', 'idempotency-key': key }
     while (!this.#stop.signal.aborted) {
       const answer = await call(this.#o.stage.where, 'POST', '/v1/runs', body, headers).catch((): undefined => undefined)
-      if (answer?.status === 202) return (JSON.parse(answer.body) as { id: string }).id
       // A finished run is answered with 200 to a repeated request.
-      if (answer?.status === 200) return (JSON.parse(answer.body) as { id: string }).id
+      if (answer?.status === 202 || answer?.status === 200) return JSON.parse(answer.body) as { id: string; session_id: string }
       if (answer && answer.status < 500 && answer.status !== 429) this.complaints.push(`${key}: ${answer.status} ${answer.body.slice(0, 200)}`)
       await this.#pause(200 + Math.random() * 400)
     }
     return undefined
   }
 
-  async #observe(key: string, run: string, plan: Plan): Promise<void> {
+  /** Resolves to whether its CLI said anything. */
+  async #observe(key: string, run: string, plan: Plan): Promise<boolean> {
     this.#following++
     const where = () => this.#o.stage.where
     const { signal } = this.#deadline
@@ -162,6 +174,7 @@ export class Load {
     const whole = await this.#replay(run, 'replay', 0)
     await this.#tell(key, run, [live, late, part, whole], cancelAsked, alive)
     this.#following--
+    return live.events.some(({ event }) => event === 'message')
   }
 
   #replay(run: string, what: string, after: number): Promise<Watch> {
@@ -178,7 +191,8 @@ export class Load {
   }
 
   async #alive(key: string): Promise<number[]> {
-    const { pids } = readDiary(await this.#diary(key))
+    const { clis, children } = readDiary(await this.#diary(key))
+    const pids = [...clis, ...children]
     const alive = await Promise.all(pids.map(lives))
     return pids.filter((_pid, i) => alive[i])
   }

@@ -44,6 +44,11 @@ describe('the oracle', () => {
     expect(judge(story({ watches: [late, watch([], { after: 6 }), watch(seen(LINES))] }))).toEqual([])
   })
 
+  it('finds nothing in a CLI that waits for its next turn, after a cancel too', () => {
+    expect(judge(story({ alive: [100] }))).toEqual([])
+    expect(judge(story({ watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }))).toEqual([])
+  })
+
   it('finds nothing in runs that a fault has ended, as long as it is said what is missing', () => {
     const crashed = seen(2, (id) => done(id, 'failed', 'crashed'))
     expect(judge(story({ diary: readDiary(diaryText(3, 2, false)), watches: both(crashed), mayFail: ['crashed'] }))).toEqual([])
@@ -63,6 +68,7 @@ describe('the oracle', () => {
     ['events in the wrong order', 'I3', { watches: [watch([started, line(3), line(2), ...seen(LINES).slice(3)]), watch(seen(LINES))] }],
     ['bytes that were changed', 'I4', { watches: both(seen(LINES).with(2, { ...line(3), sha: 'other' })) }],
     ['lines that were numbered in another order', 'I4', { watches: both(seen(LINES).with(1, { ...line(3), id: 2 }).with(2, { ...line(2), id: 3 })) }],
+    ['a line of another turn of its process', 'I4', { watches: both([started, line(2), line(3), { ...line(4), sha: 'of another' }, line(5), done(6)]) }],
     ['two subscribers that disagree', 'I4', { watches: [watch(seen(LINES).with(2, { ...line(3), sha: 'sha9' })), watch(seen(LINES))] }],
     ['half a line that no kill explains', 'I4', { watches: both([...seen(LINES).slice(0, -1), { ...gap(6), event: 'raw' }, done(7)]) }],
     ['two endings', 'I5', { watches: both([...seen(LINES), done(7)]) }],
@@ -77,6 +83,8 @@ describe('the oracle', () => {
     ['a run that is lost for nothing', 'ending', { watches: both(seen(LINES, (id) => done(id, 'lost', 'lost'))) }],
     ['a cancel that nobody asked for', 'ending', { watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))) }],
     ['a process that outlives its cancelled run', 'cancelled', { watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [7] }],
+    ['a tool that outlives its turn with its CLI', 'cancelled', { diary: readDiary(`child 7\n${diaryText()}`), alive: [100, 7] }],
+    ['a CLI that goes on with a turn that is over', 'cancelled', { diary: readDiary(diaryText(LINES, LINES, false)), watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }],
   ])('finds %s', (_what, rule, more) => {
     expect(rules(story(more))).toContain(rule)
   })
@@ -88,7 +96,8 @@ describe('the oracle', () => {
         { sha: 'aa', written: true },
         { sha: 'bb', written: false },
       ],
-      pids: [1, 2],
+      clis: [1],
+      children: [2],
       ended: false,
     })
   })

@@ -114,7 +114,7 @@ const duplicateIdentity: Fault = {
     do {
       await act.pause(1_500)
       const copy = join(act.stage.dir, 'copy')
-      await cp(runner!.dataDir, copy, { recursive: true, filter: (path) => !path.endsWith('.lock') && !path.endsWith('.spool') })
+      await cp(runner!.dataDir, copy, { recursive: true, filter: (path) => !path.endsWith('.lock') && !path.endsWith('.spool') && !path.includes('/runner/warm') })
       act.inject()
       const second = await act.stage.startRunner({ ...runner!, name: 'copy' }, copy)
       await act.pause(5_000)

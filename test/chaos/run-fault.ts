@@ -24,13 +24,14 @@ export async function runFault(fault: Fault, { host, seconds, streams, longestRu
   let load: Load | undefined
   try {
     // Room for all on either of them, as when the other one is away.
-    stage = await Stage.open({ host, runners: RUNNERS, slots: streams + 8, env: fault.env }, signal)
+    stage = await Stage.open({ host, runners: RUNNERS, slots: streams + 8, env: fault.env, policy: fault.policy }, signal)
     await fault.before?.(stage)
     load = new Load({
       stage,
       streams,
       prefix: fault.name,
       plan: fault.plan ?? ordinaryPlan(longestRunMs),
+      turns: fault.turns ?? 1,
       mayFail: fault.mayFail ?? [],
       killsRunner: fault.killsRunner ?? false,
       ...(fault.stallMs === undefined ? {} : { stallMs: fault.stallMs }),
@@ -42,6 +43,8 @@ export async function runFault(fault: Fault, { host, seconds, streams, longestRu
     await load.finish(SETTLE_MS)
     row.injections = injections.length
     row.gap = gapNumbers(gaps(load.live, injections))
+    row.notes['taken warm turns'] = load.warmTurns
+    if (fault.turns !== undefined && load.warmTurns === 0) throw new Error('no process has taken a second turn')
     row.violations.push(...load.stories.flatMap(judge), ...refusals(load), ...judgeRest(await rest(stage)))
     row.violations.push(...judgeAccounts(await accountsOf(stage), load.stories), ...(await afterwards(stage)))
   } catch (error) {
@@ -87,15 +90,15 @@ async function untilPlaying(load: Load, streams: number, signal: AbortSignal): P
 async function rest(stage: Stage): Promise<Rest> {
   const deadline = performance.now() + REST_MS
   for (;;) {
-    const [clis, spools, folders, running, queued] = await Promise.all([
-      stage.clis(),
+    const [strays, spools, folders, running, queued] = await Promise.all([
+      stage.strays(),
       stage.spoolFiles(),
       stage.runFolders(),
       ids(stage, 'running'),
       ids(stage, 'queued'),
     ])
     const left: Rest = {
-      processes: clis.map(String),
+      processes: strays.map(String),
       'spool files': spools,
       'folders of runs': folders,
       streams: stage.network.connections === 0 ? [] : [`${stage.network.connections} connections of clients`],

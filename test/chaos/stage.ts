@@ -17,7 +17,7 @@ import { call, type Answer, type Where } from './subscriber.ts'
 const FAKE_CLAUDE = join(ROOT, 'test/chaos/fake-claude.mjs')
 const KEY = 'sk-chaos-not-a-key'
 
-export type StageOptions = { host: HostName; runners: number; slots: number; env?: ((runner: Pick<Runner, 'dataDir'>) => Record<string, string>) | undefined }
+export type StageOptions = { host: HostName; runners: number; slots: number; env?: ((runner: Pick<Runner, 'dataDir'>) => Record<string, string>) | undefined; policy?: string | undefined }
 
 export interface Runner {
   readonly name: string
@@ -120,11 +120,34 @@ export class Stage {
     }
   }
 
-  /** Pids of the CLIs that have their prompt, and of what they started, as far as they live. */
+  /** Pids of CLIs and of what they started, as far as they live. */
   async clis(): Promise<number[]> {
+    return (await this.#marked()).map(({ pid }) => pid)
+  }
+
+  /** Without what CLIs started, and those of one runner if it is given. */
+  async clisOf(runner?: Pick<Runner, 'dataDir'>): Promise<number[]> {
+    const theirs = runner && new Set((await processesWith(`${runner.dataDir}/`)).map(({ pid }) => pid))
+    return (await this.#marked()).filter(({ pid, command }) => isCli(command) && theirs?.has(pid) !== false).map(({ pid }) => pid)
+  }
+
+  /** What is left when nothing runs, but for the CLIs that the runners say are waiting for a turn. */
+  async strays(): Promise<number[]> {
+    const marked = await this.#marked()
+    const clis = marked.filter(({ command }) => isCli(command)).slice(await this.#waiting())
+    return [...marked.filter(({ command }) => !isCli(command)), ...clis].map(({ pid }) => pid)
+  }
+
+  async #waiting(): Promise<number> {
+    const waiting = await Promise.all(this.runners.map(warmOf))
+    return waiting.reduce((sum, n) => sum + n, 0)
+  }
+
+  /** Of a runner's own, which are not in here: its helpers have none of its environment. */
+  async #marked(): Promise<{ pid: number; command: string }[]> {
     const marked = await processesWith(`CHAOS_LOG=${this.diaries}`)
     const runners = new Set(this.runners.map(({ process }) => process.pid))
-    return marked.filter(({ pid, command }) => !runners.has(pid) && !command.includes('runner start')).map(({ pid }) => pid)
+    return marked.filter(({ pid, command }) => !runners.has(pid) && !command.includes('runner start'))
   }
 
   async spoolFiles(): Promise<string[]> {
@@ -139,8 +162,9 @@ export class Stage {
     return (await Promise.all<string[]>(tried)).flat()
   }
 
+  /** But for as many as there are CLIs that wait: each has one. */
   async runFolders(): Promise<string[]> {
-    return this.#inRunners('runs')
+    return (await this.#inRunners('runs')).slice(await this.#waiting())
   }
 
   /** Ends everything as an owner would, and says what did not end as it should. */
@@ -173,7 +197,7 @@ export class Stage {
     const args = ['runner', 'enroll', '--json', `--url=${url}`, `--token=${token}`, `--name=${name}`, `--data-dir=${dataDir}`, `--claude=${FAKE_CLAUDE}`]
     const enrolled = await (await start(`${name}-enroll`, args, this.#env(), this.dir)).ready
     // Without a namespace: the diary's pids are then those of this machine, and what a kill leaves is the sweep's to find.
-    const policy = `slots = ${this.#options.slots}\nenv_allow = ["CHAOS_LOG"]\nsandbox = "none"\n`
+    const policy = `slots = ${this.#options.slots}\nenv_allow = ["CHAOS_LOG"]\nsandbox = "none"\n${this.#options.policy ?? ''}\n`
     await writeFile(join(dataDir, 'runner', 'runner.toml'), policy)
     const enlisted = { name, id: enrolled['runner_id']!, dataDir, network }
     // Half of them, so that there are runs of both kinds.
@@ -196,6 +220,14 @@ export class Stage {
     )
     return found.flat()
   }
+}
+
+const isCli = (command: string) => command.includes(FAKE_CLAUDE)
+
+/** How many CLIs it keeps for a next turn, or for a new session, as it says. */
+async function warmOf({ dataDir }: Runner): Promise<number> {
+  const { warm } = JSON.parse(await readFile(join(dataDir, 'runner', 'status.json'), 'utf8')) as { warm: { processes: number; spares: number } }
+  return warm.processes + warm.spares
 }
 
 /** Processes whose environment or command line holds `needle`. */
