@@ -14,6 +14,7 @@ import { VERSION } from '../shared/version.ts'
 import { Agent } from './agent.ts'
 import { claudeVersion } from './claude-binary.ts'
 import { rootsAround } from './closed-folders.ts'
+import { spawner } from './claude/child.ts'
 import { sweep } from './claude/sweep.ts'
 import { sweepNow } from './claude/sweep-now.ts'
 import { systemClock } from './clock.ts'
@@ -73,6 +74,8 @@ export interface RunningRunner {
 /** Throws a `SandboxError` or a `PolicyError` when what the owner wants cannot be had here. */
 export async function startRunner(options: RunnerOptions): Promise<RunningRunner> {
   const { stateDir, policy, log, env } = options
+  // While this process is small, and before anybody waits for it.
+  void spawner.ready().catch((error: unknown) => log('warn', 'the process that spawns CLIs does not start yet', { err: error }))
   await lookAtServers(options)
   const spoolDir = join(stateDir, 'spool')
   const privateRoot = join(stateDir, 'runs')

@@ -111,7 +111,8 @@ describe.each(['node', 'workers'] as const)('the key of a provider, on the %s ho
     const token = /ANTHROPIC_API_KEY=([A-Za-z0-9_-]{43})/.exec(shown)?.[1]
     const gateway = /ANTHROPIC_BASE_URL=(http:\/\/127\.0\.0\.1:\d+)/.exec(shown)?.[1]
     const again = await fetch(`${gateway}/v1/messages`, { method: 'POST', body: '{}', headers: { 'x-api-key': token! } })
-    expect(again.status).toBe(401)
+    // Its process is gone, or waits for its next turn; outside of one the token opens nothing.
+    expect([401, 403]).toContain(again.status)
     expect(model.main()).toHaveLength(2)
   })
 
