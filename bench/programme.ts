@@ -87,8 +87,9 @@ export function alone(about: Pick<Row, 'goal' | 'what' | 'unit' | 'limit'>, ours
   return { ...about, ours: median(ours), samples: { ours } }
 }
 
-/** A row against its floor; the two have one sample a round each, in the order of the rounds. */
+/** A row against its floor; the two have one sample a round each, in the order of the rounds. A floor that was left out leaves it alone. */
 export function against(about: Pick<Row, 'goal' | 'what' | 'unit' | 'limit'>, ours: readonly number[], floor: readonly number[]): Row {
+  if (floor.length === 0) return alone(about, ours)
   const ratio = median(ours.map((n, i) => n / (floor[i] ?? Number.NaN)))
   return { ...about, ours: median(ours), floor: median(floor), ratio, samples: { ours, floor } }
 }

@@ -53,6 +53,8 @@ export interface Looked {
   readonly gaps: Histogram
   readonly lines: number
   readonly seconds: number
+  /** How late the client's own timers were: no lag that it measures is good to less. */
+  readonly lateP99Ms: number
 }
 
 export type Opened = { readonly handle: number; readonly run: string; readonly status: number }
@@ -98,7 +100,7 @@ export class LoadClient {
 
   /** Lags of every line of every stream that arrives during the next `ms`. One look at a time. */
   async look(ms: number): Promise<Looked> {
-    const found = (await this.#child.ask('look', ms)) as { lags: Packed; gaps: Packed; lines: number; seconds: number }
+    const found = (await this.#child.ask('look', ms)) as Omit<Looked, 'lags' | 'gaps'> & { lags: Packed; gaps: Packed }
     return { ...found, lags: new Histogram().merge(found.lags), gaps: new Histogram().merge(found.gaps) }
   }
 

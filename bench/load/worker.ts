@@ -1,4 +1,5 @@
 /** The process of the load client: does what client.ts asks. */
+import { monitorEventLoopDelay } from 'node:perf_hooks'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { answer } from '../children.ts'
 import type { Direct, Opened, StreamReport, StreamSpec } from './client.ts'
@@ -30,12 +31,15 @@ answer({
     ),
   look: async (ms: number) => {
     look = { lags: new Histogram(), gaps: new Histogram(), lines: 0 }
+    const late = monitorEventLoopDelay({ resolution: 5 })
+    late.enable()
     const began = performance.now()
     await sleep(ms)
     const seconds = (performance.now() - began) / 1_000
+    late.disable()
     const { lags, gaps, lines } = look
     look = undefined
-    return { lags: lags.pack(), gaps: gaps.pack(), lines, seconds }
+    return { lags: lags.pack(), gaps: gaps.pack(), lines, seconds, lateP99Ms: late.percentile(99) / 1e6 }
   },
   cancel: async ({ handles, atOnce }: { handles: readonly number[]; atOnce: number }) => {
     await eachOf(handles, atOnce, async (handle) => {

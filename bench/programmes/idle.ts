@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { startChild } from '../children.ts'
 import { used } from '../proc.ts'
-import { against, alone, noCounts, rounds, type Context, type Programme, type Row } from '../programme.ts'
+import { against, alone, noCounts, rounds, type Context, type Programme, type Row, type Samples } from '../programme.ts'
 import { openRig } from '../rig.ts'
 import { enlist } from '../sim/enlist.ts'
 import { SimulatedFleet } from '../sim/fleet.ts'
@@ -67,14 +67,15 @@ async function measure(context: Context, place: Place): Promise<Record<string, n
 
 async function run(context: Context): Promise<Row[]> {
   const { all } = context.short ? SHORT : LONG
-  const found = await rounds(context, ['ours', 'floor'], async (target) => measure(context, target === 'ours' ? await ours(all) : await floor()))
-  const of = (name: string) => [found.ours[name] ?? [], found.floor[name] ?? []] as const
+  const targets: readonly ('ours' | 'floor')[] = context.short ? ['ours'] : ['ours', 'floor']
+  const found: Partial<Samples<'ours' | 'floor'>> = await rounds(context, targets, async (target) => measure(context, target === 'ours' ? await ours(all) : await floor()))
+  const of = (name: string) => [found.ours?.[name] ?? [], found.floor?.[name] ?? []] as const
   return [
     against({ goal: '6', what: `memory of an idle runner, of ${all}`, unit: 'KiB', limit: { kind: 'absolute', at: 12, better: 'less' } }, ...of('kib')),
     against({ goal: '6', what: `CPU for the pings of ${all} idle runners`, unit: '% of a core', limit: { kind: 'absolute', at: 2, better: 'less' } }, ...of('percent')),
     against({ goal: '', what: `router with ${all} idle runners`, unit: 'MiB' }, ...of('mib')),
-    alone({ goal: '', what: 'runners that come back after a restart', unit: '/s' }, found.ours['perS'] ?? []),
-    alone({ goal: '', what: 'the simulated runners’ own lateness, p99', unit: 'ms' }, found.ours['late'] ?? []),
+    alone({ goal: '', what: 'runners that come back after a restart', unit: '/s' }, of('perS')[0]),
+    alone({ goal: '', what: 'the simulated runners’ own lateness, p99', unit: 'ms' }, of('late')[0]),
   ]
 }
 
