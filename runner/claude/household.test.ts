@@ -4,7 +4,7 @@ import { once } from 'node:events'
 import { afterEach, describe, expect, it } from 'vitest'
 import { MARKER_NAME } from './env.ts'
 import { Household } from './household.ts'
-import { sweep } from './sweep.ts'
+import { descendantsOf, familyOf, sweep } from './sweep.ts'
 
 const marker = randomUUID()
 afterEach(() => sweep(marker))
@@ -20,6 +20,18 @@ async function shell(): Promise<{ pid: number; tell: (line: string) => Promise<v
   await tell('true')
   return { pid: child.pid ?? 0, tell, child }
 }
+
+describe.runIf(process.platform === 'linux')('what is below a process', () => {
+  it('is found without a look at all others', async () => {
+    const { pid, tell } = await shell()
+    await tell('(sleep 600; true) & sleep 600 &')
+    const all = new Set((await familyOf(pid)).map((one) => one.pid))
+    expect(all.size).toBe(4)
+    expect(new Set((await descendantsOf(pid))?.map((one) => one.pid))).toEqual(all)
+    await sweep(marker)
+    expect(await descendantsOf(pid)).toEqual([])
+  })
+})
 
 describe.runIf(process.platform === 'linux')('the household of a process', () => {
   it('is itself and who was there when it was ready', async () => {

@@ -4,7 +4,7 @@
  * and must not meet the next turn.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { householdOf, type ProcessRef } from './sweep.ts'
+import { descendantsOf, householdOf, type ProcessRef } from './sweep.ts'
 
 /** A shell that is ending may still be there when the result is. */
 const ROUNDS = 5
@@ -19,7 +19,7 @@ export class Household {
   constructor(pid: number, marker: string, alone: boolean) {
     this.#pid = pid
     this.#marker = marker
-    this.#members = alone ? Promise.resolve(new Set()) : householdOf(pid, marker).then((all) => new Set(all.map(nameOf)))
+    this.#members = alone ? Promise.resolve(new Set()) : membersOf(pid, marker)
   }
 
   /** Resolves when it is known who they are. Until then nothing may be started that does not belong to them. */
@@ -39,6 +39,12 @@ export class Household {
     }
     return true
   }
+}
+
+/** Whoever is missed here is a guest later: then the process ends with its turn, and nothing worse. */
+async function membersOf(pid: number, marker: string): Promise<ReadonlySet<string>> {
+  const all = (await descendantsOf(pid)) ?? (await householdOf(pid, marker))
+  return new Set(all.map(nameOf))
 }
 
 function nameOf({ pid, startedAt }: ProcessRef): string {
