@@ -4,12 +4,13 @@
  * An append is conditional on the run's fence and on its being alive, in the same statement, so a writer that was
  * overtaken changes nothing (I7), and the rows and the ending they bring are one commit (I5, I8).
  */
-import { and, asc, desc, eq, sql, type SQL } from 'drizzle-orm'
+import { and, asc, desc, eq, lte, sql, type SQL } from 'drizzle-orm'
 import { runEvents, runs } from '../../drizzle/schema.ts'
 import { afterLines } from '../../shared/event-frames.ts'
 import type { Position } from '../core/intake.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Db, EventChunk, Statement } from '../ports.ts'
+import { prepared } from './prepared.ts'
 
 const NEWLINE = 0x0a
 
@@ -83,12 +84,10 @@ export async function logEnd(db: Db, run: string): Promise<Position & { parts: n
   return { seq: last.first + last.count - 1, part: 0, parts: 0 }
 }
 
-/**
- * The next page after `afterSeq`: at least one chunk if there is one, at most about `maxBytes`. A line in parts is one
- * chunk of its own, and not there until its last part is.
- */
-export async function readChunks(db: Db, run: string, afterSeq: number, maxBytes: number): Promise<EventChunk[]> {
-  const next = afterSeq + 1
+const ROW = { first: runEvents.first, part: runEvents.part, parts: runEvents.parts, count: runEvents.count, kind: runEvents.kind, bytes: runEvents.bytes }
+const given = { run: sql.placeholder('run'), next: sql.placeholder('next'), maxBytes: sql.placeholder('maxBytes') }
+
+const pageOfRows = prepared((db) => {
   const page = db
     .select({
       first: runEvents.first,
@@ -97,23 +96,37 @@ export async function readChunks(db: Db, run: string, afterSeq: number, maxBytes
     })
     .from(runEvents)
     // The chunk that holds the next event may begin before it.
-    .where(and(eq(runEvents.run, run), sql`${runEvents.first} >= (SELECT max(first) FROM run_events WHERE run = ${run} AND first <= ${next})`))
+    .where(and(eq(runEvents.run, given.run), sql`${runEvents.first} >= (SELECT max(first) FROM run_events WHERE run = ${given.run} AND first <= ${given.next})`))
     .orderBy(asc(runEvents.first), asc(runEvents.part))
     .limit(64)
     .as('page')
-  const rows = await db
-    .select({
-      first: runEvents.first,
-      part: runEvents.part,
-      parts: runEvents.parts,
-      count: runEvents.count,
-      kind: runEvents.kind,
-      bytes: runEvents.bytes,
-    })
+  return db
+    .select(ROW)
     .from(page)
-    .innerJoin(runEvents, and(eq(runEvents.run, run), eq(runEvents.first, page.first), eq(runEvents.part, page.part)))
-    .where(sql`${page.before} < ${maxBytes}`)
+    .innerJoin(runEvents, and(eq(runEvents.run, given.run), eq(runEvents.first, page.first), eq(runEvents.part, page.part)))
+    .where(sql`${page.before} < ${given.maxBytes}`)
     .orderBy(asc(runEvents.first), asc(runEvents.part))
+    .prepare()
+})
+
+/** The first row of the chunk that an event is in, or of the last one before it. */
+const chunkAt = prepared((db) =>
+  db
+    .select(ROW)
+    .from(runEvents)
+    .where(and(eq(runEvents.run, given.run), lte(runEvents.first, given.next)))
+    .orderBy(desc(runEvents.first), asc(runEvents.part))
+    .limit(1)
+    .prepare(),
+)
+
+/**
+ * The next page after `afterSeq`: at least one chunk if there is one, at most about `maxBytes`. A line in parts is one
+ * chunk of its own, and not there until its last part is.
+ */
+export async function readChunks(db: Db, run: string, afterSeq: number, maxBytes: number): Promise<EventChunk[]> {
+  const next = afterSeq + 1
+  const rows = await pageOfRows(db).all({ run, next, maxBytes })
   const chunks: EventChunk[] = []
   for (const row of rows) {
     if (row.first + row.count <= next) continue
@@ -147,7 +160,10 @@ async function joinParts(db: Db, run: string, seq: number, parts: number): Promi
 
 /** One event of a run, or undefined if it is not (or no longer) kept. A line ends with its `\n`. */
 export async function readEvent(db: Db, run: string, seq: number): Promise<Uint8Array | undefined> {
-  const [chunk] = await readChunks(db, run, seq - 1, 1)
-  if (!chunk || chunk.first !== seq) return undefined
-  return chunk.count === 1 ? chunk.bytes : chunk.bytes.subarray(0, chunk.bytes.indexOf(NEWLINE) + 1)
+  const [chunk] = await chunkAt(db).all({ run, next: seq })
+  if (!chunk || chunk.first + chunk.count <= seq) return undefined
+  if (chunk.kind === 'part') return joinParts(db, run, seq, chunk.parts)
+  if (chunk.kind === 'mark') return chunk.bytes
+  const lines = afterLines(chunk.bytes, seq - chunk.first)
+  return lines.subarray(0, lines.indexOf(NEWLINE) + 1)
 }

@@ -11,6 +11,7 @@ import type { Claim, Db, NewRun, RunRow, Statement, Store } from '../ports.ts'
 import { hasBudgetLeft, releaseStatements } from './allowances.ts'
 import { IDEMPOTENCY_TTL_MS } from './idempotency.ts'
 import { runNotice, sessionNotice } from './notices.ts'
+import { prepared } from './prepared.ts'
 
 const QUEUED = {
   id: runs.id,
@@ -137,8 +138,10 @@ export async function lease(store: Store, run: string, atFence: number, { cwd, c
   return (rows as RunRow[])[0]
 }
 
+const oneRun = prepared((db) => db.select().from(runs).where(and(eq(runs.id, sql.placeholder('id')), eq(runs.tenant, sql.placeholder('tenant')))).limit(1).prepare())
+
 export async function findRun(db: Db, tenant: string, id: string): Promise<RunRow | undefined> {
-  const [row] = await db.select().from(runs).where(and(eq(runs.id, id), eq(runs.tenant, tenant))).limit(1)
+  const [row] = await oneRun(db).all({ id, tenant })
   return row
 }
 
