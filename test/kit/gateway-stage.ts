@@ -13,7 +13,7 @@ import { Policy } from '../../runner/policy.ts'
 import { preparer } from '../../runner/prepare.ts'
 import { detect } from '../../runner/sandbox.ts'
 import { memoryOf } from '../../runner/warm/memory.ts'
-import { WarmPool } from '../../runner/warm/pool.ts'
+import { WarmPool, type WarmView } from '../../runner/warm/pool.ts'
 import { WarmRecords } from '../../runner/warm/record.ts'
 import { SEALED_KEY_TYP, type Grant, type Grants, type ProviderReport } from '../../shared/grants.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
@@ -33,6 +33,8 @@ export interface Stage {
   readonly gateway: Gateway
   /** Of requests that are over. */
   readonly reports: readonly ProviderReport[]
+  /** What waits for a turn. */
+  readonly waiting: () => WarmView
   /** Everything that was logged, as text. */
   readonly log: () => string
   prepare(providers: readonly Provider[], spec?: Partial<RunSpec>, grants?: Partial<Grants>): Promise<Prepared>
@@ -44,13 +46,20 @@ export interface Stage {
 export interface StageOptions {
   /** How long a process waits for another turn; 0, the default: none does. */
   readonly warmIdleS?: number
+  /** The most of one configuration; 0 unless it is said. */
+  readonly spares?: number
+  /** Another program than the real CLI. */
+  readonly claude?: string
+  /** Of `env`, what a CLI is given. */
+  readonly envAllow?: readonly string[]
   readonly allowPrivate?: boolean
   readonly login?: LocalLogin
   /** Of the runner, besides PATH and HOME. */
   readonly env?: Readonly<Record<string, string>>
 }
 
-export async function gatewayStage({ warmIdleS = 0, allowPrivate = true, login = { kind: 'none' }, env: extra = {} }: StageOptions = {}): Promise<Stage> {
+export async function gatewayStage(options: StageOptions = {}): Promise<Stage> {
+  const { warmIdleS = 0, spares = 0, claude = CLAUDE, envAllow = [], allowPrivate = true, login = { kind: 'none' }, env: extra = {} } = options
   const dir = await realpath(await mkdtemp(join(tmpdir(), 'runyard-gateway-')))
   const { publicKey, privateKey } = await generateKeyPair('ECDH-ES', { crv: 'P-256' })
   const env = { PATH: process.env['PATH'], HOME: dir, ...extra }
@@ -58,10 +67,10 @@ export async function gatewayStage({ warmIdleS = 0, allowPrivate = true, login =
   const logged: string[] = []
   const log = (message: string, fields: object) => logged.push(`${message} ${JSON.stringify(fields)}`)
   const gateway = await startGateway({ env, clock: systemClock, report: (news) => news.stage === 'end' && reports.push(news), log })
-  const warm = new WarmPool({ clock: systemClock, limits: { idleMs: warmIdleS * 1_000, budgetBytes: 2 ** 32, spares: 0 }, memoryOf, log })
+  const warm = new WarmPool({ clock: systemClock, limits: { idleMs: warmIdleS * 1_000, budgetBytes: 2 ** 32, spares }, memoryOf, log })
   const prepare = preparer({
-    sandbox: await detect('none', { env, claude: CLAUDE, hidden: [] }),
-    policy: Policy.parse({ allow_private_base_urls: allowPrivate, warm_idle_s: warmIdleS }),
+    sandbox: await detect('none', { env, claude, hidden: [] }),
+    policy: Policy.parse({ allow_private_base_urls: allowPrivate, warm_idle_s: warmIdleS, spares, env_allow: envAllow }),
     roots: [dir],
     closed: [],
     inUse: new InUse(),
@@ -88,6 +97,7 @@ export async function gatewayStage({ warmIdleS = 0, allowPrivate = true, login =
     dir,
     gateway,
     reports,
+    waiting: () => warm.view(),
     log: () => logged.join('\n'),
     async prepare(providers, spec = {}, more = {}) {
       const run = `run_${randomUUID().replaceAll('-', '')}`
