@@ -52,6 +52,8 @@ export class Spool {
   /** Taken and not yet written, and their size with their `\n`. */
   #taken: Uint8Array[] = []
   #takenBytes = 0
+  /** The newest lines until they are read, which as a rule is at once: then they need not come from the file. */
+  #unread: { readonly record: number; readonly bytes: Uint8Array } | undefined
   #last = 0
   #end = 0
   #starting = false
@@ -153,8 +155,9 @@ export class Spool {
   /** What was taken is in the file. Throws when it does not fit, and keeps it for the next time. */
   flush(): void {
     if (this.#taken.length === 0) return
-    const count = this.#taken.length
-    this.#write(KIND.lines, this.#joined(), count)
+    const bytes = this.#joined()
+    this.#write(KIND.lines, bytes, this.#taken.length)
+    this.#unread = { record: this.#firsts.length - 1, bytes }
     this.#taken = []
     this.#takenBytes = 0
   }
@@ -202,6 +205,7 @@ export class Spool {
   close(): void {
     if (this.#closed) return
     this.#closed = true
+    this.#unread = undefined
     closeSync(this.#fd)
   }
 
@@ -220,6 +224,9 @@ export class Spool {
 
   /** The payloads of these records, one behind the other: one read, and the headers between them taken out. */
   #payloads(from: number, to: number, size: number): Uint8Array {
+    const unread = this.#unread
+    if (unread && unread.record < to) this.#unread = undefined
+    if (unread?.record === from) return unread.bytes
     const offset = this.#offsets[from]!
     const bytes = new Uint8Array(size + (to - from - 1) * HEADER)
     readFully(this.#file, bytes, offset)

@@ -26,9 +26,14 @@ export class LineSplitter {
     const lines: Line[] = []
     let from = 0
     for (let at = chunk.indexOf(NEWLINE); at >= 0; at = chunk.indexOf(NEWLINE, from)) {
-      this.#take(chunk.subarray(from, at))
-      lines.push(this.#finish())
+      const piece = chunk.subarray(from, at)
       from = at + 1
+      if (this.#length === 0 && piece.length <= this.#cap) {
+        lines.push({ bytes: piece })
+        continue
+      }
+      this.#take(piece)
+      lines.push(this.#finish())
     }
     this.#take(chunk.subarray(from))
     return lines
