@@ -5,11 +5,15 @@
  * in front of it, so that one who stands at the end of the log need not read what was in memory a moment ago. That is a
  * short cut: whoever is too slow for it, or was given nothing, reads.
  */
+import { COALESCE_BYTES, RUN_WINDOW } from '../../shared/limits.ts'
 import type { LogRow } from '../core/intake.ts'
 import type { EventChunk } from '../ports.ts'
 
-/** What waits for one follower. Those of a run share the bytes, but each may follow another run. */
-export const HANDED_BYTES = 64 * 1024
+/**
+ * What waits for one follower: what becomes durable at once when a run has used its window. With less, whoever follows a loud
+ * run would read nearly all of it back from the log. Those of a run share the bytes, but each may follow another run.
+ */
+export const HANDED_BYTES = RUN_WINDOW + COALESCE_BYTES
 
 export class Wakeups {
   readonly #listeners = new Map<string, Set<Listener>>()
