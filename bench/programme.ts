@@ -71,13 +71,18 @@ export async function rounds<T extends string>(
     for (const target of shuffled(targets, context.seed + round)) {
       const found = await measure(target, round)
       const numbers = Object.entries(found).map(([name, n]) => `${name} ${shownNumber(n)}`)
-      context.say(`  ${round === 0 ? 'warm-up' : `round ${round}`} ${target}: ${numbers.join(', ')}`)
+      context.say(`  ${named(context, round)} ${target}: ${numbers.join(', ')}`)
       if (round === 0 && !context.short) continue
       const mine: Record<string, number[]> = samples[target]
       for (const [name, n] of Object.entries(found)) (mine[name] ??= []).push(n)
     }
   }
   return samples
+}
+
+function named({ short }: Context, round: number): string {
+  if (short) return 'only round,'
+  return round === 0 ? 'warm-up,' : `round ${round},`
 }
 
 export const median = (values: readonly number[]): number => quantile(values, 0.5)
