@@ -5,7 +5,7 @@ import { bulk, LINE_BYTES, saw } from '../measure.ts'
 import { against, alone, rounds, type Context, type Limit, type Programme, type Row } from '../programme.ts'
 import { openRig, type Target } from '../rig.ts'
 
-const LINES = 200_000
+const LINES = 400_000
 const AT_ONCE = 8
 const SHORT_LINES = 8_000
 const MILLION = 1_000_000
