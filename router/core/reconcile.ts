@@ -40,7 +40,7 @@ export function reconcile(live: ReadonlyMap<string, LiveRun>, held: readonly Hel
  * Takes up the leased runs as the database has them; after a failed commit it alone knows what was kept. Returns those of
  * the `unsure` that are over there.
  */
-export function takeUp(live: Map<string, LiveRun>, unsure: ReadonlySet<LiveRun>, rows: readonly RestoredRun[], now: number, heardAt = now): string[] {
+export function takeUp(live: Map<string, LiveRun>, unsure: Iterable<LiveRun>, rows: readonly RestoredRun[], now: number, heardAt = now): string[] {
   for (const row of rows) {
     const known = live.get(row.run)
     if (!known) live.set(row.run, restoredRun(row, now, heardAt))

@@ -27,7 +27,7 @@ const encoder = new TextEncoder()
 export class RunnerCore {
   readonly #live = new Map<string, LiveRun>()
   /** Had their lease when the log failed: whether they go on is what the database says next. */
-  readonly #unsure = new Set<LiveRun>()
+  #unsure: Set<LiveRun> | undefined
   #link: Link | undefined
   #epoch = 0
   #ids = 0
@@ -63,8 +63,8 @@ export class RunnerCore {
 
   /** Live runs as the database has them: what a restarted router must expect its runner to bring back. */
   restore(runs: readonly RestoredRun[], now: number): Effect[] {
-    const over = takeUp(this.#live, this.#unsure, runs, now, this.#link ? now : this.#offlineSince)
-    this.#unsure.clear()
+    const over = takeUp(this.#live, this.#unsure ?? [], runs, now, this.#link ? now : this.#offlineSince)
+    this.#unsure = undefined
     const effects: Effect[] = over.map((run) => ({ do: 'wake', run }))
     for (const run of this.#link?.hello ? this.#live.values() : []) {
       if (run.cancel && run.cancel.sentAt === undefined && isStarted(run)) effects.push(this.#sendCancel(run, now))
@@ -248,7 +248,7 @@ export class RunnerCore {
     const conn = this.#link?.conn
     this.#uncommitted = 0
     for (const run of this.#live.values()) {
-      if (isStarted(run) || run.phase === 'ending') this.#unsure.add(run)
+      if (isStarted(run) || run.phase === 'ending') (this.#unsure ??= new Set()).add(run)
       run.intake.rewind()
       // The ending was not kept, so the run has not ended; its exit mark comes again.
       if (run.phase === 'ending') run.phase = 'running'

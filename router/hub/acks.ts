@@ -2,7 +2,8 @@
 import type { AckEntry } from '../../shared/frames.ts'
 
 export class Acks {
-  readonly #waiting = new Map<string, AckEntry>()
+  /** Most runners of a large fleet have nothing to run: what they hold until then is memory. */
+  #waiting: Map<string, AckEntry> | undefined
   readonly #send: (entries: AckEntry[]) => void
 
   constructor(send: (entries: AckEntry[]) => void) {
@@ -11,13 +12,14 @@ export class Acks {
 
   /** Acks are cumulative, so of one run only the newest counts. */
   add(entry: AckEntry): void {
-    if (this.#waiting.size === 0) queueMicrotask(() => this.#flush())
-    this.#waiting.set(entry[0], entry)
+    const waiting = (this.#waiting ??= new Map())
+    if (waiting.size === 0) queueMicrotask(() => this.#flush(waiting))
+    waiting.set(entry[0], entry)
   }
 
-  #flush(): void {
-    const entries = [...this.#waiting.values()]
-    this.#waiting.clear()
+  #flush(waiting: Map<string, AckEntry>): void {
+    const entries = [...waiting.values()]
+    waiting.clear()
     this.#send(entries)
   }
 }

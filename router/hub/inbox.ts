@@ -78,11 +78,18 @@ export class Inbox implements RunnerSocket {
     this.#seat.reopened(this)
   }
 
+  /** Something came, if only a ping that the host answers itself. False: too late for that, there is nobody to hear it. */
+  heard(): boolean {
+    const now = this.#parts.now()
+    if (!this.#ws || this.#expired(now)) return false
+    this.#seat?.heard(this.#conn, now)
+    return true
+  }
+
   push(data: string | ArrayBuffer): void {
-    if (!this.#ws || this.#expired()) return
-    this.#seat?.heard(this.#conn)
+    if (!this.heard()) return
     if (data === 'ping') {
-      this.#ws.send('pong')
+      this.#ws?.send('pong')
       return
     }
     if (data instanceof ArrayBuffer ? data.byteLength > ROUTER_MAX_PAYLOAD : data.length > ROUTER_MAX_PAYLOAD) {
@@ -110,13 +117,13 @@ export class Inbox implements RunnerSocket {
     this.#seat?.closed(this.#conn)
   }
 
-  tick(): void {
-    if (this.#ws) this.#expired()
+  tick(now: number): void {
+    if (this.#ws) this.#expired(now)
   }
 
   /** A runner whose token has ended says nothing and is asked nothing. True: it was cut off. */
-  #expired(): boolean {
-    if (this.#parts.now() < this.#validUntil) return false
+  #expired(now: number): boolean {
+    if (now < this.#validUntil) return false
     this.#refuse(CLOSE.auth, 'the token has expired')
     return true
   }

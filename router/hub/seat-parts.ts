@@ -6,14 +6,15 @@ import type { HubStore } from '../store/hub-store.ts'
 import type { QueuedRow } from '../store/runs.ts'
 import type { ConfigSource, ConfigStanding } from './config-sync.ts'
 import type { GroupCommitLog } from './event-log.ts'
+import type { Seat } from './seat.ts'
 
 /** A connection as a seat uses it. */
 export interface RunnerSocket {
   readonly conn: number
   send(message: ToRunner): void
   close(code: number, reason: string): void
-  /** Called now and then, for what nothing else would notice. */
-  tick(): void
+  /** Called now and then, for what nothing else would notice. `now`: on the clock of the seat. */
+  tick(now: number): void
 }
 
 export interface SeatEvents {
@@ -24,11 +25,12 @@ export interface SeatEvents {
   /** A run that had its go never started, and waits again. */
   requeued(row: QueuedRow): void
   /** It connected, left, or takes no new runs from now on. */
-  presence(): void
+  presence(seat: Seat): void
   /** What was sent of the config files of its pool, for a host that may forget its seat and keep its socket. */
   readonly configStands?: ((standing: ConfigStanding) => void) | undefined
 }
 
+/** The same for all seats of a host, as it may have thousands. */
 export interface SeatParts {
   readonly store: HubStore
   readonly eventLog: GroupCommitLog

@@ -27,7 +27,8 @@ export class Seat {
   readonly config: ConfigSync
   readonly #parts: SeatParts
   readonly #acks: Acks
-  readonly #pending = new Map<string, Pending>()
+  /** Made when there is something to wait for, like all that an idle runner can be without. */
+  #pending: Map<string, Pending> | undefined
   #socket: RunnerSocket | undefined
   /** Reading what the store has of its runs, and whether that is done. */
   #restored: Promise<void> | undefined
@@ -99,7 +100,7 @@ export class Seat {
   cordon(on: boolean): void {
     if (this.#cordoned === on) return
     this.#cordoned = on
-    this.#parts.on.presence()
+    this.#parts.on.presence(this)
     if (!on) this.#parts.on.capacity()
   }
 
@@ -122,14 +123,14 @@ export class Seat {
     await this.restore()
     this.perform(this.core.greeted(conn, hello, now()))
     log.info({ runner: this.who.runner, conn, runs: hello.runs.length }, 'runner connected')
-    on.presence()
+    on.presence(this)
     on.capacity()
     this.configChanged()
   }
 
   message(conn: number, message: Exclude<ToRouter, { t: 'hello' } | { t: 'refresh' }>): void {
     this.perform(this.core.message(conn, message, this.#parts.now()))
-    if (message.t === 'drain') this.#parts.on.presence()
+    if (message.t === 'drain') this.#parts.on.presence(this)
     if (message.t === 'configured') this.config.heard(conn, message)
   }
 
@@ -148,14 +149,14 @@ export class Seat {
     this.perform(this.core.closed(conn, this.#parts.now()))
     if (this.#socket?.conn === conn) this.#socket = undefined
     this.#parts.log.info({ runner: this.who.runner, conn }, 'runner disconnected')
-    this.#parts.on.presence()
+    this.#parts.on.presence(this)
   }
 
   /** Resolves once the runner accepted and the lease is durable; throws the fault of a refusal. */
   dispatch({ run, fence, spec }: Pick<Dispatch, 'run' | 'fence' | 'spec'>): Promise<void> {
     if (this.#cordoned) return Promise.reject(new Fault('draining', 'an admin has the runner take no new runs'))
     return new Promise((resolve, reject) => {
-      this.#pending.set(key(run, fence), { resolve, reject })
+      ;(this.#pending ??= new Map()).set(key(run, fence), { resolve, reject })
       this.perform(this.core.offer(run, fence, spec, this.#parts.now()))
     })
   }
@@ -165,9 +166,9 @@ export class Seat {
   }
 
   /** Whatever is due by now. Nothing is given up before it is known where its log ends. */
-  tick(): void {
-    this.#socket?.tick()
-    if (this.#known) this.perform(this.core.tick(this.#parts.now()))
+  tick(now = this.#parts.now()): void {
+    this.#socket?.tick(now)
+    if (this.#known) this.perform(this.core.tick(now))
     else this.restore().catch((error: unknown) => this.#parts.log.error({ err: error }, 'runs could not be read'))
   }
 
@@ -190,8 +191,8 @@ export class Seat {
 
   /** Nobody hears of his run from here any more. */
   abandon(fault: Fault): void {
-    for (const { reject } of this.#pending.values()) reject(fault)
-    this.#pending.clear()
+    for (const { reject } of this.#pending?.values() ?? []) reject(fault)
+    this.#pending?.clear()
   }
 
   perform(effects: readonly Effect[]): void {
@@ -213,7 +214,7 @@ export class Seat {
             this.#socket = undefined
           }
           log.warn({ runner: this.who.runner, code: effect.code, reason: effect.reason }, 'closing the connection of a runner')
-          on.presence()
+          on.presence(this)
           break
         case 'append':
           this.#append(effect.append)
@@ -321,8 +322,8 @@ export class Seat {
   }
 
   #settle(run: string, fence: number, fault: Fault | undefined): void {
-    const pending = this.#pending.get(key(run, fence))
-    this.#pending.delete(key(run, fence))
+    const pending = this.#pending?.get(key(run, fence))
+    this.#pending?.delete(key(run, fence))
     return fault ? pending?.reject(fault) : pending?.resolve()
   }
 }

@@ -9,6 +9,7 @@ import type { ConfigSource } from '../hub/config-sync.ts'
 import type { GroupCommitLog } from '../hub/event-log.ts'
 import { followLog } from '../hub/follow-log.ts'
 import { Seat, type RunnerSocket } from '../hub/seat.ts'
+import type { SeatParts } from '../hub/seat-parts.ts'
 import { Wakeups } from '../hub/wakeups.ts'
 import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef, RunRow, Treasury } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
@@ -29,6 +30,7 @@ export interface HubParts {
 
 export class NodeHub implements RunnerHub {
   readonly #parts: HubParts
+  readonly #seatParts: SeatParts
   readonly #seats = new Map<string, Seat>()
   readonly #wakeups = new Wakeups()
   readonly #ticker: NodeJS.Timeout
@@ -42,6 +44,25 @@ export class NodeHub implements RunnerHub {
 
   constructor(parts: HubParts) {
     this.#parts = parts
+    const { store, eventLog, treasury, config, platform, log } = parts
+    this.#seatParts = {
+      store,
+      eventLog,
+      treasury,
+      config,
+      platform,
+      log,
+      durable: ({ run, rows }) => this.#wakeups.handOver(run, rows),
+      wake: (run) => this.#wakeups.wake(run),
+      // A clock that nobody can set.
+      now: () => performance.now(),
+      on: {
+        capacity: () => this.onCapacity(),
+        turnOver: (run) => this.onTurnOver(run),
+        requeued: (row) => this.onRequeued(row),
+        presence: (seat) => !this.#closed && this.onPresence(seat),
+      },
+    }
     this.#ticker = setInterval(() => this.#tick(), TICK_MS)
     this.#ticker.unref()
   }
@@ -145,32 +166,15 @@ export class NodeHub implements RunnerHub {
   seat(who: RunnerIdentity): Seat {
     const known = this.#seats.get(who.runner)
     if (known) return known
-    const { store, eventLog, treasury, config, platform, log } = this.#parts
-    const seat: Seat = new Seat(who, {
-      store,
-      eventLog,
-      treasury,
-      config,
-      platform,
-      log,
-      durable: ({ run, rows }) => this.#wakeups.handOver(run, rows),
-      wake: (run) => this.#wakeups.wake(run),
-      // A clock that nobody can set.
-      now: () => performance.now(),
-      on: {
-        capacity: () => this.onCapacity(),
-        turnOver: (run) => this.onTurnOver(run),
-        requeued: (row) => this.onRequeued(row),
-        presence: () => !this.#closed && this.onPresence(seat),
-      },
-    })
+    const seat = new Seat(who, this.#seatParts)
     this.#seats.set(who.runner, seat)
     return seat
   }
 
   #tick(): void {
+    const now = this.#seatParts.now()
     for (const seat of this.#seats.values()) {
-      seat.tick()
+      seat.tick(now)
       if (seat.core.idle) this.#seats.delete(seat.who.runner)
     }
   }
