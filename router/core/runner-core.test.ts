@@ -24,7 +24,7 @@ describe('the life of a run', () => {
     expect(offer).toMatchObject({ run: RUN, fence: 1, spec: SPEC, start_by_ms: START_BY_MS })
 
     rig.receive(1, { t: 'accept', re: offer.id, run: RUN, fence: 1, cwd: '/work' })
-    expect(rig.leases).toMatchObject([{ run: RUN, fence: 1, cwd: '/work' }])
+    expect(rig.leases).toMatchObject([{ run: RUN, fence: 1, home: { cwd: '/work' } }])
     expect(rig.count('lease')).toBe(0)
     rig.do(rig.core.leased(RUN, 1, true, 0))
     expect(rig.last('lease')).toEqual({ t: 'lease', re: offer.id, l: [[RUN, 1, LEASE_MS]] })
