@@ -1,7 +1,7 @@
 // Runs before `npm start` and `npm test`, so that both work on a fresh clone: installs and builds what is missing or stale.
 // Node built-ins only; it runs before anything is installed.
 import { spawnSync } from 'node:child_process'
-import { existsSync, readdirSync, statSync } from 'node:fs'
+import { existsSync, lstatSync, readdirSync, statSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
@@ -32,7 +32,9 @@ function run(what, command, args) {
   }
 }
 
-if (mtime(join(root, 'node_modules', '.package-lock.json')) < mtime(join(root, 'package-lock.json'))) {
+// A link leads to the modules of another checkout, which an installation would empty.
+const linked = lstatSync(join(root, 'node_modules'), { throwIfNoEntry: false })?.isSymbolicLink() === true
+if (!linked && mtime(join(root, 'node_modules', '.package-lock.json')) < mtime(join(root, 'package-lock.json'))) {
   run('Installing dependencies (once) …', 'npm', ['ci', '--no-audit', '--no-fund'])
 }
 const sources = ['shared', 'drizzle', 'router', 'runner', 'cli', 'edge', 'test/chaos', 'bench'].map((dir) => join(root, dir))
