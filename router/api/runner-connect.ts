@@ -15,7 +15,7 @@ runnerConnect.get('/v1/runners/connect', requireRunner(), async (c) => {
   }
   const { subject, tenant, pool } = c.get('principal')
   const { hub, store } = c.get('deps')
-  const [standing] = await standingOf(store.db, [subject])
+  const standing = await standingOf(store.db, subject)
   // What the guard knows may be two seconds old, and a connection lasts.
   if (typeof standing?.revokedAt === 'number') throw new Fault('unauthenticated', 'the runner was revoked')
   return hub.connect(c, { runner: subject, tenant, pool: pool ?? 'default', drained: typeof standing?.drainedAt === 'number' })

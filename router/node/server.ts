@@ -24,7 +24,7 @@ import { treasuryOf } from '../providers/treasury.ts'
 import { hubStore } from '../store/hub-store.ts'
 import { endingStatements } from '../store/notices.ts'
 import { storeRecords } from '../store/records.ts'
-import { findRunner, standingOf, touchRunner } from '../store/runners.ts'
+import { findRunner, markedRunners, touchRunner } from '../store/runners.ts'
 import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
 import { Outbox } from '../webhooks/outbox.ts'
@@ -188,9 +188,11 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
 
 /** What was wanted of runners by way of another replica. */
 async function heedAdmins({ db }: Database, hub: NodeHub): Promise<void> {
-  const ids = hub.connectedIds
-  const standings = ids.length > 0 ? await standingOf(db, ids) : []
-  for (const { id, drainedAt, revokedAt } of standings) await (revokedAt === null ? hub.drain(id, drainedAt !== null) : hub.revoke(id))
+  const marks = new Map((await markedRunners(db)).map((row) => [row.id, row]))
+  for (const id of hub.connectedIds) {
+    const { drainedAt = null, revokedAt = null } = marks.get(id) ?? {}
+    await (revokedAt === null ? hub.drain(id, drainedAt !== null) : hub.revoke(id))
+  }
 }
 
 /** At once: WebCrypto's goes through the thread pool, which takes longer than the hash. */

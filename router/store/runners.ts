@@ -1,7 +1,8 @@
 /** Enrolled machines. What is online now is the hub's knowledge; a column has a hint of it. */
-import { eq, inArray, sql } from 'drizzle-orm'
+import { eq, isNotNull, or, sql } from 'drizzle-orm'
 import { runners, tenants } from '../../drizzle/schema.ts'
 import type { Db } from '../ports.ts'
+import { prepared } from './prepared.ts'
 
 export type RunnerRow = typeof runners.$inferSelect
 
@@ -20,14 +21,25 @@ export function listRunners(db: Db, tenant: string): Promise<RunnerRow[]> {
   return db.select().from(runners).where(eq(runners.tenant, tenant)).orderBy(runners.id)
 }
 
-/** What admins want of these runners, perhaps by way of another replica. Those of a disabled tenant are out as if revoked. */
-export function standingOf(db: Db, ids: readonly string[]): Promise<Pick<RunnerRow, 'id' | 'drainedAt' | 'revokedAt'>[]> {
+type Standing = Pick<RunnerRow, 'id' | 'drainedAt' | 'revokedAt'>
+
+/** Those of a disabled tenant are out as if revoked. */
+const standings = (db: Db) => {
   const revokedAt = sql<number | null>`coalesce(${runners.revokedAt}, ${tenants.disabledAt})`
-  return db
-    .select({ id: runners.id, drainedAt: runners.drainedAt, revokedAt })
-    .from(runners)
-    .leftJoin(tenants, eq(tenants.id, runners.tenant))
-    .where(inArray(runners.id, [...ids]))
+  return db.select({ id: runners.id, drainedAt: runners.drainedAt, revokedAt }).from(runners).leftJoin(tenants, eq(tenants.id, runners.tenant))
+}
+
+/** What admins want of this runner. */
+export async function standingOf(db: Db, id: string): Promise<Standing | undefined> {
+  const [row] = await standings(db).where(eq(runners.id, id))
+  return row
+}
+
+const marked = prepared((db) => standings(db).where(or(isNotNull(runners.drainedAt), isNotNull(runners.revokedAt), isNotNull(tenants.disabledAt))).prepare())
+
+/** Those that admins want something of. Not asked by ids: all that are connected would be thousands. */
+export function markedRunners(db: Db): Promise<Standing[]> {
+  return marked(db).all()
 }
 
 /** It came, with this to offer, or left. */
