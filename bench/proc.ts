@@ -17,9 +17,3 @@ export async function used(pid: number): Promise<Used> {
   const cpuS = (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S
   return { cpuS, rssBytes: Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1_024 }
 }
-
-/** Whose parent is `pid`, such as the CLIs of a runner. */
-export async function childrenOf(pid: number): Promise<number[]> {
-  const text = await readFile(`/proc/${pid}/task/${pid}/children`, 'latin1').catch(() => '')
-  return text.split(' ').filter((part) => part !== '').map(Number)
-}
