@@ -213,7 +213,7 @@ describe('a spool', () => {
   it('shows a line when it is written, and writes what would make a frame too large before that', () => {
     const spool = Spool.create(freshPath(), intent)
     expect([spool.line(Buffer.from('{}')), spool.lastTaken, spool.last, spool.read(1, 10)]).toEqual([1, 1, 0, undefined])
-    expect([spool.line(Buffer.alloc(COALESCE_BYTES - 4)), spool.last]).toEqual([2, 0])
+    expect([spool.line(Buffer.alloc(2 * COALESCE_BYTES - 4)), spool.last]).toEqual([2, 0])
     expect([spool.line(Buffer.alloc(0)), spool.last]).toEqual([3, 2])
     expect([spool.mark(exit), spool.last, spool.hasExit]).toEqual([4, 4, true])
     spool.remove()

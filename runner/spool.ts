@@ -32,6 +32,11 @@ const NEWLINE = 0x0a
 const HEADER = 9
 /** Kind and length: a flipped kind would renumber what follows. */
 const CHECKED_HEADER = 5
+/**
+ * What no record goes past, unless it is one line: frames are made of whole records. One read of the CLI's output and the
+ * line that the one before had cut fit, because a record for the few bytes beyond would be a frame of its own, and half of all.
+ */
+const RECORD_BYTES = 2 * COALESCE_BYTES
 /** Read at once when a spool is opened after a restart. */
 const SCAN_BYTES = 1024 * 1024
 
@@ -145,8 +150,7 @@ export class Spool {
   line(bytes: Uint8Array): number {
     this.#mustBeOpen()
     const size = bytes.length + 1
-    // No record is larger than a frame wants to be, unless it is one line: frames are made of whole records.
-    if (this.#takenBytes + size > COALESCE_BYTES) this.flush()
+    if (this.#takenBytes + size > RECORD_BYTES) this.flush()
     this.#taken.push(bytes)
     this.#takenBytes += size
     return this.lastTaken
