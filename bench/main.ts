@@ -6,6 +6,7 @@ import { stopAll } from './children.ts'
 import { noCounts, type Context, type Counts, type Programme } from './programme.ts'
 import { besides, programmes } from './programmes/index.ts'
 import { failed, markdown, report, table, type Found } from './report.ts'
+import { removeAllTemp } from './temp.ts'
 
 const { values, positionals } = parseArgs({
   allowPositionals: true,
@@ -28,6 +29,7 @@ for (const signal of ['SIGINT', 'SIGTERM'] as const) {
   process.on(signal, () => {
     stopAll()
     killAll()
+    removeAllTemp()
     process.exit(130)
   })
 }

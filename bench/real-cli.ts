@@ -3,8 +3,7 @@
  * the same environment, which is as fast as it can be had without us.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { claudeArgv } from '../runner/claude/argv.ts'
 import { claudeEnv } from '../runner/claude/env.ts'
@@ -15,6 +14,7 @@ import { startDemoModel } from '../runner/demo/model.ts'
 import type { RunSpec } from '../shared/run-spec.ts'
 import { ROOT } from '../test/chaos/processes.ts'
 import type { LoadClient } from './load/client.ts'
+import { makeTemp, removeTemp } from './temp.ts'
 
 export const REAL_CLI = join(ROOT, 'node_modules/.bin/claude')
 
@@ -37,7 +37,7 @@ export interface ByHand {
 
 /** The config directory stays over all turns, as a runner's does; each session is a new one in a fresh folder. */
 export async function openByHand(client: LoadClient, model: Model): Promise<ByHand> {
-  const dir = await mkdtemp(join(tmpdir(), 'runyard-bench-hand-'))
+  const dir = await makeTemp('hand')
   const configDir = join(dir, 'config')
   const settings = join(dir, 'settings.json')
   await prepareConfigDir(configDir)
@@ -53,6 +53,6 @@ export async function openByHand(client: LoadClient, model: Model): Promise<ByHa
       const input = userLine(prompt, randomUUID())
       return client.direct({ command: REAL_CLI, args: claudeArgv(spec, { settings }), cwd, env, input, until: '"type":"result"' })
     },
-    close: () => rm(dir, { recursive: true, force: true, maxRetries: 5 }),
+    close: () => removeTemp(dir),
   }
 }

@@ -3,8 +3,7 @@
  *
  * What is measured on it, and when, is the caller's to say. It ends only what it started.
  */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
-import { tmpdir } from 'node:os'
+import { mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { start, type Started } from '../test/chaos/processes.ts'
@@ -12,6 +11,7 @@ import { NodeRouter, WorkersRouter, type HostName, type Router } from '../test/c
 import { call, type Where } from '../test/chaos/subscriber.ts'
 import { fakeClaude } from './fake/build.ts'
 import { used, type Used } from './proc.ts'
+import { makeTemp, removeTemp } from './temp.ts'
 
 const ONLINE_MS = 30_000
 const COLD = 'warm_idle_s = 0\nspares = 0'
@@ -49,7 +49,7 @@ export interface Rig extends Target {
 
 export async function openRig(options: RigOptions): Promise<Rig> {
   const { host = 'node', slots } = options
-  const dir = await mkdtemp(join(tmpdir(), `runyard-bench-${host}-`))
+  const dir = await makeTemp(host)
   const env: Record<string, string> = { PATH: process.env['PATH'] ?? '/usr/bin:/bin', HOME: dir, TMPDIR: dir }
   // For a profile of the product: NODE_OPTIONS of its processes, not of the bench.
   const nodeOptions = process.env['BENCH_NODE_OPTIONS']
@@ -60,7 +60,7 @@ export async function openRig(options: RigOptions): Promise<Rig> {
   const close = async () => {
     await runner?.stop('SIGTERM')
     await router.stop(nodeOptions === undefined ? 'SIGKILL' : 'SIGTERM')
-    await rm(dir, { recursive: true, force: true, maxRetries: 5 })
+    await removeTemp(dir)
   }
   try {
     await router.start()
