@@ -83,7 +83,7 @@ async function besideBurst(stage: Stage) {
   const targets: Target[] = []
   try {
     targets.push(await openRig({ slots: STREAMS + STARTS, claude: both.path, runnerEnv: model.env }), await openTwoHop())
-    const starts = context.short ? 2 : STARTS
+    const starts = context.short ? 1 : STARTS
     const ours = targets[0]!
     const burst: Beside = async (name) => {
       if (name === 'two-hop') return byHand(() => hand.turn('Say hello.'), starts)
@@ -104,8 +104,8 @@ async function eachRound({ context, quiet }: Stage, targets: readonly Target[], 
   const plan = { bytes: LINE_BYTES, everyMs: PACE_MS }
   return rounds(context, TARGETS, async (name) => {
     const target = targets.find((one) => one.name === name)!
-    const opened = await quiet.open(Array.from({ length: STREAMS }, () => ({ ...target.where, plan, body })))
-    await sleep(REST_MS)
+    const opened = await quiet.open(Array.from({ length: context.short ? 2 : STREAMS }, () => ({ ...target.where, plan, body })))
+    if (!context.short) await sleep(REST_MS)
     const { lags: alone } = await quiet.look(context.short ? SLICE_MS : ALONE_MS)
     const lags = await lagsDuring(quiet, beside(name))
     await quiet.cancel(opened)

@@ -41,7 +41,8 @@ async function run(context: Context): Promise<Row[]> {
     const { runs, spares } = context.short ? LESS_HOT : HOT
     for (let i = 1; i < runs; i++) await turn(context, client, rig)
     const { session } = await turn(context, client, rig)
-    const costs: number[] = []
+    // The first turn may have another price: the CLI asks for a title of its session.
+    const costs = [(await turn(context, client, rig, { warm: true, session })).costUsd]
     const ways = {
       hand: () => hand.turn(PROMPT),
       spare: async () => (await turn(context, client, rig, { warm: true })).report,
@@ -51,14 +52,14 @@ async function run(context: Context): Promise<Row[]> {
         return report
       },
     }
-    const last = context.short ? 1 : Math.max(ROUNDS, context.rounds)
+    const last = context.short ? 0 : Math.max(ROUNDS, context.rounds)
     for (let round = 0; round <= last; round++) {
       for (const way of shuffled(WAYS, context.seed + round)) {
         await untilSpares(rig, spares)
         const found = await ways[way]()
-        if (round > 0) took[way].push(found)
+        if (round > 0 || context.short) took[way].push(found)
       }
-      context.say(`  ${round === 0 ? 'warm-up' : `round ${round}`}: ${WAYS.map((way) => `${way} ${took[way].at(-1)?.firstLineMs.toFixed(0) ?? '-'} ms`).join(', ')}`)
+      context.say(`  ${round === 0 && !context.short ? 'warm-up' : `round ${round}`}: ${WAYS.map((way) => `${way} ${took[way].at(-1)?.firstLineMs.toFixed(0) ?? '-'} ms`).join(', ')}`)
     }
     sawCosts(context, costs)
   } finally {
