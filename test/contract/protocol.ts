@@ -107,10 +107,12 @@ export function protocol(host: Host): void {
       return run
     }
 
-    it('answers a bare ping, and ignores a message of a kind that it does not know', async () => {
+    it('answers each bare ping, and ignores a message of a kind that it does not know', async () => {
       const link = await runner.connect()
       link.raw('ping')
       link.raw('{"t":"news","from":"the future"}')
+      link.raw('ping')
+      await until('both pongs', () => link.pongs === 2)
       const { id } = await startOn(link)
       link.exit({ run: id, fence: 1 }, 2)
       expect(await fleet.until(id, 'succeeded')).toMatchObject({ id })

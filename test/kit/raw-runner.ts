@@ -62,6 +62,8 @@ export class RawLink {
   readonly closed: Promise<number>
   /** Everything that came and was not taken by `next` yet. */
   readonly received: ToRunner[] = []
+  /** How many pings were answered. */
+  pongs = 0
   readonly #socket: WebSocket
   readonly #conn: number
   #closed = false
@@ -75,7 +77,10 @@ export class RawLink {
     socket.on('error', () => undefined)
     socket.on('message', (data: Buffer, isBinary) => {
       const text = data.toString()
-      if (text === 'pong' && !isBinary) return
+      if (text === 'pong' && !isBinary) {
+        this.pongs++
+        return
+      }
       const decoded = decodeToRunner(text)
       if (!decoded.ok) throw new Error(`the router sent ${text}`)
       this.received.push(decoded.message)
