@@ -13,6 +13,7 @@ import type { SeatParts } from '../hub/seat-parts.ts'
 import { Wakeups } from '../hub/wakeups.ts'
 import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef, RunRow, Treasury } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
+import type { RunnerMark } from '../store/runners.ts'
 import type { QueuedRow } from '../store/runs.ts'
 
 const TICK_MS = 1_000
@@ -127,9 +128,15 @@ export class NodeHub implements RunnerHub {
     return Promise.resolve()
   }
 
-  /** Runners that are connected here. */
-  get connectedIds(): string[] {
-    return [...this.#seats.values()].flatMap(({ socket, who }) => (socket ? [who.runner] : []))
+  /** All that admins want of any runner, by way of another replica perhaps: of those that are not marked nothing, or no longer. */
+  heed(marked: readonly RunnerMark[]): void {
+    const marks = new Map(marked.map((mark) => [mark.id, mark]))
+    for (const seat of this.#seats.values()) {
+      if (!seat.socket) continue
+      const { drainedAt = null, revokedAt = null } = marks.get(seat.who.runner) ?? {}
+      if (revokedAt === null) seat.cordon(drainedAt !== null)
+      else seat.revoke()
+    }
   }
 
   attend(ref: RunRef): () => void {

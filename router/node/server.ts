@@ -32,7 +32,7 @@ import { acceptRunner } from './accept-runner.ts'
 import { assetsOf } from './assets.ts'
 import { watchConfig } from './config-source.ts'
 import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
-import { openDatabase, type Database } from './database.ts'
+import { openDatabase } from './database.ts'
 import { NodeHub } from './hub.ts'
 import { listen } from './listen.ts'
 import { followVault } from './master-key.ts'
@@ -146,7 +146,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     // Before anybody can post: what is offered from here on is of this process.
     line.revive(await reviveQueue(database.db), await turnsUnderWay(database.db))
     const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
-    const standingTicker = setInterval(() => platform.background(heedAdmins(database, hub)), STANDING_MS)
+    const standingTicker = setInterval(() => platform.background(markedRunners(database.db).then((marked) => hub.heed(marked))), STANDING_MS)
     const listening = await listen(app.fetch, port, host)
     const sweep = () => platform.background(tidy(database, platform.now()).then(() => retention.sweep()))
     sweep()
@@ -183,15 +183,6 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
   } catch (error) {
     await unlock()
     throw error
-  }
-}
-
-/** What was wanted of runners by way of another replica. */
-async function heedAdmins({ db }: Database, hub: NodeHub): Promise<void> {
-  const marks = new Map((await markedRunners(db)).map((row) => [row.id, row]))
-  for (const id of hub.connectedIds) {
-    const { drainedAt = null, revokedAt = null } = marks.get(id) ?? {}
-    await (revokedAt === null ? hub.drain(id, drainedAt !== null) : hub.revoke(id))
   }
 }
 

@@ -21,7 +21,8 @@ export function listRunners(db: Db, tenant: string): Promise<RunnerRow[]> {
   return db.select().from(runners).where(eq(runners.tenant, tenant)).orderBy(runners.id)
 }
 
-type Standing = Pick<RunnerRow, 'id' | 'drainedAt' | 'revokedAt'>
+/** What admins want of a runner. */
+export type RunnerMark = Pick<RunnerRow, 'id' | 'drainedAt' | 'revokedAt'>
 
 /** Those of a disabled tenant are out as if revoked. */
 const standings = (db: Db) => {
@@ -29,8 +30,8 @@ const standings = (db: Db) => {
   return db.select({ id: runners.id, drainedAt: runners.drainedAt, revokedAt }).from(runners).leftJoin(tenants, eq(tenants.id, runners.tenant))
 }
 
-/** What admins want of this runner. */
-export async function standingOf(db: Db, id: string): Promise<Standing | undefined> {
+/** Undefined: there is no such runner. */
+export async function standingOf(db: Db, id: string): Promise<RunnerMark | undefined> {
   const [row] = await standings(db).where(eq(runners.id, id))
   return row
 }
@@ -38,7 +39,7 @@ export async function standingOf(db: Db, id: string): Promise<Standing | undefin
 const marked = prepared((db) => standings(db).where(or(isNotNull(runners.drainedAt), isNotNull(runners.revokedAt), isNotNull(tenants.disabledAt))).prepare())
 
 /** Those that admins want something of. Not asked by ids: all that are connected would be thousands. */
-export function markedRunners(db: Db): Promise<Standing[]> {
+export function markedRunners(db: Db): Promise<RunnerMark[]> {
   return marked(db).all()
 }
 
