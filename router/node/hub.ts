@@ -98,7 +98,9 @@ export class NodeHub implements RunnerHub {
 
   /** Runs of a tenant that hold a slot. */
   underWay(tenant: string): number {
-    return [...this.#seats.values()].reduce((sum, { who, core }) => sum + (who.tenant === tenant ? core.busy : 0), 0)
+    let busy = 0
+    for (const { who, core } of this.#seats.values()) if (who.tenant === tenant) busy += core.busy
+    return busy
   }
 
   /** Ends a run that no runner holds. False: somebody else has moved it. */
@@ -143,8 +145,14 @@ export class NodeHub implements RunnerHub {
     return this.#parts.attendance.enter(ref)
   }
 
+  /** Asked for each run that is to be placed, with as many runners as there are: one object for each is enough. */
   connected(tenant: string): OnlineRunner[] {
-    return [...this.#seats.values()].flatMap((seat) => (seat.who.tenant === tenant && seat.online ? [seat.online] : []))
+    const runners: OnlineRunner[] = []
+    for (const seat of this.#seats.values()) {
+      const online = seat.who.tenant === tenant ? seat.online : undefined
+      if (online) runners.push(online)
+    }
+    return runners
   }
 
   load() {
