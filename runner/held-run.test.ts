@@ -238,6 +238,22 @@ describe('a spool that fills up', () => {
   })
 })
 
+describe('a disk that is full', () => {
+  it('ends the run when what was read together does not fit, and its ending says so', async () => {
+    run.leased(0, LEASE_MS)
+    const sink = await cli.started
+    const flush = spool.flush.bind(spool)
+    spool.flush = () => {
+      spool.flush = flush
+      throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
+    }
+    sink.line(line('{}'))
+    expect(await exited()).toMatchObject({ kind: 'exit', reason: 'spool_full' })
+    expect(cli.cancels).toEqual(['kill'])
+    expect(markAt(spool.last - 1)).toMatchObject({ kind: 'gap', reason: 'spool_lost', to: null })
+  })
+})
+
 describe('a run whose log is full', () => {
   const capped = () => {
     const changed = () => undefined

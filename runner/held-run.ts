@@ -227,7 +227,13 @@ export class HeldRun {
   }
 
   #line(bytes: Uint8Array, must = false): number {
-    if (this.#cap.takes(bytes.length, must)) this.#keep(() => this.#spool.line(bytes))
+    if (this.#cap.takes(bytes.length, must)) {
+      this.#keep(() => {
+        this.#spool.line(bytes)
+        // The ending will name its seq.
+        if (must) this.#spool.flush()
+      })
+    }
     return this.#spool.lastTaken
   }
 
@@ -245,12 +251,16 @@ export class HeldRun {
   /** What one read of the CLI's output brought is written, sent and weighed together. */
   #taken(): void {
     this.#isTaking = false
-    if (this.#full || this.#spool.isClosed || !this.#tried(() => this.#spool.flush())) return
+    if (this.#spool.isClosed) return
+    if (!this.#tried(() => this.#spool.flush())) {
+      this.#missing = true
+      return
+    }
     this.#events.changed(this)
     this.#backpressure()
   }
 
-  /** A spool that takes no more ends the run; what was taken before is still sent, when there is room again. */
+  /** A spool that takes no more ends the run; what was kept before is still sent. */
   #tried(write: () => void): boolean {
     try {
       write()

@@ -156,17 +156,19 @@ export class Spool {
     return this.lastTaken
   }
 
-  /** What was taken is in the file. Throws when it does not fit, and keeps it for the next time. */
+  /** What was taken is in the file. Throws when it does not fit: then none of it is, and its seqs are given again. */
   flush(): void {
     if (this.#taken.length === 0) return
+    const count = this.#taken.length
     const bytes = this.#joined()
-    this.#write(KIND.lines, bytes, this.#taken.length)
-    this.#unread = { record: this.#firsts.length - 1, bytes }
+    // Not kept for another time: an ending needs less room, and waits behind it.
     this.#taken = []
     this.#takenBytes = 0
+    this.#write(KIND.lines, bytes, count)
+    this.#unread = { record: this.#firsts.length - 1, bytes }
   }
 
-  /** In the file when this returns, behind all lines; if it throws there is no such mark. */
+  /** In the file when this returns, behind all lines. If it throws there is no such mark. */
   mark(mark: Mark): number {
     this.flush()
     this.#write(KIND.mark, Buffer.from(JSON.stringify(mark)), 1)
