@@ -45,6 +45,7 @@ export class Child {
   #family: Relative[] = []
   #paused = false
   #bytesRead = 0
+  #leftUnread = false
   #broken = false
 
   /** Throws `Fault('cwd')` where the folder is missing and `Fault('cli')` for any other reason not to start. */
@@ -72,6 +73,7 @@ export class Child {
     for (const stream of [child.stdin, child.stdout, child.stderr]) {
       stream.on('error', (err) => options.log('a pipe of the CLI broke', { pid, err }))
     }
+    child.stdin.on('error', ({ code }: NodeJS.ErrnoException) => (this.#leftUnread ||= code === 'ECONNRESET' || code === 'EPIPE'))
     child.stdout.on('data', (chunk: Buffer) => this.#read(chunk.length, () => this.#splitter.push(chunk)))
     child.stdout.once('end', () => this.#read(0, () => this.#splitter.end()))
     child.stderr.on('data', (chunk: Buffer) => this.#stderr.push(chunk))
@@ -114,6 +116,16 @@ export class Child {
   /** Neither end of its pipes is known to be closed. */
   get hears(): boolean {
     return this.#child.stdin.writable && this.#child.stdout.readable
+  }
+
+  /** What of its stdout has arrived. */
+  get bytesRead(): number {
+    return this.#bytesRead
+  }
+
+  /** It has closed its stdin, and did not read the last of what was written: so says the kernel, whose sockets the pipes are. */
+  get leftUnread(): boolean {
+    return this.#leftUnread
   }
 
   stderr(): StderrMark {

@@ -90,7 +90,7 @@ export class ClaudeProcess implements LivingCli {
     return this.#ready.version
   }
 
-  /** How many prompts it has been given. */
+  /** How many prompts it has been given, but for one that it died without reading. */
   get turns(): number {
     return this.#turns
   }
@@ -114,6 +114,7 @@ export class ClaudeProcess implements LivingCli {
     if (stay) await this.#household?.settled()
     if (!fit || this.#cancelled || this.#ending || turn.isOver) return this.#last(turn, sink)
     this.#turns++
+    const { bytesRead } = this.#child
     this.#child.write(userLine(prompt, randomUUID()))
     if (this.#paused) this.#child.pause()
     else this.#child.resume()
@@ -122,7 +123,10 @@ export class ClaudeProcess implements LivingCli {
     if (result && stay && (await this.#isClean(turn)) && this.#rest(turn, sink)) {
       return { code: result.is_error ? 1 : 0, signal: null, result }
     }
-    return this.#last(turn, sink)
+    const end = await this.#last(turn, sink)
+    // Killed while it was at rest, which was not known yet. After a cancel it may be the interrupt that was left unread.
+    if (!this.#cancelled && this.#child.leftUnread && this.#child.bytesRead === bytesRead) this.#turns--
+    return end
   }
 
   /**
