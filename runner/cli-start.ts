@@ -152,7 +152,7 @@ async function launchOf(machine: Machine, { spec, funds, servers, dirs, trust }:
 }
 
 function key(launch: Launch): string {
-  const isOwn = idsOf(launch.spec.session).includes(basename(launch.cwd))
+  const isOwn = launch.spec.session.id === basename(launch.cwd)
   const token = launch.env['ANTHROPIC_API_KEY']
   return configurationOf(launch, [...(isOwn ? [launch.cwd] : []), ...(token === undefined ? [] : [token])])
 }

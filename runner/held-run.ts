@@ -35,9 +35,12 @@ export interface CliProcess {
   readonly cliVersion: string
   /** It was there before the run. */
   readonly warm?: boolean
-  /** Writes the prompt. Resolves when the process has exited, its output was read to the end and nothing of it is left. Never rejects. */
+  /**
+   * Writes the prompt. Resolves when the turn is over: its output was read, and nothing of it is left but, where that may stay, the
+   * CLI at rest. Never rejects.
+   */
   turn(sink: TurnSink): Promise<TurnEnd>
-  /** Resolves when nothing of it is alive. */
+  /** Resolves when the turn is over, as `turn` says. */
   cancel(mode: CancelMode): Promise<void>
   pause(): void
   resume(): void

@@ -71,8 +71,8 @@ function unordered(machine: Machine): Prepare {
       holds.push(inUse.hold([cwd, ...dirs]))
       const trust = await trustOf(policy.trusted_workspaces, cwd, log)
       const recipe: Recipe = { spec: { ...spec, prompt: '' }, funds: fundsOfCli(funds), servers, dirs, trust }
-      // A budget is the CLI's for all of its life: a second turn would find it used.
-      const mayStay = policy.warm_idle_s > 0 && spec.max_budget_usd === undefined
+      // A budget is the CLI's for all of its life: a second turn would find it used. And what is trusted may be edited meanwhile.
+      const mayStay = policy.warm_idle_s > 0 && spec.max_budget_usd === undefined && trust === undefined
       const key = await keyOf(machine, recipe, { session, cwd })
       found = session.mode === 'resume' ? await atHome(warm, await warm.take(session.id, key, spec.tenant), cwd) : undefined
       if (session.mode === 'new') found = await spares.take(recipe, key)
@@ -96,10 +96,11 @@ function unordered(machine: Machine): Prepare {
             mayStay,
             session: found ? { mode: session.mode === 'new' ? 'new' : 'resume', id: dead.session } : session,
             workspace: { cwd: dead.cwd, created: false },
-            marker: randomUUID(),
+            // One that is not written down is known by the marker of its run.
+            marker: mayStay ? randomUUID() : marker,
             signal: withdrawn,
           }),
-        giveBack: (one, opened) => spares.giveBack(one, opened),
+        giveBack: (one) => warm.giveBack(one),
         log,
       })
       return {
@@ -112,9 +113,10 @@ function unordered(machine: Machine): Prepare {
       }
     } catch (error) {
       leave()
+      if (found && session.mode === 'new') await spares.drop(found)
+      else if (found) warm.giveBack(found)
       await started?.cli.cancel('kill')
-      const resident = found ?? started
-      if (resident) spares.giveBack(resident, false)
+      if (started) warm.giveBack(started)
       if (!found && workspace) await discard(workspace)
       throw error
     }

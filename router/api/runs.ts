@@ -7,6 +7,7 @@ import { isTerminal, publicStatus } from '../core/run-state.ts'
 import { runSummary, runView } from '../engine/run-view.ts'
 import { cancelRun } from '../engine/cancel.ts'
 import { claimOf } from '../engine/claim.ts'
+import { findMine } from '../engine/sessions.ts'
 import { streamTo, untilEnded } from '../engine/stream.ts'
 import { submit } from '../engine/submit.ts'
 import { requireScope } from '../guard/authenticate.ts'
@@ -124,7 +125,10 @@ runs.openapi(get, async (c) => {
 
 runs.openapi(list, async (c) => {
   const { status, session_id, before, limit } = c.req.valid('query')
-  const rows = await listRuns(c.get('deps').store.db, c.get('principal').tenant, { status, session: session_id, before, limit: limit + 1 })
+  const { tenant } = c.get('principal')
+  // Also by the CLI's own name for it. One that is deleted still has its runs.
+  const session = session_id && ((await findMine(c.get('deps'), tenant, session_id))?.id ?? session_id)
+  const rows = await listRuns(c.get('deps').store.db, tenant, { status, session, before, limit: limit + 1 })
   const page = rows.slice(0, limit)
   return c.json({ data: page.map((row) => runSummary(row)), next: rows.length > limit ? (page.at(-1)?.id ?? null) : null }, 200)
 })

@@ -120,13 +120,16 @@ export async function lease(store: Store, run: string, atFence: number, { cwd, c
   const { db } = store
   const moved = db.update(runs).set({ state: 'leased', startedAt: now, cwd }).where(held(run, atFence, 'offered')).returning()
   const leased = sql`id = ${run} AND fence = ${atFence} AND state = 'leased'`
+  // A run that opens its session may have been elsewhere before, where it never began.
+  const opens = sql`(${sessions}.runner IS NULL OR EXISTS (SELECT 1 FROM ${runs} WHERE ${leased} AND spec ->> '$.session.mode' <> 'resume'))`
   const bind = db.run(sql`
     INSERT INTO ${sessions} (id, tenant, runner, cwd, cli_id, model, created_at, updated_at, last_run_at)
     SELECT session, tenant, runner, ${cwd}, ${cliId ?? null}, model, ${now}, ${now}, ${now} FROM ${runs} WHERE ${leased}
     ON CONFLICT (id) DO UPDATE SET
       last_run_at = excluded.last_run_at, updated_at = excluded.updated_at, model = coalesce(${sessions}.model, excluded.model),
-      cwd = CASE WHEN ${sessions}.runner IS NULL THEN excluded.cwd ELSE ${sessions}.cwd END,
-      cli_id = CASE WHEN ${sessions}.runner IS NULL THEN excluded.cli_id ELSE ${sessions}.cli_id END, runner = coalesce(${sessions}.runner, excluded.runner)`)
+      cwd = CASE WHEN ${opens} THEN excluded.cwd ELSE ${sessions}.cwd END,
+      cli_id = CASE WHEN ${opens} THEN excluded.cli_id ELSE ${sessions}.cli_id END,
+      runner = CASE WHEN ${opens} THEN excluded.runner ELSE ${sessions}.runner END`)
   // As the JSON that it is in the spec: as text, a lone surrogate is no UTF-8, and reading that back aborts the process of libSQL.
   const asked = db.run(sql`
     INSERT INTO ${prompts} (run, session, text) SELECT id, session, spec -> '$.prompt' FROM ${runs} WHERE ${leased} AND spec IS NOT NULL

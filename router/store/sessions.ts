@@ -7,11 +7,11 @@ import { sessionNotice } from './notices.ts'
 
 export type SessionRow = typeof sessions.$inferSelect
 
-/** By its id, or by that which the CLI has for it and names in every line: our own goes first. */
+/** By its id, or by that which the CLI has for it and names in every line. Our own goes first, then the oldest: a runner may lie. */
 export async function findSession(db: Db, tenant: string, id: string): Promise<SessionRow | undefined> {
   const [row] = await db.select().from(sessions).where(and(eq(sessions.id, id), eq(sessions.tenant, tenant))).limit(1)
   if (row) return row
-  const [named] = await db.select().from(sessions).where(and(eq(sessions.cliId, id), eq(sessions.tenant, tenant))).limit(1)
+  const [named] = await db.select().from(sessions).where(and(eq(sessions.cliId, id), eq(sessions.tenant, tenant))).orderBy(sessions.createdAt).limit(1)
   return named
 }
 

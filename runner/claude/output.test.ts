@@ -66,9 +66,12 @@ describe('a line of the CLI', () => {
 
   it('tells of a tool or a hook that was started', () => {
     const assistant = (...types: unknown[]) => read({ type: 'assistant', message: { content: types.map((type) => ({ type })) } })
-    expect(assistant('text', 'tool_use')).toEqual({ kind: 'event', news: { type: 'tool' } })
+    expect(assistant('text', 'tool_use')).toEqual({ kind: 'event', news: { type: 'tool', passes: false } })
+    const uses = (...names: string[]) => read({ type: 'assistant', message: { content: names.map((name) => ({ type: 'tool_use', name })) } })
+    expect(uses('Bash', 'mcp__tiny__add')).toMatchObject({ news: { passes: true } })
+    for (const name of ['EnterWorktree', 'CronCreate', 'NotKnownYet']) expect(uses('Bash', name)).toMatchObject({ news: { passes: false } })
     for (const subtype of ['task_started', 'task_notification', 'hook_started', 'hook_response']) {
-      expect(read({ type: 'system', subtype })).toEqual({ kind: 'event', news: { type: 'tool' } })
+      expect(read({ type: 'system', subtype })).toEqual({ kind: 'event', news: { type: 'tool', passes: true } })
     }
     expect(assistant('text', 7, undefined)).toEqual({ kind: 'event' })
     for (const message of [undefined, 'text', { content: 'tool_use' }, { content: [null, 'tool_use'] }]) {

@@ -43,8 +43,8 @@ export type News =
   | { type: 'result'; result: CliResult }
   /** The end of a turn that the CLI began by itself: its result has an `origin`. */
   | { type: 'unasked'; result: CliResult }
-  /** A tool or a hook is at work, or was. */
-  | { type: 'tool' }
+  /** A tool or a hook is at work, or was. `passes`: nothing of it is left in the CLI when the turn is over. */
+  | { type: 'tool'; passes: boolean }
   /** The category that the CLI gives a failed API call, on its synthetic assistant message. */
   | { type: 'api_error'; category: string }
   | { type: 'api_retry'; status: number | null; category: string }
@@ -108,7 +108,7 @@ function newsOf(json: Json): News | undefined {
       const category = asText(json['error'])
       // A subagent's failure is its caller's to handle.
       if (category && typeof json['parent_tool_use_id'] !== 'string') return { type: 'api_error', category }
-      return usesTool(json) ? { type: 'tool' } : undefined
+      return toolNews(json)
     }
     case 'system':
       return systemNews(json)
@@ -117,14 +117,25 @@ function newsOf(json: Json): News | undefined {
   }
 }
 
+/**
+ * What they do is in files and in the transcript. Others change the CLI itself, and the turns that follow: EnterWorktree its
+ * directory, CronCreate what it begins by itself (2.1.197). One that is not known here may be such.
+ */
+const PASSING = new Set([
+  'Agent', 'AskUserQuestion', 'Bash', 'BashOutput', 'Edit', 'Glob', 'Grep', 'KillShell', 'LS', 'MultiEdit', 'NotebookEdit',
+  'NotebookRead', 'Read', 'Skill', 'StructuredOutput', 'Task', 'TodoWrite', 'WebFetch', 'WebSearch', 'Write',
+])
+
 /** The line is printed before its tool is started (2.1.197). */
-function usesTool(json: Json): boolean {
+function toolNews(json: Json): News | undefined {
   const { content } = asObject(json['message'])
-  return Array.isArray(content) && content.some((block: unknown) => asText(asObject(block)['type']).endsWith('tool_use'))
+  const blocks = Array.isArray(content) ? content.map(asObject).filter(({ type }) => asText(type).endsWith('tool_use')) : []
+  if (blocks.length === 0) return undefined
+  return { type: 'tool', passes: blocks.every(({ name }) => PASSING.has(asText(name)) || asText(name).startsWith('mcp__')) }
 }
 
 function systemNews(json: Json): News | undefined {
-  if (/^(?:task|hook)_/.test(asText(json['subtype']))) return { type: 'tool' }
+  if (/^(?:task|hook)_/.test(asText(json['subtype']))) return { type: 'tool', passes: true }
   if (json['subtype'] === 'init') {
     const { session_id, model, claude_code_version } = json
     return { type: 'init', sessionId: asText(session_id), model: asText(model), version: asText(claude_code_version) }

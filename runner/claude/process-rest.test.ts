@@ -124,6 +124,16 @@ describe('the end of a turn', () => {
     expect(claude.isIdle).toBe(false)
   })
 
+  it('is the end of a process that a tool may have changed', async () => {
+    const uses = (name: string) => `out({ type: 'assistant', message: { content: [{ type: 'tool_use', name: '${name}' }] } })`
+    for (const [name, stays] of [['Bash', true], ['EnterWorktree', false]] as const) {
+      const claude = await fake(`uses-${name}`, `${TURN}; ${uses(name)}; result()`)
+      await play(claude)
+      expect([name, claude.isIdle]).toEqual([name, stays])
+      await claude.cancel('kill')
+    }
+  })
+
   it('has the stderr of that turn, and of no other time', async () => {
     const body = `${TURN}; process.stderr.write('in turn ' + n + '\\n', () => { result(); setTimeout(() => console.error('secret-word'), 20) })`
     const claude = await fake('stderr', body)

@@ -58,7 +58,7 @@ export class Turn {
     return this.#usedTools
   }
 
-  /** The CLI had a turn of its own meanwhile, or said twice that this one was over. */
+  /** The CLI may not be what it was: it had a turn of its own, said twice that this one was over, or a tool has changed it. */
   get strayed(): boolean {
     return this.#strayed
   }
@@ -102,7 +102,10 @@ export class Turn {
 
   #note(news: News, seq: number): void {
     this.#signs = noteSigns(this.#signs, news)
-    if (news.type === 'tool') this.#usedTools = true
+    if (news.type === 'tool') {
+      this.#usedTools = true
+      if (!news.passes) this.#strayed = true
+    }
     if (news.type !== 'result' && news.type !== 'unasked') return
     const total_cost_usd = this.#parts.costs.since(news.result.total_cost_usd)
     if (news.type === 'unasked' || this.#result) {

@@ -89,8 +89,10 @@ export class SpareStarts {
   async #start(key: string, make: MakeSpare, signal: AbortSignal): Promise<void> {
     const made = await this.#made(key, make, signal)
     this.#starting = undefined
-    if (made) this.#o.arrived(made, signal.aborted)
-    const isOneMore = made !== undefined && !signal.aborted && this.#missing(key) > 0
+    // What it is made of has changed meanwhile: nobody asks for the old, and how many want the new is not known yet.
+    const isUnwanted = signal.aborted || made?.key !== key
+    if (made) this.#o.arrived(made, isUnwanted)
+    const isOneMore = !isUnwanted && this.#missing(key) > 0
     if (isOneMore && !this.#wanted.has(key)) this.#wanted.set(key, make)
     // After a while again: a run that comes in between finds a free processor.
     this.#soon()

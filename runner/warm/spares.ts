@@ -30,10 +30,11 @@ export class Spares {
     return spare
   }
 
-  /** Not `opened`: nobody is to have its session after all. */
-  giveBack(resident: Resident, opened: boolean): void {
-    if (!opened) this.#opened.delete(resident)
-    this.#machine.warm.giveBack(resident)
+  /** A spare that was taken and whose id nobody was told: it is nobody's. */
+  async drop(spare: Resident): Promise<void> {
+    this.#opened.delete(spare)
+    await spare.cli.cancel('kill')
+    this.#machine.warm.giveBack(spare)
   }
 
   /** A run has opened a session with this configuration; others may follow. */

@@ -19,8 +19,7 @@ export interface TurnParts {
   readonly purse?: Purse | undefined
   /** Another one in the place of one that died before it had the prompt. */
   replace(dead: Resident, signal: AbortSignal): Promise<Resident>
-  /** `opened`: it is its session's, also if there was no turn. */
-  giveBack(resident: Resident, opened: boolean): void
+  giveBack(resident: Resident): void
   log(message: string, fields: Record<string, unknown>): void
 }
 
@@ -67,7 +66,7 @@ export class Turn implements CliProcess {
 
   #over(end: TurnEnd): TurnEnd {
     this.#phase = 'after'
-    this.#parts.giveBack(this.#resident, true)
+    this.#parts.giveBack(this.#resident)
     return end
   }
 
@@ -78,7 +77,7 @@ export class Turn implements CliProcess {
     this.#phase = 'after'
     // One that was started for this run has the id of its session, which nobody else may have.
     if (!this.warm) await this.#resident.cli.cancel(mode)
-    this.#parts.giveBack(this.#resident, false)
+    this.#parts.giveBack(this.#resident)
   }
 
   pause(): void {
@@ -96,7 +95,7 @@ export class Turn implements CliProcess {
     this.#phase = 'replacing'
     const dead = this.#resident
     await dead.cli.cancel('kill')
-    this.#parts.giveBack(dead, true)
+    this.#parts.giveBack(dead)
     try {
       this.#resident = await this.#parts.replace(dead, this.#withdrawn.signal)
     } catch (error) {
@@ -107,7 +106,7 @@ export class Turn implements CliProcess {
     if (!this.#withdrawn.signal.aborted) return true
     this.#phase = 'after'
     await this.#resident.cli.cancel('kill')
-    this.#parts.giveBack(this.#resident, true)
+    this.#parts.giveBack(this.#resident)
     return false
   }
 }

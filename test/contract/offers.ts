@@ -129,6 +129,24 @@ export function offers(host: Host): void {
       await fleet.until(id, 'succeeded')
     })
 
+    it('and says so does not keep the session that the run was to open, nor the name that it had there', async () => {
+      const [first, second, cli] = [await runner.connect(), await (await RawRunner.enlist(fleet)).connect({ slots: 0 }), crypto.randomUUID()]
+      const started = fleet.start({ prompt: 'x' })
+      const offer = await first.accept({ session: crypto.randomUUID() })
+      const { id, session_id } = await started
+      await first.cut()
+      const third = await (await RawRunner.enlist(fleet)).connect()
+      const back = await runner.connect({ slots: 0, runs: [held(offer, 'accepted', 0)] })
+      back.exit(offer, 1, { reason: 'not_started', result: undefined, code: null })
+      const again = await third.begin({ session: cli })
+      third.exit(again, 2)
+      await fleet.until(id, 'succeeded')
+      const next = fleet.start({ prompt: 'y', session_id })
+      expect((await third.begin()).spec.session).toEqual({ mode: 'resume', id: session_id, cli })
+      await next
+      await second.cut()
+    })
+
     it('and says so has its readers follow the run to another one', async () => {
       const link = await runner.connect()
       const { id } = await Promise.all([fleet.start({ prompt: 'x' }), link.accept()]).then(([run]) => run)
