@@ -46,6 +46,7 @@ describe('the oracle', () => {
 
   it('finds nothing in a CLI that waits for its next turn, after a cancel too', () => {
     expect(judge(story({ alive: [100] }))).toEqual([])
+    expect(judge(story({ diary: readDiary(`child 7\n${diaryText()}`), alive: [100] }))).toEqual([])
     expect(judge(story({ watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }))).toEqual([])
   })
 
@@ -84,6 +85,7 @@ describe('the oracle', () => {
     ['a cancel that nobody asked for', 'ending', { watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))) }],
     ['a process that outlives its cancelled run', 'cancelled', { watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [7] }],
     ['a tool that outlives its turn with its CLI', 'cancelled', { diary: readDiary(`child 7\n${diaryText()}`), alive: [100, 7] }],
+    ['a CLI that stays when its tool was cancelled', 'cancelled', { diary: readDiary(`child 7\n${diaryText()}`), watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }],
     ['a CLI that goes on with a turn that is over', 'cancelled', { diary: readDiary(diaryText(LINES, LINES, false)), watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }],
   ])('finds %s', (_what, rule, more) => {
     expect(rules(story(more))).toContain(rule)

@@ -123,8 +123,9 @@ function judgeEnding({ diary, cancelAsked, mayFail, alive }: Story, whole: Watch
   if (status === 'cancelled' && !cancelAsked) say('ending', 'cancelled, and nobody asked for it')
   if ((status === 'failed' || status === 'lost') && !mayFail.includes(code)) say('ending', `${status} with ${code}`)
   if (!['succeeded', 'failed', 'cancelled', 'lost'].includes(status)) say('I5', `done says ${status}`)
-  // Only of a lost run nobody knows whether it still works. The CLI may wait for a next turn where this one left nothing.
-  const left = alive.filter((pid) => !(diary.clis.includes(pid) && diary.ended && diary.children.length === 0))
+  // Only of a lost run nobody knows whether it still works. The CLI may wait for a next turn; not where a tool was cancelled.
+  const mayWait = diary.ended && (status !== 'cancelled' || diary.children.length === 0)
+  const left = alive.filter((pid) => !(mayWait && diary.clis.includes(pid)))
   if (status !== 'lost' && left.length > 0) say('cancelled', `${status}, but ${left.join(', ')} still lived`)
 }
 
