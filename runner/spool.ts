@@ -1,20 +1,20 @@
 /**
  * The on-disk spool of one run: an append-only file that outlives this process, so that nothing the CLI printed is lost
- * with it. One record is [kind u8][length u32][crc32 u32][payload], the checksum over kind, length and payload. Lines and
- * marks take the next seq, 1, 2, 3 …; a mark is a record, and so are the lines that were taken between two flushes.
+ * with it, made of records (spool-records.ts). Lines and marks take the next seq, 1, 2, 3 …; a mark is a record, and so
+ * are the lines that were taken between two flushes.
  *
  * Writes are plain `write()` calls: a killed runner loses nothing that was written. When to flush is the caller's to say;
  * what was not flushed is read by nobody. `sync` is for the machine's own death: on intent, start, exit and every second.
  */
-import { closeSync, fdatasync, fstatSync, fsyncSync, ftruncateSync, openSync, readSync, unlinkSync, writevSync } from 'node:fs'
+import { closeSync, fdatasync, fstatSync, fsyncSync, ftruncateSync, openSync, unlinkSync, writevSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
-import { crc32 } from 'node:zlib'
 import { z } from 'zod'
-import { afterLines, countNewlines } from '../shared/event-frames.ts'
+import { afterLines } from '../shared/event-frames.ts'
 import { RunId, SessionId, TenantId } from '../shared/ids.ts'
 import { COALESCE_BYTES } from '../shared/limits.ts'
 import type { Mark } from '../shared/marks.ts'
+import { HEADER, headerOf, KIND, readFully, scan } from './spool-records.ts'
 
 /** What a restarted runner must know of a run to end it properly. Never the prompt. */
 export const Intent = z.object({
@@ -27,18 +27,12 @@ export const Intent = z.object({
 })
 export type Intent = z.infer<typeof Intent>
 
-const KIND = { intent: 1, starting: 2, lines: 3, mark: 4 } as const
 const NEWLINE = 0x0a
-const HEADER = 9
-/** Kind and length: a flipped kind would renumber what follows. */
-const CHECKED_HEADER = 5
 /**
  * What no record goes past, unless it is one line: frames are made of whole records. One read of the CLI's output and the
  * line that the one before had cut fit, because a record for the few bytes beyond would be a frame of its own, and half of all.
  */
 const RECORD_BYTES = 2 * COALESCE_BYTES
-/** Read at once when a spool is opened after a restart. */
-const SCAN_BYTES = 1024 * 1024
 
 /** The next thing to send from a position: `count` whole lines, each ended by `\n`, or one mark. */
 export type SpoolRead = { kind: 'lines'; first: number; count: number; bytes: Uint8Array } | { kind: 'mark'; seq: number; mark: Mark }
@@ -287,10 +281,7 @@ export class Spool {
   /** `events`: how many seqs it takes. */
   #write(kind: number, payload: Uint8Array, events = 0): void {
     const file = this.#file
-    const header = Buffer.allocUnsafe(HEADER)
-    header.writeUInt8(kind, 0)
-    header.writeUInt32LE(payload.length, 1)
-    header.writeUInt32LE(crc32(payload, crc32(header.subarray(0, CHECKED_HEADER))), CHECKED_HEADER)
+    const header = headerOf(kind, payload)
     try {
       const wanted = HEADER + payload.length
       const written = writevSync(file, [header, payload])
@@ -310,53 +301,6 @@ export class Spool {
     this.#offsets.push(offset)
     this.#last += events
     if (kind === KIND.mark) this.#marks.add(this.#last)
-  }
-}
-
-type Record = { kind: number; offset: number; next: number; events: number; payload: () => Uint8Array }
-
-/** Every whole record; ends at the first that is torn. */
-function* scan(fd: number): Generator<Record> {
-  const { size } = fstatSync(fd)
-  const header = new Uint8Array(HEADER)
-  const view = new DataView(header.buffer)
-  for (let at = 0; at + HEADER <= size; ) {
-    readFully(fd, header, at)
-    const kind = view.getUint8(0)
-    const length = view.getUint32(1, true)
-    const offset = at + HEADER
-    if (kind < KIND.intent || kind > KIND.mark || offset + length > size) return
-    const { sum, lines } = survey(fd, offset, length, crc32(header.subarray(0, CHECKED_HEADER)))
-    if (sum !== view.getUint32(CHECKED_HEADER, true) || (kind === KIND.lines && lines === 0)) return
-    const payload = () => {
-      const bytes = new Uint8Array(length)
-      readFully(fd, bytes, offset)
-      return bytes
-    }
-    at = offset + length
-    yield { kind, offset, next: at, events: kind === KIND.lines ? lines : 1, payload }
-  }
-}
-
-/** Continues the checksum over these bytes of the file, and counts their lines. */
-function survey(fd: number, offset: number, length: number, before: number): { sum: number; lines: number } {
-  const chunk = new Uint8Array(Math.min(length, SCAN_BYTES))
-  let sum = before
-  let lines = 0
-  for (let at = 0; at < length; at += chunk.length) {
-    const part = chunk.subarray(0, Math.min(chunk.length, length - at))
-    readFully(fd, part, offset + at)
-    sum = crc32(part, sum)
-    lines += countNewlines(part)
-  }
-  return { sum, lines }
-}
-
-function readFully(fd: number, into: Uint8Array, position: number): void {
-  for (let done = 0; done < into.length; ) {
-    const n = readSync(fd, into, done, into.length - done, position + done)
-    if (n === 0) throw new Error('the spool is shorter than its index')
-    done += n
   }
 }
 
