@@ -9,11 +9,12 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { Fault } from '../../shared/faults.ts'
 import { LineSplitter, type Line } from '../../shared/lines.ts'
 import type { StderrMark } from '../../shared/marks.ts'
-import { Spawner, type Exit, type Spawned } from './spawner.ts'
+import type { Exit, Spawned } from './spawned.ts'
+import { Spawner } from './spawner.ts'
 import { StderrHead } from './stderr.ts'
 import { familyOf, sweep, type Relative } from './sweep.ts'
 
-export type { Exit } from './spawner.ts'
+export type { Exit } from './spawned.ts'
 
 export type ChildOptions = {
   cwd: string
@@ -70,10 +71,13 @@ export class Child {
     this.exited = child.exited
     this.#closed = Promise.all([ended(child.stdout), ended(child.stderr)]).then(() => undefined)
     // EPIPE and the like: that the process is gone is learned from its exit.
-    for (const stream of [child.stdin, child.stdout, child.stderr]) {
-      stream.on('error', (err) => options.log('a pipe of the CLI broke', { pid, err }))
-    }
-    child.stdin.on('error', ({ code }: NodeJS.ErrnoException) => (this.#leftUnread ||= code === 'ECONNRESET' || code === 'EPIPE'))
+    const broke = (err: Error): void => options.log('a pipe of the CLI broke', { pid, err })
+    for (const stream of [child.stdout, child.stderr]) stream.on('error', broke)
+    child.stdin.on('error', (err: NodeJS.ErrnoException) => {
+      this.#leftUnread ||= err.code === 'ECONNRESET' || err.code === 'EPIPE'
+      // Whoever is killed leaves something unread; nothing is read from its stdin that could be missed.
+      if (err.code !== 'ECONNRESET') broke(err)
+    })
     child.stdout.on('data', (chunk: Buffer) => this.#read(chunk.length, () => this.#splitter.push(chunk)))
     child.stdout.once('end', () => this.#read(0, () => this.#splitter.end()))
     child.stderr.on('data', (chunk: Buffer) => this.#stderr.push(chunk))

@@ -5,28 +5,40 @@ import { rmSync } from 'node:fs'
 import { connect } from 'node:net'
 import { dirname } from 'node:path'
 
-let path = ''
+const path = process.argv[2]
 let secret = ''
 
 // A signal for all of a service is for the runner, which ends its runs first; this process ends with the runner.
 for (const name of ['SIGTERM', 'SIGINT', 'SIGHUP']) process.on(name, () => undefined)
-process.on('disconnect', () => {
-  rmSync(dirname(path), { recursive: true, force: true })
-  process.exit(0)
-})
 
 process.on('message', (message) => {
-  if (message.id === undefined) ({ path, secret } = message)
+  if (message.id === undefined) secret = message.secret
   else void start(message)
 })
+process.on('disconnect', end)
 
-const say = (news) => process.connected && process.send(news)
+function end() {
+  rmSync(dirname(path), { recursive: true, force: true })
+  process.exit(0)
+}
+
+function say(news) {
+  // A runner that cannot be told any more has ended, and that ends this.
+  if (process.connected) process.send(news, () => undefined)
+}
 
 async function start({ id, command, argv, cwd, env }) {
   const sockets = []
   const refuse = ({ code, message }) => say({ id, error: { code: code ?? '', message } })
   try {
     for (const fd of [0, 1, 2]) sockets.push(await opened(`${secret}${id}${fd}`))
+    // That is what a runner does with them when it has no descriptors left.
+    if (sockets.some(({ writable }) => !writable)) throw new Error('the runner has closed a pipe')
+  } catch (error) {
+    for (const socket of sockets) socket.destroy()
+    return say({ id, unreached: error.message })
+  }
+  try {
     const child = spawn(command, argv, { cwd, env, detached: true, stdio: sockets })
     child.once('error', refuse)
     child.once('spawn', () => say({ id, pid: child.pid }))
@@ -43,6 +55,9 @@ async function start({ id, command, argv, cwd, env }) {
 function opened(name) {
   return new Promise((resolve, reject) => {
     const socket = connect(path, () => socket.write(name, () => resolve(socket)))
-    socket.once('error', reject)
+    socket.on('error', reject)
   })
 }
+
+if (process.connected) say({})
+else end()
