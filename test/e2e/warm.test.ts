@@ -18,7 +18,8 @@ describe('a warm process', () => {
   let runner: Command
   const state = () => join(fleet.runnerDir, 'runner')
 
-  const startRunner = async () => {
+  const startRunner = async (policy: string) => {
+    await writeFile(fleet.policyFile, `${policy}\n`)
     // Without a PID namespace, so that its processes can be told apart by what is in /proc.
     runner = fleet.startRunner([`--workspace=${machine.workspace}`, '--sandbox=none'])
     await fleet.online(runner)
@@ -27,7 +28,7 @@ describe('a warm process', () => {
     machine = await newMachine()
     model = await startModel()
     fleet = await enlist(machine, model)
-    await startRunner()
+    await startRunner('spares = 0')
   })
   afterAll(async () => {
     await machine.close()
@@ -126,6 +127,8 @@ describe('a warm process', () => {
   })
 
   it('may have been there before its session, which then has two names', async () => {
+    await runner.stop()
+    await startRunner('spares = 2')
     model.script(() => text('yes'))
     const like = { append_system_prompt: 'Be brief.' }
     for (const prompt of ['one', 'two']) expect((await turn({ prompt, ...like })).warm).toBe(false)
@@ -164,7 +167,7 @@ describe('a warm process', () => {
     expect(await living()).not.toEqual([])
     runner.child.kill('SIGKILL')
     await runner.ended
-    await startRunner()
+    await startRunner('spares = 0')
     expect([await living(), await readdir(join(state(), 'warm'))]).toEqual([[], []])
     expect(await turn({ prompt: 'two', session_id: session })).toMatchObject({ warm: false, done: { status: 'succeeded' } })
     expect(await living()).not.toEqual([])
@@ -173,14 +176,12 @@ describe('a warm process', () => {
   })
 
   it('is none where its owner wants none, nor after a run that has a budget', async () => {
-    await writeFile(fleet.policyFile, 'warm_idle_s = 60\n')
-    await startRunner()
+    await startRunner('warm_idle_s = 60')
     model.script(() => text('yes'))
     expect((await turn({ prompt: 'one', max_budget_usd: 5 })).done['status']).toBe('succeeded')
     await until('it to be gone', async () => (await living()).length === 0)
     await runner.stop()
-    await writeFile(fleet.policyFile, 'warm_idle_s = 0\n')
-    await startRunner()
+    await startRunner('warm_idle_s = 0')
     const { session } = await turn({ prompt: 'two' })
     expect(await living()).toEqual([])
     expect((await turn({ prompt: 'three', session_id: session })).warm).toBe(false)
