@@ -44,6 +44,12 @@ describe('a line that need not be read', () => {
     )
   })
 
+  it('is what a parser would say it is, whatever two pieces a value is made of', () => {
+    const values = ['', '-', '0', '-0', '00', '01', '1.', '1.5', '.5', '-1', 'true', 'false', 'null', '"a"', '{}', '[]', '[0', '{"a":']
+    const lines = values.flatMap((one) => values.flatMap((two) => ['', ']', '}', ',"b":1'].map((end) => `{"type":"stream_event","a":${one}${two}${end}}`)))
+    expect(lines.filter((line) => isPlainEvent(bytesOf(line)) && !isOne(bytesOf(line)))).toEqual([])
+  })
+
   it('is every piece of a message that the CLI prints', () => {
     const event = { type: 'content_block_delta', index: 0, delta: { type: 'text_delta', text: ' a "b"\n\u0001 € 😀 \\' } }
     const ids = { session_id: '0190a8c4-7c1e-7000-8000-000000000001', parent_tool_use_id: null, uuid: '0190a8c4-7c1e-7000-8000-000000000002' }
@@ -64,6 +70,10 @@ describe('a line that need not be read', () => {
     ['is very deep', `{"type":"stream_event","a":${'['.repeat(100)}${']'.repeat(100)}}`],
     ['has a carriage return', '{"type":"stream_event","a":"\r"}'],
     ['is empty', ''],
+    ...['-true', '-null', '01null', '00false', '1.true', '--1', '-', '1.', '01', '1e5', 'tru', 'truefalse', 'null0'].map((value) => [
+      `has ${value} for a value`,
+      `{"type":"stream_event","a":${value}}`,
+    ]),
   ])('is none that %s', (_what, text) => {
     expect(isPlainEvent(bytesOf(text))).toBe(false)
   })

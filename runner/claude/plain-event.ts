@@ -34,7 +34,7 @@ export function isPlainEvent(line: Uint8Array): boolean {
   return line[0] === OBJECT.open && new Scan(line).isPlain()
 }
 
-/** Each of its steps says whether what it was to read is there, and goes behind it. */
+/** Each of its steps says whether what it was to read is there, and goes behind it. Where it is not, the line is none. */
 class Scan {
   readonly #line: Uint8Array
   #at = 0
@@ -76,7 +76,8 @@ class Scan {
     if (byte === QUOTE) return this.#string(false)
     if (byte === OBJECT.open) return depth < MOST_DEPTH && this.#object(depth + 1)
     if (byte === ARRAY.open) return depth < MOST_DEPTH && this.#array(depth + 1)
-    return this.#number() || LITERALS.some((literal) => this.#are(literal))
+    // By its first byte, as what is read of a number that is none is not read again.
+    return byte === MINUS || isDigit(byte) ? this.#number() : LITERALS.some((literal) => this.#are(literal))
   }
 
   /** `plainly`: without escapes, so that no two spellings are the same name. */
@@ -110,7 +111,7 @@ class Scan {
 
   #digits(): number {
     const from = this.#at
-    for (let byte = this.#line[from]; byte !== undefined && byte >= ZERO && byte <= NINE; byte = this.#line[this.#at]) this.#at++
+    while (isDigit(this.#line[this.#at])) this.#at++
     return this.#at - from
   }
 
@@ -125,6 +126,10 @@ class Scan {
     this.#at += bytes.length
     return true
   }
+}
+
+function isDigit(byte: number | undefined): boolean {
+  return byte !== undefined && byte >= ZERO && byte <= NINE
 }
 
 /** 0 where it is none. */
