@@ -22,17 +22,11 @@ export async function openOneHop(): Promise<Target> {
 }
 
 export interface TwoHopOptions {
-  /** 0: none; whoever asked for the floor connects others with `connectRelay`, and waits for them with `runners`. */
+  /** 0: none; whoever asked for the floor connects others with `connectRelay`. */
   readonly runners?: 0 | 1
 }
 
-export interface TwoHop extends Target {
-  readonly pids: { readonly router: number; readonly runner: number | undefined }
-  /** How many are connected. */
-  runners(): Promise<number>
-}
-
-export async function openTwoHop({ runners = 1 }: TwoHopOptions = {}): Promise<TwoHop> {
+export async function openTwoHop({ runners = 1 }: TwoHopOptions = {}): Promise<Target> {
   const router = await startChild('floor/relay-router.js')
   const port = (await router.ask('port')) as number
   let runner: Child | undefined
@@ -40,9 +34,7 @@ export async function openTwoHop({ runners = 1 }: TwoHopOptions = {}): Promise<T
   return {
     name: 'two-hop',
     where: { port, token: noToken },
-    pids: { router: router.pid, runner: runner?.pid },
     used: async () => ({ router: await used(router.pid), runner: runner && (await used(runner.pid)) }),
-    runners: async () => (await router.ask('runners')) as number,
     close: async () => {
       await runner?.stop()
       await router.stop()

@@ -28,8 +28,8 @@ export class Framer {
     return out.subarray(0, to)
   }
 
-  done(): string {
-    return `id: ${this.#id + 1}\nevent: done\ndata: {}\n\n`
+  done(status: 'succeeded' | 'cancelled'): string {
+    return `id: ${this.#id + 1}\nevent: done\ndata: {"status":"${status}"}\n\n`
   }
 
   #next(): void {

@@ -7,6 +7,7 @@ import { spawned, type Source } from './source.ts'
 
 const start = spawned(process.argv[2]!)
 const live = new Map<number, Source>()
+const cancelled = new Set<number>()
 
 const { port } = await listen({
   start(id, prompt, response: ServerResponse) {
@@ -19,13 +20,17 @@ const { port } = await listen({
       },
       end() {
         live.delete(id)
-        response.end(framer.done())
+        response.end(framer.done(cancelled.delete(id) ? 'cancelled' : 'succeeded'))
       },
     })
     live.set(id, source)
     response.once('close', () => live.get(id)?.interrupt())
   },
-  cancel: (id) => live.get(id)?.interrupt(),
+  cancel(id) {
+    if (!live.has(id)) return
+    cancelled.add(id)
+    live.get(id)?.interrupt()
+  },
 })
 
 answer({ port: () => port })

@@ -13,6 +13,7 @@ interface Live {
   readonly response: ServerResponse
   readonly framer: Framer
   readonly runner: WebSocket
+  cancelled: boolean
 }
 
 const live = new Map<number, Live>()
@@ -22,11 +23,16 @@ let turn = 0
 const { port, server } = await listen({
   start(id, prompt, response) {
     const runner = runners[turn++ % runners.length]!
-    live.set(id, { response, framer: new Framer(), runner })
+    live.set(id, { response, framer: new Framer(), runner, cancelled: false })
     runner.send(toRunner(START, id, prompt))
     response.once('close', () => live.has(id) && runner.send(toRunner(CANCEL, id)))
   },
-  cancel: (id) => live.get(id)?.runner.send(toRunner(CANCEL, id)),
+  cancel(id) {
+    const run = live.get(id)
+    if (!run) return
+    run.cancelled = true
+    run.runner.send(toRunner(CANCEL, id))
+  },
 })
 
 function take(message: Buffer): void {
@@ -36,7 +42,7 @@ function take(message: Buffer): void {
   const bytes = message.length - RUN_BYTES
   if (bytes === 0) {
     live.delete(id)
-    run.response.end(run.framer.done())
+    run.response.end(run.framer.done(run.cancelled ? 'cancelled' : 'succeeded'))
     return
   }
   const ack = () => run.runner.send(toRunner(ACK, id, bytes))
@@ -61,4 +67,4 @@ sockets.on('connection', (socket, request) => {
   socket.on('message', (data) => take(data as Buffer))
 })
 
-answer({ port: () => port, runners: () => runners.length })
+answer({ port: () => port })

@@ -39,8 +39,7 @@ export interface StreamReport {
   /** Of the fake CLI. */
   readonly lines: number
   readonly bytes: number
-  /** From the request on: to the headers of the answer, to the first line of the CLI, to the end. */
-  readonly headersMs: number
+  /** From the request on: to the first line of the CLI, to the end. */
   readonly firstLineMs: number
   readonly endMs: number
   /** The longest time between two lines. */
@@ -49,8 +48,6 @@ export interface StreamReport {
 
 export interface Looked {
   readonly lags: Histogram
-  /** Between two lines of the same stream. */
-  readonly gaps: Histogram
   readonly lines: number
   readonly seconds: number
   /** How late the client's own timers were: no lag that it measures is good to less. */
@@ -80,10 +77,6 @@ export class LoadClient {
     return new LoadClient(await startChild('load/worker.js'))
   }
 
-  get pid(): number {
-    return this.#child.pid
-  }
-
   /** Resolves when each has its first line of the CLI, or has ended. At most `atOnce` requests wait for their answer. */
   async open(specs: readonly StreamSpec[], atOnce = 64): Promise<Opened[]> {
     return (await this.#child.ask('open', { specs, atOnce })) as Opened[]
@@ -100,8 +93,8 @@ export class LoadClient {
 
   /** Lags of every line of every stream that arrives during the next `ms`. One look at a time. */
   async look(ms: number): Promise<Looked> {
-    const found = (await this.#child.ask('look', ms)) as Omit<Looked, 'lags' | 'gaps'> & { lags: Packed; gaps: Packed }
-    return { ...found, lags: new Histogram().merge(found.lags), gaps: new Histogram().merge(found.gaps) }
+    const found = (await this.#child.ask('look', ms)) as Omit<Looked, 'lags'> & { lags: Packed }
+    return { ...found, lags: new Histogram().merge(found.lags) }
   }
 
   /** Asks the server to cancel their runs; they still end as streams do. */
@@ -112,11 +105,6 @@ export class LoadClient {
   /** Does not read from them, or reads on. */
   async hold(streams: readonly Opened[], held: boolean): Promise<void> {
     await this.#child.ask('hold', { handles: handles(streams), held })
-  }
-
-  /** Closes their connections and forgets them. */
-  async leave(streams: readonly Opened[]): Promise<void> {
-    await this.#child.ask('leave', handles(streams))
   }
 
   /** Starts a program, writes to it, and says how long its first line and its end took, in ms from before the start. */

@@ -1,14 +1,20 @@
 /**
  * Reads one stream of server-sent events and checks that all of it is there: ids count up by one, lines count up by one,
- * and each has the bytes that its number says. Nothing is parsed as JSON: the reader must not be what is measured.
+ * each has the bytes that its number says, and the last event says that the run ended as it was meant to. Of all that only
+ * the last event is parsed as JSON: the reader must not be what is measured.
  */
+import { z } from 'zod'
 import type { Counts } from '../programme.ts'
 import type { Histogram } from './histogram.ts'
 import { LINE_HEAD, pattern, patternStart } from './pattern.ts'
 
+const Summary = z.object({ status: z.string() })
 const SEPARATOR = Buffer.from('\n\n')
 const ID = Buffer.from('id: ')
 const MESSAGE = Buffer.from('event: message\ndata: ')
+/** A mark in place of events that are not there. */
+const GAP = Buffer.from('event: gap\n')
+const DONE = Buffer.from('event: done\ndata: ')
 const AT = Buffer.from(',"at":')
 const PAD = Buffer.from(',"pad":"')
 const NEWLINE = 0x0a
@@ -21,13 +27,13 @@ export interface Expected {
   readonly bytes?: number | undefined
   /** How many lines there are in all; absent: as many as come. */
   readonly lines?: number | undefined
+  /** It prints until it is cancelled: an end that comes before is none. */
+  readonly endless?: boolean
 }
 
 /** Looked at for all streams of a process at once. */
 export interface Look {
   readonly lags: Histogram
-  /** Between two lines of the same stream. */
-  readonly gaps: Histogram
   lines: number
 }
 
@@ -46,7 +52,8 @@ export class Reader {
   #lastId: number
   #lastN: number | undefined
   #lastLineUs: number | undefined
-  #ended = false
+  /** What its last event says of the run. */
+  #status: string | undefined
   #rest: Buffer = Buffer.alloc(0)
 
   constructor(expected: Expected) {
@@ -68,10 +75,11 @@ export class Reader {
     this.#rest = data.subarray(from)
   }
 
-  /** After the end of the stream, however it came. */
-  end(): Counts {
-    if (!this.#ended || this.#rest.length > 0) this.counts.broken++
-    const { lines } = this.#expected
+  /** After the end of the stream, however it came. `cancelled`: whether its run was, before that. */
+  end(cancelled = false): Counts {
+    const { lines, endless = false } = this.#expected
+    const meant = cancelled ? this.#status === 'cancelled' : this.#status === 'succeeded' && !endless
+    if (!meant || this.#rest.length > 0) this.counts.broken++
     if (lines !== undefined && (this.#lastN ?? 0) < lines) this.counts.lost += lines - (this.#lastN ?? 0)
     return this.counts
   }
@@ -83,9 +91,12 @@ export class Reader {
     if (!this.#follows(numberAt(data, from + ID.length, idEnd), this.#lastId)) return
     this.#lastId = numberAt(data, from + ID.length, idEnd)
     this.events++
+    // The last event is the last.
+    if (this.#status !== undefined) this.counts.corrupt++
     const at = idEnd + 1
     if (startsWith(data, MESSAGE, at, to)) this.#line(data, at + MESSAGE.length, to, nowUs, look)
-    else if (data.toString('latin1', at, at + 11) === 'event: done') this.#ended = true
+    else if (startsWith(data, GAP, at, to)) this.counts.lost++
+    else if (startsWith(data, DONE, at, to)) this.#status = statusOf(data.toString('utf8', at + DONE.length, to))
   }
 
   /** Whether it is to be counted at all: one that comes again is not. */
@@ -123,9 +134,21 @@ export class Reader {
     if (look) {
       look.lines++
       look.lags.add(nowUs - numberAt(data, nEnd + AT.length, atEnd))
-      if (this.#lastLineUs !== undefined) look.gaps.add(gap)
     }
     this.#lastLineUs = nowUs
+  }
+}
+
+function statusOf(summary: string): string {
+  const parsed = Summary.safeParse(jsonOf(summary))
+  return parsed.success ? parsed.data.status : 'none'
+}
+
+function jsonOf(text: string): unknown {
+  try {
+    return JSON.parse(text)
+  } catch {
+    return undefined
   }
 }
 

@@ -13,6 +13,9 @@ export class Stream {
   readonly ended: Promise<StreamReport>
   #response: IncomingMessage | undefined
   #held = false
+  #cancelled = false
+  /** Why its run was not cancelled when it was asked to be. */
+  #refused: string | undefined
 
   /** `looking` is asked for each piece. */
   constructor(spec: StreamSpec, looking: () => Look | undefined) {
@@ -36,20 +39,24 @@ export class Stream {
     else this.#response?.resume()
   }
 
-  leave(): void {
-    this.#response?.destroy()
+  /** Asks the server to cancel its run; it still ends as streams do. */
+  async cancel(): Promise<void> {
+    this.#cancelled = true
+    const { port, token } = this.spec
+    const response = await send({ port, method: 'POST', path: `/v1/runs/${this.run}/cancel`, headers: { authorization: `Bearer ${token}` } })
+    const said = await text(response)
+    if (response.statusCode !== 200 && response.statusCode !== 202) this.#refused = `its cancel answered ${response.statusCode}: ${said}`
   }
 
   async #read(looking: () => Look | undefined, begin: () => void): Promise<StreamReport> {
     const { plan, after = 0 } = this.spec
-    const reader = new Reader({ after, bytes: plan?.bytes, lines: plan?.lines })
+    const endless = plan?.everyMs !== undefined && plan.lines === undefined
+    const reader = new Reader({ after, bytes: plan?.bytes, lines: plan?.lines, endless })
     const began = nowUs()
-    let headers = began
     let said: string | undefined
     try {
       const response = await this.#ask()
       this.#response = response
-      headers = nowUs()
       if (response.statusCode === 200) {
         response.on('data', (piece: Buffer) => {
           reader.push(piece, nowUs(), looking())
@@ -61,16 +68,18 @@ export class Stream {
     } catch (error) {
       said = error instanceof Error ? error.message : String(error)
     }
+    const counts = reader.end(this.#cancelled)
+    if (this.#refused !== undefined) counts.broken++
+    said ??= this.#refused
     const ms = (us: number) => (us - began) / 1_000
     return {
       run: this.run,
       status: this.status,
       ...(said === undefined ? {} : { said }),
-      counts: reader.end(),
+      counts,
       events: reader.events,
       lines: reader.lines,
       bytes: reader.bytes,
-      headersMs: ms(headers),
       firstLineMs: reader.firstLineUs === undefined ? Number.NaN : ms(reader.firstLineUs),
       endMs: ms(nowUs()),
       longestGapMs: reader.longestGapUs / 1_000,

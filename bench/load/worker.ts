@@ -6,7 +6,7 @@ import type { Direct, Opened, StreamReport, StreamSpec } from './client.ts'
 import { direct } from './direct.ts'
 import { Histogram } from './histogram.ts'
 import type { Look } from './reader.ts'
-import { send, Stream } from './stream.ts'
+import { Stream } from './stream.ts'
 
 const streams = new Map<number, Stream>()
 let lastHandle = 0
@@ -30,32 +30,22 @@ answer({
       }),
     ),
   look: async (ms: number) => {
-    look = { lags: new Histogram(), gaps: new Histogram(), lines: 0 }
+    look = { lags: new Histogram(), lines: 0 }
     const late = monitorEventLoopDelay({ resolution: 5 })
     late.enable()
     const began = performance.now()
     await sleep(ms)
     const seconds = (performance.now() - began) / 1_000
     late.disable()
-    const { lags, gaps, lines } = look
+    const { lags, lines } = look
     look = undefined
-    return { lags: lags.pack(), gaps: gaps.pack(), lines, seconds, lateP99Ms: late.percentile(99) / 1e6 }
+    return { lags: lags.pack(), lines, seconds, lateP99Ms: late.percentile(99) / 1e6 }
   },
   cancel: async ({ handles, atOnce }: { handles: readonly number[]; atOnce: number }) => {
-    await eachOf(handles, atOnce, async (handle) => {
-      const { run, spec } = streams.get(handle)!
-      const response = await send({ port: spec.port, method: 'POST', path: `/v1/runs/${run}/cancel`, headers: { authorization: `Bearer ${spec.token}` } })
-      response.resume()
-    })
+    await eachOf(handles, atOnce, (handle) => streams.get(handle)!.cancel())
   },
   hold: ({ handles, held }: { handles: readonly number[]; held: boolean }) => {
     for (const handle of handles) streams.get(handle)!.hold(held)
-  },
-  leave: (handles: readonly number[]) => {
-    for (const handle of handles) {
-      streams.get(handle)!.leave()
-      streams.delete(handle)
-    }
   },
   direct: (spec: Direct) => direct(spec),
 })

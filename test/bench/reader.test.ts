@@ -10,10 +10,10 @@ const BYTES = 120
 const INIT = Buffer.from('{"type":"system","subtype":"init"}\n')
 
 /** Event 1 is the init line, and line n is event n + 1. */
-function events(lines: number): Buffer[] {
+function events(lines: number, status: 'succeeded' | 'cancelled' = 'succeeded'): Buffer[] {
   const framer = new Framer()
   const all = [INIT, ...Array.from({ length: lines }, (_, i) => fakeLine(i + 1, BYTES, 1_000 + i))].map((line) => framer.lines(line))
-  return [Buffer.from('retry: 500\n\n'), ...all, Buffer.from(': keep-alive\n\n'), Buffer.from(framer.done())]
+  return [Buffer.from('retry: 500\n\n'), ...all, Buffer.from(': keep-alive\n\n'), Buffer.from(framer.done(status))]
 }
 
 function read(stream: Buffer, lines: number | undefined, cuts: readonly number[] = []) {
@@ -72,6 +72,31 @@ describe('the reader of the load client', () => {
     expect(read(Buffer.concat(all.slice(0, -1)), 5).counts).toEqual({ ...NONE, broken: 1 })
     expect(read(Buffer.concat(all.slice(0, 4)), 5).counts).toEqual({ ...NONE, broken: 1, lost: 3 })
     expect(read(Buffer.concat(all), 7).counts).toEqual({ ...NONE, lost: 2 })
+  })
+
+  it('calls a stream broken whose last event says that its run has failed, or says nothing', () => {
+    for (const data of ['{"id":"run_1","status":"failed"}', '{"status":"lost"}', '{}', 'no JSON']) {
+      const stream = Buffer.concat([...events(2).slice(0, -1), Buffer.from(`id: 4\nevent: done\ndata: ${data}\n\n`)])
+      expect(read(stream, 2).counts).toEqual({ ...NONE, broken: 1 })
+    }
+  })
+
+  it('takes a cancelled run for a good one only where it was cancelled, and an endless one only then', () => {
+    const broken = (status: 'succeeded' | 'cancelled', endless: boolean, cancelled: boolean) => {
+      const reader = new Reader({ after: 0, bytes: BYTES, endless })
+      reader.push(Buffer.concat(events(2, status)), 1)
+      return reader.end(cancelled).broken
+    }
+    expect([broken('cancelled', true, true), broken('succeeded', false, false)]).toEqual([0, 0])
+    expect([broken('cancelled', false, false), broken('succeeded', true, true), broken('succeeded', true, false)]).toEqual([1, 1, 1])
+  })
+
+  it('counts a gap as lost, and an event behind the last one as corrupt', () => {
+    const all = events(2)
+    const gap = Buffer.from('id: 4\nevent: gap\ndata: {"reason":"log_cap"}\n\n')
+    const done = Buffer.from('id: 5\nevent: done\ndata: {"status":"succeeded"}\n\n')
+    expect(read(Buffer.concat([...all.slice(0, -1), gap, done]), 2).counts).toEqual({ ...NONE, lost: 1 })
+    expect(read(Buffer.concat([...all, done]), 2).counts).toEqual({ ...NONE, corrupt: 1 })
   })
 })
 
