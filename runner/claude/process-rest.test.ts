@@ -109,7 +109,8 @@ describe('a process at rest', () => {
 
 describe('the end of a turn', () => {
   it('comes with the first result; with a second one the process does not stay', async () => {
-    const claude = await fake('two-results', `${TURN}; result(); out({ type: 'late' }); result({ is_error: true })`)
+    // In one piece: what comes after it is decided that the process stays is no longer the turn's.
+    const claude = await fake('two-results', `process.stdout.cork(); ${TURN}; result(); out({ type: 'late' }); result({ is_error: true }); process.stdout.uncork()`)
     const { end, sink } = await play(claude)
     expect(end.result).toMatchObject({ seq: 3, is_error: false })
     expect(sink.events.map(({ type }) => type)).toEqual(['system', 'answer', 'result', 'late', 'result'])
