@@ -1,7 +1,8 @@
 /**
  * Goal 1: how long from the POST to the first line of the CLI, and what of it is ours.
  *
- * With the fake CLI, which answers at once, all of it is the way; with the real one, cold, the way is a small part.
+ * With the fake CLI, which answers at once, nearly all of it is the way: what is added is what a start by hand does not
+ * take. With the real one, cold, the way is a small part.
  */
 import { tmpdir } from 'node:os'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -57,12 +58,17 @@ async function ofTheWay(context: Context, client: LoadClient): Promise<Row[]> {
       return { ms: median(took) }
     })
     const of = (name: keyof typeof found) => found[name]['ms'] ?? []
-    const butCommit = (samples: readonly number[]) => samples.map((ms, i) => ms - of('commit')[i]!)
+    const less = (samples: readonly number[], ...others: (keyof typeof found)[]) =>
+      samples.map((ms, i) => others.reduce((left, other) => left - of(other)[i]!, ms))
+    const unit = 'ms'
     const limit = { kind: 'ratio', at: 1.25, better: 'less' } as const
+    const added = 'added to a direct spawn until the first line, less one group commit (floor: what two-hop adds)'
     return [
-      against({ goal: '1', what: 'POST to first line less one group commit, CLI started for it', unit: 'ms', limit }, butCommit(of('ours')), of('two-hop')),
-      against({ goal: '1', what: 'POST to first line less one group commit, from a spare', unit: 'ms', limit }, butCommit(of('ours, spare')), of('two-hop')),
-      against({ goal: '', what: 'POST to first line of the one-hop floor (floor: direct spawn)', unit: 'ms' }, of('one-hop'), of('direct')),
+      against({ goal: '1', what: added, unit, limit }, less(of('ours'), 'commit', 'direct'), less(of('two-hop'), 'direct')),
+      against({ goal: '', what: 'POST to first line, CLI started for it (floor: two-hop)', unit }, of('ours'), of('two-hop')),
+      // No ratio to a floor that starts its CLI says what the way costs.
+      against({ goal: '', what: 'POST to first line, from a spare (floor: two-hop, which starts the CLI)', unit }, of('ours, spare'), of('two-hop')),
+      against({ goal: '', what: 'POST to first line of the one-hop floor (floor: direct spawn)', unit }, of('one-hop'), of('direct')),
       alone({ goal: '', what: 'one group commit on this disk', unit: 'ms' }, of('commit')),
     ]
   } finally {
