@@ -4,9 +4,9 @@
  * It speaks as much stream-json as the driver needs (2.1.197), for as many turns as there are messages. A prompt is a plan
  * in JSON: {lines, bytes} prints them at once, {lines, bytes, everyMs} one at a time, {bytes, everyMs} until it is
  * interrupted; with fromUs a pace begins at that time, so that many can begin together. A line says its number in the turn
- * (n), when it was printed in microseconds of the machine's monotonic clock (at), and is filled with a pattern that follows
- * from n, so that whoever reads it sees what is lost or changed. It stays readable while its output is blocked, as the real
- * one does.
+ * (n), whose it is (salt, as the plan has it), when it was printed in microseconds of the machine's monotonic clock (at), and
+ * is filled with a pattern that follows from n, so that whoever reads it sees what is lost, changed or of another run. It
+ * stays readable while its output is blocked, as the real one does.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -29,7 +29,7 @@ static const char *session_id = "";
 
 /* One turn. `left` below 0: until it is interrupted. `every_us` 0: at once. */
 static int in_turn;
-static long left, line_bytes, every_us, next_n;
+static long left, line_bytes, every_us, next_n, salt;
 static long long due_us, at_us;
 
 static long long now_us(void) {
@@ -85,6 +85,8 @@ static void line(void) {
   char *from = out + out_length, *to = from;
   to = put_text(to, "{\"type\":\"stream_event\",\"n\":");
   to = put_number(to, next_n);
+  to = put_text(to, ",\"salt\":");
+  to = put_number(to, salt);
   to = put_text(to, ",\"at\":");
   to = put_number(to, at_us);
   to = put_text(to, ",\"pad\":\"");
@@ -126,6 +128,8 @@ static void begin_turn(const char *content) {
   number_after(content, "lines\\\":", &left);
   number_after(content, "bytes\\\":", &line_bytes);
   if (line_bytes > MAX_LINE) line_bytes = MAX_LINE;
+  salt = 0;
+  number_after(content, "salt\\\":", &salt);
   number_after(content, "everyMs\\\":", &every_ms);
   if (left < 0 && every_ms <= 0) left = 0;
   every_us = every_ms * 1000;

@@ -25,10 +25,14 @@ export interface StreamSpec {
   /** Follows this run instead, after that event; `plan` then says what is expected of it. */
   readonly run?: string
   readonly after?: number
+  /** Of that run, from whoever has started it. */
+  readonly salt?: number
 }
 
 export interface StreamReport {
   readonly run: string
+  /** What its lines said that they belong to. */
+  readonly salt: number
   /** Of the HTTP answer; 0 if there was none. */
   readonly status: number
   /** The body of an answer that is no stream, cut. */
@@ -54,7 +58,7 @@ export interface Looked {
   readonly lateP99Ms: number
 }
 
-export type Opened = { readonly handle: number; readonly run: string; readonly status: number }
+export type Opened = { readonly handle: number; readonly run: string; readonly salt: number; readonly status: number }
 
 export type Direct = {
   readonly command: string

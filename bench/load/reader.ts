@@ -1,6 +1,6 @@
 /**
  * Reads one stream of server-sent events and checks that all of it is there: ids count up by one, lines count up by one,
- * each has the bytes that its number says, and the last event says that the run ended as it was meant to. Of all that only
+ * each is of this run and has the bytes that its number says, and the last event says that the run ended as it was meant to. Of all that only
  * the last event is parsed as JSON: the reader must not be what is measured.
  */
 import { z } from 'zod'
@@ -15,6 +15,7 @@ const MESSAGE = Buffer.from('event: message\ndata: ')
 /** A mark in place of events that are not there. */
 const GAP = Buffer.from('event: gap\n')
 const DONE = Buffer.from('event: done\ndata: ')
+const SALT = Buffer.from(',"salt":')
 const AT = Buffer.from(',"at":')
 const PAD = Buffer.from(',"pad":"')
 const NEWLINE = 0x0a
@@ -27,6 +28,8 @@ export interface Expected {
   readonly bytes?: number | undefined
   /** How many lines there are in all; absent: as many as come. */
   readonly lines?: number | undefined
+  /** What its lines say that they belong to. */
+  readonly salt?: number | undefined
   /** It prints until it is cancelled: an end that comes before is none. */
   readonly endless?: boolean
 }
@@ -108,7 +111,7 @@ export class Reader {
 
   #line(data: Buffer, from: number, to: number, nowUs: number, look: Look | undefined): void {
     this.firstLineUs ??= nowUs
-    const { bytes } = this.#expected
+    const { bytes, salt } = this.#expected
     if (bytes === undefined) return
     if (!startsWith(data, LINE_HEAD, from, to)) {
       if (!/^\{"type":"(?:system|result)"/.test(data.toString('latin1', from, from + 20))) this.counts.corrupt++
@@ -119,12 +122,15 @@ export class Reader {
     if (this.#lastN !== undefined && !this.#follows(n, this.#lastN)) return
     this.#lastN = n
     this.lines++
-    const atEnd = digitsEnd(data, nEnd + AT.length)
+    const saltEnd = digitsEnd(data, nEnd + SALT.length)
+    const atEnd = digitsEnd(data, saltEnd + AT.length)
     const fillFrom = atEnd + PAD.length
     const filling = Math.max(0, bytes - (fillFrom - from) - 3)
     const start = patternStart(n)
     const right =
-      startsWith(data, AT, nEnd, to) &&
+      startsWith(data, SALT, nEnd, to) &&
+      numberAt(data, nEnd + SALT.length, saltEnd) === salt &&
+      startsWith(data, AT, saltEnd, to) &&
       startsWith(data, PAD, atEnd, to) &&
       fillFrom + filling + 2 === to &&
       data.compare(pattern(filling), start, start + filling, fillFrom, fillFrom + filling) === 0
@@ -133,7 +139,7 @@ export class Reader {
     if (gap > this.longestGapUs) this.longestGapUs = gap
     if (look) {
       look.lines++
-      look.lags.add(nowUs - numberAt(data, nEnd + AT.length, atEnd))
+      look.lags.add(nowUs - numberAt(data, saltEnd + AT.length, atEnd))
     }
     this.#lastLineUs = nowUs
   }

@@ -1,9 +1,12 @@
 /** One stream of the load client: its request, its answer, and what its reader made of it. */
+import { randomInt } from 'node:crypto'
 import { request, type IncomingMessage } from 'node:http'
 import type { StreamReport, StreamSpec } from './client.ts'
 import { nowUs } from './pattern.ts'
 import { Reader, type Look } from './reader.ts'
 
+/** So that two runs hardly ever have the same. */
+const SALTS = 2 ** 31
 const SAID_CHARS = 500
 const TIMEOUT_S = 3_600
 
@@ -11,6 +14,8 @@ export class Stream {
   readonly spec: StreamSpec
   readonly begun: Promise<void>
   readonly ended: Promise<StreamReport>
+  /** Of the run that it reads: whoever follows the run of another stream has to be told. */
+  readonly salt: number
   #response: IncomingMessage | undefined
   #held = false
   #cancelled = false
@@ -20,6 +25,7 @@ export class Stream {
   /** `looking` is asked for each piece. */
   constructor(spec: StreamSpec, looking: () => Look | undefined) {
     this.spec = spec
+    this.salt = spec.salt ?? randomInt(SALTS)
     let begin: () => void = () => undefined
     this.begun = new Promise((resolve) => (begin = resolve))
     this.ended = this.#read(looking, begin).finally(begin)
@@ -51,7 +57,7 @@ export class Stream {
   async #read(looking: () => Look | undefined, begin: () => void): Promise<StreamReport> {
     const { plan, after = 0 } = this.spec
     const endless = plan?.everyMs !== undefined && plan.lines === undefined
-    const reader = new Reader({ after, bytes: plan?.bytes, lines: plan?.lines, endless })
+    const reader = new Reader({ after, bytes: plan?.bytes, lines: plan?.lines, salt: this.salt, endless })
     const began = nowUs()
     let said: string | undefined
     try {
@@ -74,6 +80,7 @@ export class Stream {
     const ms = (us: number) => (us - began) / 1_000
     return {
       run: this.run,
+      salt: this.salt,
       status: this.status,
       ...(said === undefined ? {} : { said }),
       counts,
@@ -90,7 +97,7 @@ export class Stream {
     const { port, token, plan, prompt, body, run, after } = this.spec
     const headers: Record<string, string> = { authorization: `Bearer ${token}`, accept: 'text/event-stream' }
     if (run !== undefined) return send({ port, method: 'GET', path: `/v1/runs/${run}/events?after=${after ?? 0}`, headers })
-    const sent = JSON.stringify({ prompt: prompt ?? JSON.stringify(plan), timeout_s: TIMEOUT_S, ...body })
+    const sent = JSON.stringify({ prompt: prompt ?? JSON.stringify({ ...plan, salt: this.salt }), timeout_s: TIMEOUT_S, ...body })
     headers['content-type'] = 'application/json'
     headers['content-length'] = String(Buffer.byteLength(sent))
     return send({ port, method: 'POST', path: '/v1/runs', headers }, sent)

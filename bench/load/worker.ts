@@ -19,7 +19,7 @@ answer({
       const stream = new Stream(spec, () => look)
       streams.set(handle, stream)
       await stream.begun
-      return { handle, run: stream.run, status: stream.status }
+      return { handle, run: stream.run, salt: stream.salt, status: stream.status }
     }),
   ended: (handles: readonly number[]): Promise<StreamReport[]> =>
     Promise.all(

@@ -68,7 +68,7 @@ async function measured(context: Context, { reader, slow }: Clients, rig: Rig, l
   for (const pid of pids) await forgetPeak(pid)
   const plan = { bytes: LINE_BYTES, lines }
   const [reading] = await reader.open([{ ...rig.where, plan }])
-  const held = stalled ? await stall(slow, rig, reading!.run) : undefined
+  const held = stalled ? await stall(slow, rig, reading!) : undefined
   const [report] = await reader.ended([reading!])
   const [router, runner] = await Promise.all(pids.map(peakBytes))
   saw(context, rig, report!)
@@ -77,8 +77,8 @@ async function measured(context: Context, { reader, slow }: Clients, rig: Rig, l
 }
 
 /** Reads what comes first, and then nothing. */
-async function stall(slow: LoadClient, rig: Rig, id: string): Promise<Opened> {
-  const [held] = await slow.open([{ ...rig.where, run: id, plan: { bytes: LINE_BYTES } }])
+async function stall(slow: LoadClient, rig: Rig, { run: id, salt }: Opened): Promise<Opened> {
+  const [held] = await slow.open([{ ...rig.where, run: id, salt, plan: { bytes: LINE_BYTES } }])
   await slow.hold([held!], true)
   return held!
 }
@@ -90,7 +90,7 @@ async function readOn(context: Context, slow: LoadClient, rig: Rig, held: Opened
   const { broken, ...counts } = first!.counts
   context.saw({ ...counts, broken: 0 })
   // Whoever takes nothing for 30 s is let go, between two events or in one.
-  const [rest] = broken === 0 ? [] : await slow.all([{ ...rig.where, run: held.run, after: first!.events, plan: { bytes: LINE_BYTES, lines: whole.lines } }])
+  const [rest] = broken === 0 ? [] : await slow.all([{ ...rig.where, run: held.run, salt: held.salt, after: first!.events, plan: { bytes: LINE_BYTES, lines: whole.lines } }])
   if (rest) saw(context, rig, rest)
   context.saw({ ...noCounts(), lost: Math.abs(whole.events - first!.events - (rest?.events ?? 0)) })
 }

@@ -49,7 +49,7 @@ async function aMillion(context: Context, client: LoadClient, target: Target): P
   const found = await rounds({ ...context, rounds: Math.min(context.rounds, 3) }, ['ours'] as const, async () => {
     const [live] = await client.all([{ ...target.where, plan }])
     saw(context, target, live!)
-    const [again] = await client.all([{ ...target.where, run: live!.run, plan }])
+    const [again] = await client.all([{ ...target.where, run: live!.run, salt: live!.salt, plan }])
     saw(context, target, again!)
     return { committed: (live!.lines * 1_000) / live!.endMs, replayed: (again!.lines * 1_000) / again!.endMs }
   })

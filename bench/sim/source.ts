@@ -4,7 +4,7 @@ import type { StartSource } from '../floor/source.ts'
 import { fakeLine, nowUs } from '../load/pattern.ts'
 
 /** Without `lines` it prints until it is interrupted. */
-const Plan = z.object({ bytes: z.int().positive(), lines: z.int().positive().optional(), everyMs: z.int().positive() })
+const Plan = z.object({ bytes: z.int().positive(), lines: z.int().positive().optional(), everyMs: z.int().positive(), salt: z.int().nonnegative() })
 
 const INIT = Buffer.from('{"type":"system","subtype":"init","model":"simulated"}\n')
 const USAGE = '"usage":{"input_tokens":1,"output_tokens":1,"cache_creation_input_tokens":0,"cache_read_input_tokens":0}'
@@ -12,7 +12,7 @@ const RESULT = Buffer.from(`{"type":"result","subtype":"success","is_error":fals
 
 /** Each call of the sink has one line. */
 export const paced: StartSource = (prompt, sink) => {
-  const { bytes, lines, everyMs } = Plan.parse(JSON.parse(prompt))
+  const { bytes, lines, everyMs, salt } = Plan.parse(JSON.parse(prompt))
   let printed = 0
   let paused = false
   const end = () => {
@@ -22,7 +22,7 @@ export const paced: StartSource = (prompt, sink) => {
   }
   const pace = setInterval(() => {
     if (paused) return
-    sink.lines(fakeLine(++printed, bytes, nowUs()))
+    sink.lines(fakeLine(++printed, bytes, nowUs(), salt))
     if (printed === lines) end()
   }, everyMs)
   // Its caller has to know it before it prints.

@@ -7,17 +7,18 @@ import { Reader } from '../../bench/load/reader.ts'
 import { sseMessages } from '../../shared/sse.ts'
 
 const BYTES = 120
+const SALT = 4_711
 const INIT = Buffer.from('{"type":"system","subtype":"init"}\n')
 
 /** Event 1 is the init line, and line n is event n + 1. */
 function events(lines: number, status: 'succeeded' | 'cancelled' = 'succeeded'): Buffer[] {
   const framer = new Framer()
-  const all = [INIT, ...Array.from({ length: lines }, (_, i) => fakeLine(i + 1, BYTES, 1_000 + i))].map((line) => framer.lines(line))
+  const all = [INIT, ...Array.from({ length: lines }, (_, i) => fakeLine(i + 1, BYTES, 1_000 + i, SALT))].map((line) => framer.lines(line))
   return [Buffer.from('retry: 500\n\n'), ...all, Buffer.from(': keep-alive\n\n'), Buffer.from(framer.done(status))]
 }
 
 function read(stream: Buffer, lines: number | undefined, cuts: readonly number[] = []) {
-  const reader = new Reader({ after: 0, bytes: BYTES, lines })
+  const reader = new Reader({ after: 0, bytes: BYTES, lines, salt: SALT })
   const at = [0, ...cuts.map((cut) => cut % stream.length).toSorted((a, b) => a - b), stream.length]
   for (let i = 1; i < at.length; i++) reader.push(stream.subarray(at[i - 1], at[i]), i)
   return { reader, counts: reader.end() }
@@ -67,6 +68,13 @@ describe('the reader of the load client', () => {
     )
   })
 
+  it('sees a line of another run in place of its own', () => {
+    const foreign = new Framer()
+    foreign.lines(INIT)
+    const stream = Buffer.concat(events(3).with(BEFORE_LINES, foreign.lines(fakeLine(1, BYTES, 1_000, SALT + 1))))
+    expect(read(stream, 3).counts).toEqual({ ...NONE, corrupt: 1 })
+  })
+
   it('calls a stream broken that ends without its last event, and lines lost that never came', () => {
     const all = events(5)
     expect(read(Buffer.concat(all.slice(0, -1)), 5).counts).toEqual({ ...NONE, broken: 1 })
@@ -83,7 +91,7 @@ describe('the reader of the load client', () => {
 
   it('takes a cancelled run for a good one only where it was cancelled, and an endless one only then', () => {
     const broken = (status: 'succeeded' | 'cancelled', endless: boolean, cancelled: boolean) => {
-      const reader = new Reader({ after: 0, bytes: BYTES, endless })
+      const reader = new Reader({ after: 0, bytes: BYTES, salt: SALT, endless })
       reader.push(Buffer.concat(events(2, status)), 1)
       return reader.end(cancelled).broken
     }

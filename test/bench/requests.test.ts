@@ -90,6 +90,11 @@ it('waits for an answer that comes in pieces, wherever it was cut', async () => 
   }
 })
 
+it('counts an answer as wrong that has bytes behind it', async () => {
+  const { answers, wrong } = await hammer(await jobAt(speaking(['HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello!'])))
+  expect(wrong).toBe(answers)
+})
+
 it('gives up when a connection is closed, and when an answer has no length', async () => {
   await expect(hammer(await jobAt(createTcpServer((socket) => void socket.end())))).rejects.toThrow('closed a connection')
   server?.close()
