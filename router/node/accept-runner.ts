@@ -3,6 +3,7 @@ import type { Context } from 'hono'
 import type { Socket } from 'node:net'
 import type { WebSocket } from 'ws'
 import { CLOSE } from '../../shared/frames.ts'
+import { Fault } from '../../shared/faults.ts'
 import { RUNNER_TOKEN_TTL_S } from '../../shared/runner-auth.ts'
 import { refreshToken } from '../guard/assertion.ts'
 import { Inbox, type Wire } from '../hub/inbox.ts'
@@ -18,9 +19,11 @@ const PONG = Buffer.from('\x81\x04pong', 'latin1')
 
 export function acceptRunner(deps: () => Deps) {
   return (c: Context, seat: () => Seat): Promise<Response> => {
+    const env = c.env as UpgradeEnv | { readonly outgoing: object }
+    // An `Upgrade` that `Connection` does not name is none (RFC 9110 §7.8): this came as an ordinary request.
+    if (env.outgoing) return Promise.reject(new Fault('version', 'the Connection header does not ask for the upgrade'))
     // Whatever is held of the request is held for as long as the runner is connected.
     const url = new URL(c.req.url).origin
-    const env = c.env as UpgradeEnv
     const { socket } = env.incoming
     env.accepted = (ws) => {
       const refresh = (assertion: string) => refreshToken(deps(), assertion, seat().who.runner, url)

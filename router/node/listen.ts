@@ -21,7 +21,8 @@ export interface Listening {
   close(): Promise<void>
 }
 
-export async function listen(fetch: Fetch, port: number, host: string): Promise<Listening> {
+/** `failed` hears why an upgrade could not be answered. */
+export async function listen(fetch: Fetch, port: number, host: string, failed: (error: unknown) => void): Promise<Listening> {
   const sockets = new WebSocketServer({
     noServer: true,
     maxPayload: ROUTER_MAX_PAYLOAD,
@@ -35,7 +36,7 @@ export async function listen(fetch: Fetch, port: number, host: string): Promise<
       return streams ? sendStream(response, env.outgoing as ServerResponse) : response
     },
   }) as Server
-  answerUpgrades(server, sockets, fetch)
+  answerUpgrades(server, sockets, fetch, failed)
   const open = new Set<Socket>()
   server.on('connection', (socket) => {
     open.add(socket)

@@ -5,7 +5,7 @@
  * Not the adapter's own way, which keeps request, response and context of each upgrade for as long as its socket lives,
  * 11 KB of them, and makes an event of every message.
  */
-import type { IncomingMessage, Server } from 'node:http'
+import { STATUS_CODES, type IncomingMessage, type Server } from 'node:http'
 import type { Socket } from 'node:net'
 import type { WebSocket, WebSocketServer } from 'ws'
 
@@ -22,20 +22,32 @@ type Answer = { readonly response: Response; readonly accepted?: (ws: WebSocket)
 
 export type FetchUpgrade = (request: Request, env: UpgradeEnv) => Response | Promise<Response>
 
-/** With this in place Node hands over every request that has an `Upgrade` header: unanswered, `curl --http2` would hang. */
-export function answerUpgrades(server: Server, sockets: WebSocketServer, fetch: FetchUpgrade): void {
+/**
+ * With this in place Node hands over every request that has an `Upgrade` header: unanswered, `curl --http2` would hang.
+ * `failed` hears what could not be answered at all; its connection is gone by then.
+ */
+export function answerUpgrades(server: Server, sockets: WebSocketServer, fetch: FetchUpgrade, failed: (error: unknown) => void): void {
   server.on('upgrade', (incoming: IncomingMessage, socket: Socket, head: Buffer) => {
     socket.on('error', ignore)
-    const answer: Promise<Answer> = incoming.headers.upgrade?.toLowerCase() === 'websocket' ? ask(fetch, incoming) : Promise.resolve({ response: noSuchProtocol() })
-    void answer.then(({ response, accepted }) => {
+    const answered = answerOf(fetch, incoming).then(({ response, accepted }) => {
       if (!accepted) return refuse(socket, response)
       return socket.destroyed ? undefined : handshake(sockets, incoming, head, response, accepted)
+    })
+    answered.catch((error: unknown) => {
+      socket.destroy()
+      failed(error)
     })
   })
   server.on('close', () => sockets.close())
 }
 
-/** Never rejects. */
+async function answerOf(fetch: FetchUpgrade, incoming: IncomingMessage): Promise<Answer> {
+  if (incoming.headers.upgrade?.toLowerCase() !== 'websocket') return { response: noSuchProtocol() }
+  // A handshake is a GET (RFC 6455 §4.1), and as such the app would see whatever it is.
+  if (incoming.method !== 'GET') return { response: new Response(null, { status: 405, headers: { allow: 'GET' } }) }
+  return ask(fetch, incoming)
+}
+
 async function ask(fetch: FetchUpgrade, incoming: IncomingMessage): Promise<Answer> {
   const env: UpgradeEnv = { incoming, outgoing: undefined }
   try {
@@ -47,7 +59,7 @@ async function ask(fetch: FetchUpgrade, incoming: IncomingMessage): Promise<Answ
     return { response: noSuchProtocol() }
   } catch {
     // The app answers for its own errors: this one is of a request that has no URL.
-    return { response: new Response(null, { status: 400, statusText: 'Bad Request' }) }
+    return { response: new Response(null, { status: 400 }) }
   }
 }
 
@@ -62,15 +74,19 @@ function handshake(sockets: WebSocketServer, incoming: IncomingMessage, head: Bu
   const addHeaders = (lines: string[]) => lines.push(...[...headers].map(([name, value]) => `${name}: ${value}`))
   sockets.on('headers', addHeaders)
   incoming.socket.off('error', ignore)
-  // At once, or not at all.
-  sockets.handleUpgrade(incoming, incoming.socket, head, accepted)
-  sockets.off('headers', addHeaders)
+  try {
+    // At once, or not at all.
+    sockets.handleUpgrade(incoming, incoming.socket, head, accepted)
+  } finally {
+    // Or every handshake from here on would have them too.
+    sockets.off('headers', addHeaders)
+  }
 }
 
 function noSuchProtocol(): Response {
   const body = { type: 'about:blank', title: 'no such protocol', status: 426, detail: 'this path upgrades to nothing; leave the Upgrade header out', code: 'version' }
   const headers = { 'content-type': 'application/problem+json', upgrade: 'websocket' }
-  return new Response(JSON.stringify(body), { status: 426, statusText: 'Upgrade Required', headers })
+  return new Response(JSON.stringify(body), { status: 426, headers })
 }
 
 async function refuse(socket: Socket, response: Response): Promise<void> {
@@ -78,7 +94,8 @@ async function refuse(socket: Socket, response: Response): Promise<void> {
   const headers = new Headers(response.headers)
   headers.set('connection', 'close')
   headers.set('content-length', String(body.length))
-  const head = [`HTTP/1.1 ${response.status} ${response.statusText || 'Refused'}`, ...[...headers].map(([name, value]) => `${name}: ${value}`), '', ''].join('\r\n')
+  const status = `HTTP/1.1 ${response.status} ${STATUS_CODES[response.status] ?? ''}`
+  const head = [status, ...[...headers].map(([name, value]) => `${name}: ${value}`), '', ''].join('\r\n')
   await new Promise<void>((resolve) => socket.end(Buffer.concat([Buffer.from(head), body]), resolve))
   socket.destroySoon()
 }
