@@ -10,6 +10,23 @@ export interface Used {
 /** USER_HZ: what /proc counts in is 1/100 s on every Linux. */
 const TICKS_PER_S = 100
 
+/** What a runner forks to start its CLIs. That is the runner's work, wherever it is done. */
+const SPAWNER = 'spawner-process.mjs'
+
+/** Of a runner: it and its spawner. */
+export async function usedByRunner(pid: number): Promise<Used> {
+  const children = (await readFile(`/proc/${pid}/task/${pid}/children`, 'latin1')).split(' ').filter((id) => id !== '')
+  const all = [await used(pid)]
+  for (const child of children.map(Number)) if (await isSpawner(child)) all.push(await used(child))
+  return { cpuS: all.reduce((sum, { cpuS }) => sum + cpuS, 0), rssBytes: all.reduce((sum, { rssBytes }) => sum + rssBytes, 0) }
+}
+
+/** One that has just ended is none. */
+async function isSpawner(pid: number): Promise<boolean> {
+  const commandLine = await readFile(`/proc/${pid}/cmdline`, 'latin1').catch(() => '')
+  return commandLine.includes(SPAWNER)
+}
+
 export async function used(pid: number): Promise<Used> {
   const [stat, status] = await Promise.all([readFile(`/proc/${pid}/stat`, 'latin1'), readFile(`/proc/${pid}/status`, 'latin1')])
   // After the name, which may hold anything: state is field 3, utime 14, stime 15 (proc_pid_stat(5)).
