@@ -8,19 +8,7 @@ import { besides, programmes } from './programmes/index.ts'
 import { failed, markdown, report, table, type Found } from './report.ts'
 import { removeAllTemp } from './temp.ts'
 
-const { values, positionals } = parseArgs({
-  allowPositionals: true,
-  options: {
-    rounds: { type: 'string', default: '5' },
-    seed: { type: 'string', default: String(Date.now() % 1_000_000) },
-    short: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    markdown: { type: 'boolean', default: false },
-    out: { type: 'string' },
-  },
-})
-
-const say = (text: string) => void process.stderr.write(`${text}\n`)
+const { values, positionals } = options()
 const wanted = positionals.length === 0 || positionals.includes('all') ? programmes : positionals.map(byName)
 const rounds = whole('rounds', 1)
 const seed = whole('seed', 0)
@@ -63,9 +51,40 @@ async function run(programme: Programme): Promise<Found> {
 function byName(name: string): Programme {
   const programme = [...programmes, ...besides].find((one) => one.name === name)
   if (programme) return programme
-  const lines = [...programmes, ...besides].map((one) => `  ${one.name.padEnd(12)}${one.about}`)
-  say(['usage: npm run bench -- [all | programme …] [--rounds=5] [--seed=n] [--short] [--json | --markdown] [--out=file]', ...lines].join('\n'))
+  say(`there is no programme ${name}\n${usage()}`)
   process.exit(2)
+}
+
+function usage(): string {
+  const lines = [...programmes, ...besides].map((one) => `  ${one.name.padEnd(12)}${one.about}`)
+  return ['usage: npm run bench -- [all | programme …] [--rounds=5] [--seed=n] [--short] [--json | --markdown] [--out=file]', ...lines].join('\n')
+}
+
+function options() {
+  try {
+    const given = parseArgs({
+      allowPositionals: true,
+      options: {
+        rounds: { type: 'string', default: '5' },
+        seed: { type: 'string', default: String(Date.now() % 1_000_000) },
+        short: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+        markdown: { type: 'boolean', default: false },
+        out: { type: 'string' },
+        help: { type: 'boolean', short: 'h', default: false },
+      },
+    })
+    if (!given.values.help) return given
+    process.stdout.write(`${usage()}\n`)
+    process.exit(0)
+  } catch (error) {
+    say(`${error instanceof Error ? error.message : String(error)}\n${usage()}`)
+    process.exit(2)
+  }
+}
+
+function say(text: string): void {
+  process.stderr.write(`${text}\n`)
 }
 
 function whole(name: 'rounds' | 'seed', least: number): number {
