@@ -56,6 +56,13 @@ export interface Programme {
 /** One number of each counted round, by target and by what it measures. */
 export type Samples<T extends string> = Record<T, Record<string, number[]>>
 
+export interface RoundsOptions {
+  /** No more than so many, for what takes long. */
+  readonly most?: number
+  /** Each measurement has processes of its own, or those that were warm before: there is no round to warm up. */
+  readonly fresh?: boolean
+}
+
 /**
  * `measure` for every target in every round. The first round warms up and is not counted, but in a short bench it is the
  * only one.
@@ -64,10 +71,11 @@ export async function rounds<T extends string>(
   context: Context,
   targets: readonly T[],
   measure: (target: T, round: number) => Promise<Readonly<Record<string, number>>>,
+  { most = Infinity, fresh = false }: RoundsOptions = {},
 ): Promise<Samples<T>> {
   const samples = Object.fromEntries(targets.map((target) => [target, {}])) as Samples<T>
-  const last = context.short ? 0 : context.rounds
-  for (let round = 0; round <= last; round++) {
+  const last = context.short ? 0 : Math.min(context.rounds, most)
+  for (let round = fresh && !context.short ? 1 : 0; round <= last; round++) {
     for (const target of shuffled(targets, context.seed + round)) {
       const found = await measure(target, round)
       const numbers = Object.entries(found).map(([name, n]) => `${name} ${shownNumber(n)}`)
@@ -85,7 +93,11 @@ function named({ short }: Context, round: number): string {
   return round === 0 ? 'warm-up,' : `round ${round},`
 }
 
-export const median = (values: readonly number[]): number => quantile(values, 0.5)
+/** Of those that are numbers: what could not be measured in a round is none. Not a number when none is. */
+export function median(values: readonly number[]): number {
+  const numbers = values.filter((n) => Number.isFinite(n))
+  return numbers.length === 0 ? Number.NaN : quantile(numbers, 0.5)
+}
 
 /** A row that stands alone. */
 export function alone(about: Pick<Row, 'goal' | 'what' | 'unit' | 'limit'>, ours: readonly number[]): Row {
@@ -99,10 +111,10 @@ export function against(about: Pick<Row, 'goal' | 'what' | 'unit' | 'limit'>, ou
   return { ...about, ours: median(ours), floor: median(floor), ratio, samples: { ours, floor } }
 }
 
-/** Undefined for a row without a limit. */
+/** Undefined for a row without a limit, and for one that came to no number. */
 export function reached({ limit, ratio, ours }: Row): boolean | undefined {
-  if (!limit) return undefined
-  const n = limit.kind === 'ratio' ? (ratio ?? Number.NaN) : ours
+  const n = limit?.kind === 'ratio' ? (ratio ?? Number.NaN) : ours
+  if (!limit || Number.isNaN(n)) return undefined
   return limit.better === 'less' ? n <= limit.at : n >= limit.at
 }
 

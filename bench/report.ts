@@ -34,9 +34,9 @@ function cellsOf(row: Row): string[] {
   const { goal, what, unit, ours, floor, ratio, limit } = row
   const sign = limit?.better === 'more' ? '≥' : '≤'
   const bound = limit === undefined ? '' : `${sign} ${limit.kind === 'ratio' ? `${limit.at} ×` : shownNumber(limit.at)}`
-  const verdict = { true: 'reached', false: 'missed', undefined: '' }[`${reached(row)}`]
+  const verdict = { true: 'reached', false: 'missed', undefined: limit === undefined ? '' : 'no number' }[`${reached(row)}`]
   const number = (n: number | undefined) => (n === undefined ? '' : shownNumber(n))
-  return [goal, what, unit, shownNumber(ours), number(floor), ratio === undefined ? '' : ratio.toFixed(2), bound, verdict]
+  return [goal, what, unit, shownNumber(ours), number(floor), ratio === undefined ? '' : Number.isNaN(ratio) ? '-' : ratio.toFixed(2), bound, verdict]
 }
 
 /** Rows of all programmes in the order of their goals; what belongs to none comes last. */

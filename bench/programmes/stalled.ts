@@ -16,7 +16,7 @@ const MB = 1e6
 const SIZES = { '63 MB': 63_000, '1 GB': 1_000_000 }
 const SHORT_LINES = 5_000
 /** Each is two times 1 GB that is written, read and read again. */
-const LARGE_ROUNDS = 3
+const LARGE_ROUNDS = 2
 /** Turned round each round: the second of two finds a heap that the first has left. */
 const ORDER = ['without', 'with'] as const
 const ADDED_MB = { kind: 'absolute', at: 32, better: 'less' } as const

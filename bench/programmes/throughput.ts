@@ -10,6 +10,8 @@ const AT_ONCE = 8
 const SHORT_LINES = 8_000
 const MILLION = 1_000_000
 const SHORT_MILLION = 20_000
+/** On processes that have had some millions already. */
+const MILLION_ROUNDS = { most: 3, fresh: true }
 
 const less = (at: number): Limit => ({ kind: 'ratio', at, better: 'less' })
 const more = (at: number): Limit => ({ kind: 'ratio', at, better: 'more' })
@@ -46,13 +48,13 @@ async function besideTheFloor(context: Context, client: LoadClient, targets: rea
 /** From the POST to the last event at the client, which is after its commit; then all of it once more, from 0. */
 async function aMillion(context: Context, client: LoadClient, target: Target): Promise<Row[]> {
   const plan = { bytes: LINE_BYTES, lines: context.short ? SHORT_MILLION : MILLION }
-  const found = await rounds({ ...context, rounds: Math.min(context.rounds, 3) }, ['ours'] as const, async () => {
+  const found = await rounds(context, ['ours'] as const, async () => {
     const [live] = await client.all([{ ...target.where, plan }])
     saw(context, target, live!)
     const [again] = await client.all([{ ...target.where, run: live!.run, salt: live!.salt, plan }])
     saw(context, target, again!)
     return { committed: (live!.lines * 1_000) / live!.endMs, replayed: (again!.lines * 1_000) / again!.endMs }
-  })
+  }, MILLION_ROUNDS)
   const at = (n: number): Limit => ({ kind: 'absolute', at: n, better: 'more' })
   return [
     alone({ goal: '9', what: 'committed and read, one run of 1,000,000', unit: 'events/s', limit: at(15_000) }, found.ours['committed'] ?? []),

@@ -22,6 +22,23 @@ describe('a programme', () => {
     expect(samples).toEqual({ ours: { ms: [0] } })
   })
 
+  it('leaves out the warm-up of what is always fresh, and ends after the most rounds it may have', async () => {
+    const seen: number[] = []
+    const measure = (_: string, round: number) => Promise.resolve({ ms: seen.push(round) })
+    await rounds(context({ rounds: 5 }), ['ours'] as const, measure, { most: 2, fresh: true })
+    await rounds(context({ rounds: 5, short: true }), ['ours'] as const, measure, { most: 2, fresh: true })
+    expect(seen).toEqual([1, 2, 0])
+  })
+
+  it('leaves a round out that came to no number, and says that a row has none', () => {
+    const limit = { kind: 'ratio', at: 1.25, better: 'less' } as const
+    const some = against({ ...ABOUT, limit }, [Number.NaN, 2, 3], [1, 2, Number.NaN])
+    expect([some.ours, some.floor, some.ratio, reached(some)]).toEqual([2, 1, 1, true])
+    const none = against({ ...ABOUT, limit }, [Number.NaN], [1])
+    expect(reached(none)).toBeUndefined()
+    expect(table([{ programme: 'x', rows: [none], counts: { lost: 0, reordered: 0, corrupt: 0, broken: 0 }, seconds: 1 }], false)).toContain('no number')
+  })
+
   it('goes in the same order for the same seed, and in others for others', () => {
     const names = ['a', 'b', 'c', 'd', 'e']
     expect(shuffled(names, 5)).toEqual(shuffled(names, 5))
