@@ -82,8 +82,28 @@ describe('a batch', () => {
 })
 
 describe('what SQLite cannot be given', () => {
-  it.each([[Number.NaN, RangeError], [Number.POSITIVE_INFINITY, RangeError], [undefined as never, TypeError]])('is refused: %s', (value, error) => {
+  it.each([[Number.NaN, RangeError], [Number.POSITIVE_INFINITY, RangeError], [2n ** 63n, RangeError], [-(2n ** 63n) - 1n, RangeError], [undefined as never, TypeError]])('is refused: %s', (value, error) => {
     expect(() => driver.execute({ sql: 'SELECT ?', args: [value] })).toThrow(error)
+  })
+})
+
+describe('a large number', () => {
+  const MOST = Number.MAX_SAFE_INTEGER
+  const read = (value: bigint | number) => driver.execute({ sql: 'SELECT ? AS n', args: [value] }).rows[0]!['n']
+
+  it('is read as it was written, as long as it is exact', () => {
+    for (const value of [MOST, -MOST, 2 ** 60, 1e300, -1e300]) expect(read(value)).toBe(value)
+    for (const value of [BigInt(MOST), -BigInt(MOST)]) expect(read(value)).toBe(Number(value))
+  })
+
+  it('is refused when it is an integer that no number is exact enough for, and the next one is not', () => {
+    for (const value of [2n ** 53n, -(2n ** 53n), 2n ** 63n - 1n, -(2n ** 63n)]) {
+      expect(() => read(value)).toThrow(RangeError)
+      expect(read(7n)).toBe(7)
+    }
+    driver.execute({ sql: 'INSERT INTO t (id) VALUES (?)', args: [2n ** 53n + 1n] })
+    expect(() => driver.execute('SELECT id FROM t')).toThrow(RangeError)
+    expect(driver.execute('SELECT 2.5 AS real, 7 AS id').rows[0]).toMatchObject({ real: 2.5, id: 7 })
   })
 })
 

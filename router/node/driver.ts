@@ -17,6 +17,7 @@ type Prepared = { readonly statement: Statement; readonly columns: readonly stri
 
 /** Some pragmas do their work when they are prepared, so these are never kept. */
 const KEPT = /^\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|BEGIN|COMMIT|ROLLBACK)\b/i
+const READS = /^\s*SELECT\b/i
 /** Lists of ids make statements of any length: what was used the longest ago goes. */
 const MAX_STATEMENTS = 512
 const BEGIN = { write: 'BEGIN IMMEDIATE', read: 'BEGIN TRANSACTION READONLY', deferred: 'BEGIN DEFERRED' } as const
@@ -73,7 +74,7 @@ export class Driver {
         return { columns, rows: [] }
       }
       // To the last row: a statement that was not read to its end keeps its snapshot, and the log could not be folded back.
-      const rows = statement.all(values) as unknown[][]
+      const rows = exactRows(sql, statement, values)
       return { columns, rows: rows.map((row) => new Row(names, row)) }
     } catch (error) {
       // One that was refused is not reset by libSQL and would keep its snapshot too.
@@ -121,9 +122,38 @@ function prepare(db: Libsql.Database, sql: string): Prepared {
   return { statement, columns, names: new Map(names.toReversed()) }
 }
 
+/**
+ * All rows of a statement. An integer that no number is exact enough for is a `RangeError`, and not another integer.
+ *
+ * As a number it looks like a real, so whatever is that large is read once more, with its integers told from the reals: to
+ * tell them always makes a bigint of each. What writes is not asked twice, and what it gives back is taken as it is.
+ */
+function exactRows(sql: string, statement: Statement, values: object): unknown[][] {
+  const rows = statement.all(values) as unknown[][]
+  if (!rows.some((row) => row.some(isBeyondExact)) || !READS.test(sql)) return rows
+  statement.safeIntegers(true)
+  try {
+    return (statement.all(values) as unknown[][]).map((row) => row.map(asNumber))
+  } finally {
+    statement.safeIntegers(false)
+  }
+}
+
+function isBeyondExact(value: unknown): boolean {
+  return typeof value === 'number' && (value > Number.MAX_SAFE_INTEGER || value < Number.MIN_SAFE_INTEGER)
+}
+
+function asNumber(value: unknown): unknown {
+  if (typeof value !== 'bigint') return value
+  if (!Number.isSafeInteger(Number(value))) throw new RangeError(`the integer ${value} of the database has no exact number`)
+  return Number(value)
+}
+
 /** What SQLite can be given. A `RangeError` or `TypeError` says that it is no value of a database. */
 function bound(value: InValue): unknown {
   if (typeof value === 'number' && !Number.isFinite(value)) throw new RangeError('only finite numbers can be passed to the database')
+  // The binding would take the lowest 64 bits.
+  if (typeof value === 'bigint' && BigInt.asIntN(64, value) !== value) throw new RangeError('only integers of 64 bits can be passed to the database')
   if (typeof value === 'boolean') return value ? 1 : 0
   if (value instanceof ArrayBuffer) return Buffer.from(value)
   if (value instanceof Date) return value.valueOf()
