@@ -77,6 +77,22 @@ describe('a follower', () => {
     )
   })
 
+  it('is given a page at a time of what was handed over while he was busy, and does not read it', async () => {
+    const log = logOf()
+    const pages = log.follow(0)
+    const next = async () => {
+      const { value } = (await pages.next()) as IteratorResult<EventChunk[], undefined>
+      return value?.map(({ first }) => first)
+    }
+    const waiting = next()
+    await nextTurn()
+    await nextTurn()
+    for (let i = 0; i < 5; i++) log.commit(new Uint8Array(50))
+    log.commit(EXIT, 'mark')
+    expect([await waiting, await next(), await next(), await next()]).toEqual([[1, 2], [3, 4], [5, 6], undefined])
+    expect(log.reads).toBe(1)
+  })
+
   it('ends when nobody wants to hear more, and when the hub closes', async () => {
     const log = logOf()
     const stop = new AbortController()

@@ -4,7 +4,7 @@ import type { EventChunk } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import type { Wakeups } from './wakeups.ts'
 
-/** What one subscriber holds in memory at a time. */
+/** What one subscriber holds for himself at a time. */
 const PAGE_BYTES = 64 * 1024
 
 export async function* followLog(
@@ -20,10 +20,10 @@ export async function* followLog(
   let after = afterSeq
   try {
     while (!news.isOver) {
-      const handed = news.take(after)
+      const handed = news.take(after, pageBytes)
       const chunks = handed.length > 0 ? handed : await store.readChunks(run, after, pageBytes)
       const last = chunks.at(-1)
-      // Behind a page there may be another one; what was handed over goes to the end of the log.
+      // Behind a page of the log there may be another one; behind what was handed over, a wake-up says so.
       const isBehind = last !== undefined && handed.length === 0
       if (last) {
         yield chunks

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest'
 import type { LogRow } from '../core/intake.ts'
-import { HANDED_BYTES, Wakeups, type Listener } from './wakeups.ts'
+import { HANDED_BYTES, HANDED_ROWS, PAGE_ROWS, Wakeups, type Listener } from './wakeups.ts'
 
+const PAGE_BYTES = 64 * 1024
 const never = () => new AbortController().signal
 
 describe('a wake-up', () => {
@@ -28,7 +29,7 @@ describe('a wake-up', () => {
     wakeups.wake('a')
     const listener = wakeups.listen('a', never())
     wakeups.wake('a')
-    listener.take(0)
+    listener.take(0, PAGE_BYTES)
     let woken = false
     const waiting = listener.next().then(() => (woken = true))
     await Promise.resolve()
@@ -74,14 +75,16 @@ describe('what is handed over', () => {
   const row = (first: number, count = 1, more: Partial<LogRow> = {}): LogRow => {
     return { first, part: 0, parts: 1, count, kind: 'ev', bytes: new TextEncoder().encode('{}\n'.repeat(count)), ...more }
   }
-  const handed = (...rows: LogRow[]): Listener => {
+  const follower = (...rows: LogRow[]) => {
     const wakeups = new Wakeups()
     const listener = wakeups.listen('a', never())
     wakeups.listen('b', never())
-    for (const one of rows) wakeups.handOver('a', [one])
-    return listener
+    const hand = (one: LogRow) => wakeups.handOver('a', [one])
+    for (const one of rows) hand(one)
+    return { listener, hand }
   }
-  const firsts = (listener: Listener, after: number) => listener.take(after).map(({ first }) => first)
+  const handed = (...rows: LogRow[]) => follower(...rows).listener
+  const firsts = (listener: Listener, after: number, pageBytes = HANDED_BYTES) => listener.take(after, pageBytes).map(({ first }) => first)
 
   it('is what follows the cursor, once', () => {
     const listener = handed(row(1, 2), row(3), row(4, 3, { kind: 'mark' }))
@@ -102,9 +105,53 @@ describe('what is handed over', () => {
   it('is bounded, and begins again where the log was read to', () => {
     const half = { bytes: new Uint8Array(HANDED_BYTES / 2) }
     expect(firsts(handed(row(1, 1, half), row(2, 1, half)), 0)).toEqual([1, 2])
-    const slow = handed(row(1, 1, half), row(2, 1, half), row(3))
-    expect(firsts(slow, 0)).toEqual([])
-    slow.hand([row(4)])
-    expect(firsts(slow, 3)).toEqual([4])
+    const slow = follower(row(1, 1, half), row(2, 1, half), row(3))
+    expect(firsts(slow.listener, 0)).toEqual([])
+    slow.hand(row(4))
+    expect(firsts(slow.listener, 3)).toEqual([4])
+  })
+
+  it('is bounded in rows, however small they are', () => {
+    const rows = Array.from({ length: HANDED_ROWS + 1 }, (_, i) => row(i + 1))
+    expect(firsts(handed(...rows.slice(0, -1)), 0)).toHaveLength(PAGE_ROWS)
+    expect(firsts(handed(...rows), 0)).toEqual([])
+  })
+
+  it('is given out in pages, and what is left needs no wake-up', async () => {
+    const quarter = { bytes: new Uint8Array(PAGE_BYTES / 4) }
+    const { listener, hand } = follower(...Array.from({ length: 9 }, (_, i) => row(i + 1, 1, quarter)))
+    expect(firsts(listener, 0, PAGE_BYTES)).toEqual([1, 2, 3, 4])
+    await listener.next()
+    hand(row(10, 1, { bytes: new Uint8Array(PAGE_BYTES + 1) }))
+    expect(firsts(listener, 4, PAGE_BYTES)).toEqual([5, 6, 7, 8])
+    expect(firsts(listener, 8, PAGE_BYTES)).toEqual([9])
+    expect(firsts(listener, 9, PAGE_BYTES)).toEqual([10])
+    let woken = false
+    void listener.next().then(() => (woken = true))
+    await Promise.resolve()
+    expect(woken).toBe(false)
+  })
+
+  it('is given out in pages of so many rows', () => {
+    const listener = handed(...Array.from({ length: PAGE_ROWS + 1 }, (_, i) => row(i + 1)))
+    expect(firsts(listener, 0)).toHaveLength(PAGE_ROWS)
+    expect(firsts(listener, PAGE_ROWS)).toEqual([PAGE_ROWS + 1])
+  })
+
+  it('leaves nothing of a rest that has become too much', () => {
+    const page = { bytes: new Uint8Array(PAGE_BYTES) }
+    const { listener, hand } = follower(row(1, 1, page), row(2, 1, page))
+    expect(firsts(listener, 0, PAGE_BYTES)).toEqual([1])
+    hand(row(3, 1, { bytes: new Uint8Array(HANDED_BYTES - PAGE_BYTES) }))
+    hand(row(4))
+    expect(firsts(listener, 1, PAGE_BYTES)).toEqual([])
+    expect(firsts(listener, 1, PAGE_BYTES)).toEqual([])
+  })
+
+  it('is the same for all who follow', () => {
+    const wakeups = new Wakeups()
+    const [one, other] = [wakeups.listen('a', never()), wakeups.listen('a', never())]
+    wakeups.handOver('a', [row(1)])
+    expect(one.take(0, PAGE_BYTES)[0]).toBe(other.take(0, PAGE_BYTES)[0])
   })
 })

@@ -14,6 +14,10 @@ import type { EventChunk } from '../ports.ts'
  * run would read nearly all of it back from the log. Those of a run share the bytes, but each may follow another run.
  */
 export const HANDED_BYTES = RUN_WINDOW + COALESCE_BYTES
+/** And of a run that says little in many rows: what is the follower's own of one is its place in a list. */
+export const HANDED_ROWS = 512
+/** As many as a page of the log has. */
+export const PAGE_ROWS = 64
 
 export class Wakeups {
   readonly #listeners = new Map<string, Set<Listener>>()
@@ -32,7 +36,11 @@ export class Wakeups {
 
   /** Rows that are durable now, in the order of their commits; their wake-up comes behind. */
   handOver(topic: string, rows: readonly LogRow[]): void {
-    for (const listener of this.#listeners.get(topic) ?? []) listener.hand(rows)
+    const listeners = this.#listeners.get(topic)
+    if (!listeners) return
+    // Once for all of them. A part is no event yet: the log puts it together.
+    const chunks = rows.map(({ kind, first, count, bytes }) => (kind === 'part' ? undefined : { kind, first, count, bytes }))
+    for (const listener of listeners) listener.hand(chunks)
   }
 
   wake(topic: string): void {
@@ -69,18 +77,22 @@ export class Listener {
     return this.#closed || this.#signal.aborted
   }
 
-  /** Resolves at the next wake-up since the last `take`, and when it is over. */
+  /** Resolves at the next wake-up since the last `take`, when that left something, and when it is over. */
   next(): Promise<void> {
     if (this.#woken || this.isOver) return Promise.resolve()
     return new Promise((resolve) => (this.#resolve = resolve))
   }
 
-  /** The events right behind `after`, as far as they were handed over; none: the log has to be read. */
-  take(after: number): EventChunk[] {
+  /**
+   * The events right behind `after`, as far as they were handed over; none: the log has to be read. No more than `pageBytes`
+   * of them at a time, but at least one row, and the rest the next time.
+   */
+  take(after: number, pageBytes: number): EventChunk[] {
     const fresh = this.#missed ? [] : this.#handed.filter(({ first }) => first > after)
-    this.#woken = false
-    this.#forget(false)
-    return fresh[0]?.first === after + 1 ? fresh : []
+    const page = fresh[0]?.first === after + 1 ? pageOf(fresh, pageBytes) : []
+    this.#keep(page.length > 0 ? fresh.slice(page.length) : [])
+    this.#woken = this.#handed.length > 0
+    return page
   }
 
   end(): void {
@@ -98,21 +110,38 @@ export class Listener {
     this.wake()
   }
 
-  hand(rows: readonly LogRow[]): void {
-    for (const { kind, first, count, bytes } of rows) {
+  /** Undefined: something that only the log can give. */
+  hand(chunks: readonly (EventChunk | undefined)[]): void {
+    for (const chunk of chunks) {
       if (this.#missed) return
       const last = this.#handed.at(-1)
-      const isNext = last === undefined || first === last.first + last.count
-      this.#handedBytes += bytes.length
-      // A part is no event yet. The log puts it together.
-      if (kind === 'part' || !isNext || this.#handedBytes > HANDED_BYTES) return this.#forget(true)
-      this.#handed.push({ kind, first, count, bytes })
+      const isNext = last === undefined || chunk?.first === last.first + last.count
+      this.#handedBytes += chunk?.bytes.length ?? 0
+      if (!chunk || !isNext || this.#handedBytes > HANDED_BYTES || this.#handed.length === HANDED_ROWS) return this.#miss()
+      this.#handed.push(chunk)
     }
   }
 
-  #forget(missed: boolean): void {
-    this.#missed = missed
-    this.#handed = []
-    this.#handedBytes = 0
+  #miss(): void {
+    this.#keep([])
+    this.#missed = true
   }
+
+  #keep(chunks: EventChunk[]): void {
+    this.#missed = false
+    this.#handed = chunks
+    this.#handedBytes = chunks.reduce((sum, { bytes }) => sum + bytes.length, 0)
+  }
+}
+
+/** The first one, and as many behind it as there is room for. */
+function pageOf(chunks: readonly EventChunk[], pageBytes: number): EventChunk[] {
+  const page: EventChunk[] = []
+  let bytes = 0
+  for (const chunk of chunks.slice(0, PAGE_ROWS)) {
+    bytes += chunk.bytes.length
+    if (bytes > pageBytes && page.length > 0) break
+    page.push(chunk)
+  }
+  return page
 }

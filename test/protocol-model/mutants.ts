@@ -144,7 +144,7 @@ const snapshotThenSubscribe: Mutant = {
   as: /^I9: no end in sight: a subscriber/,
   patch: () =>
     replace(Listener.prototype, 'next', (original) => function () {
-      this.take(Infinity)
+      this.take(Infinity, 0)
       return original.call(this)
     }),
 }
