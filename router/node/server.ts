@@ -146,7 +146,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     // Before anybody can post: what is offered from here on is of this process.
     line.revive(await reviveQueue(database.db), await turnsUnderWay(database.db))
     const lineTicker = setInterval(() => line.tick(), LINE_TICK_MS)
-    const standingTicker = setInterval(() => platform.background(markedRunners(database.db).then((marked) => hub.heed(marked))), STANDING_MS)
+    const standingTicker = setInterval(() => platform.background(markedRunners(database.db, platform.now()).then((marked) => hub.heed(marked))), STANDING_MS)
     const listening = await listen(app.fetch, port, host, (error) => log.error({ err: error }, 'an upgrade could not be answered'))
     const sweep = () => platform.background(tidy(database, platform.now()).then(() => retention.sweep()))
     sweep()

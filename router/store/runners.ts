@@ -1,5 +1,5 @@
 /** Enrolled machines. What is online now is the hub's knowledge; a column has a hint of it. */
-import { eq, isNotNull, or, sql } from 'drizzle-orm'
+import { and, eq, gte, isNotNull, isNull, or, sql } from 'drizzle-orm'
 import { runners, tenants } from '../../drizzle/schema.ts'
 import type { Db } from '../ports.ts'
 import { prepared } from './prepared.ts'
@@ -25,10 +25,9 @@ export function listRunners(db: Db, tenant: string): Promise<RunnerRow[]> {
 export type RunnerMark = Pick<RunnerRow, 'id' | 'drainedAt' | 'revokedAt'>
 
 /** Those of a disabled tenant are out as if revoked. */
-const standings = (db: Db) => {
-  const revokedAt = sql<number | null>`coalesce(${runners.revokedAt}, ${tenants.disabledAt})`
-  return db.select({ id: runners.id, drainedAt: runners.drainedAt, revokedAt }).from(runners).leftJoin(tenants, eq(tenants.id, runners.tenant))
-}
+const revokedAt = sql<number | null>`coalesce(${runners.revokedAt}, ${tenants.disabledAt})`
+const standings = (db: Db) =>
+  db.select({ id: runners.id, drainedAt: runners.drainedAt, revokedAt }).from(runners).leftJoin(tenants, eq(tenants.id, runners.tenant))
 
 /** Undefined: there is no such runner. */
 export async function standingOf(db: Db, id: string): Promise<RunnerMark | undefined> {
@@ -36,11 +35,21 @@ export async function standingOf(db: Db, id: string): Promise<RunnerMark | undef
   return row
 }
 
-const marked = prepared((db) => standings(db).where(or(isNotNull(runners.drainedAt), isNotNull(runners.revokedAt), isNotNull(tenants.disabledAt))).prepare())
+/**
+ * A revoked runner finds no way in again, so its mark is only for a connection that it still had. Whoever looks does so every
+ * few seconds, and within this the token of such a connection is over too.
+ */
+export const REVOKED_MS = 3_600_000
+
+const marked = prepared((db) =>
+  standings(db)
+    .where(or(and(isNotNull(runners.drainedAt), isNull(revokedAt)), gte(revokedAt, sql.placeholder('since'))))
+    .prepare(),
+)
 
 /** Those that admins want something of. Not asked by ids: all that are connected would be thousands. */
-export function markedRunners(db: Db): Promise<RunnerMark[]> {
-  return marked(db).all()
+export function markedRunners(db: Db, now: number): Promise<RunnerMark[]> {
+  return marked(db).all({ since: now - REVOKED_MS })
 }
 
 /** It came, with this to offer, or left. */
