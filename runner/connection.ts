@@ -29,12 +29,12 @@ export interface Connection {
 }
 
 /**
- * Masks keep a proxy from taking bytes that others chose for a request (RFC 6455 §10.3). Within TLS and on loopback no proxy
- * reads them, and with a mask of zeros each end is spared a pass over every byte.
+ * Masks keep a proxy from taking bytes that others chose for a request (RFC 6455 §10.3). On loopback nobody is in between,
+ * and with a mask of zeros each end is spared a pass over every byte. TLS says nothing of it: it may end at a proxy that
+ * speaks to the router in the clear.
  */
-function isUnread(url: string): boolean {
-  const { protocol, hostname } = new URL(url)
-  return protocol === 'https:' || LOOPBACK.has(hostname)
+export function needsNoMask(url: string): boolean {
+  return LOOPBACK.has(new URL(url).hostname)
 }
 
 export function connect(url: string, token: string, events: ConnectionEvents): Connection {
@@ -44,7 +44,7 @@ export function connect(url: string, token: string, events: ConnectionEvents): C
     perMessageDeflate: false,
     handshakeTimeout: HANDSHAKE_MS,
     closeTimeout: 1_000,
-    ...(isUnread(url) ? { generateMask: (mask: Buffer) => void mask.fill(0) } : {}),
+    ...(needsNoMask(url) ? { generateMask: (mask: Buffer) => void mask.fill(0) } : {}),
   }
   const socket = new WebSocket(`${url.replace(/^http/, 'ws')}/v1/runners/connect`, [SUBPROTOCOL], options)
   let openedAt: number | undefined
