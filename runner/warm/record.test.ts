@@ -16,7 +16,7 @@ describe('what is on disk of processes that outlive a run', () => {
   afterEach(() => rm(stateDir, { recursive: true, force: true }))
 
   it('is found by the next process of the runner, until it is removed', async () => {
-    const [a, b] = [{ marker: randomUUID(), folder: '/work/a' }, { marker: randomUUID() }]
+    const [a, b] = [{ marker: randomUUID(), folder: '/srv/a' }, { marker: randomUUID() }]
     const before = open()
     expect([await before.write(a), await before.write(b)]).toEqual([true, true])
     expect(before.markers).toEqual([a.marker, b.marker])
@@ -37,7 +37,7 @@ describe('what is on disk of processes that outlive a run', () => {
   it('has the folder no more when that was given to a session', async () => {
     const marker = randomUUID()
     const before = open()
-    await before.write({ marker, folder: '/work/a' })
+    await before.write({ marker, folder: '/srv/a' })
     await before.write({ marker })
     expect(await open().leftBehind()).toEqual([{ marker, folder: undefined }])
   })
