@@ -56,7 +56,7 @@ export async function keyOf(machine: Machine, recipe: Recipe, { session, cwd }: 
   // Names that are nowhere else: they are taken out of it again.
   const [marker, folder, token] = [randomUUID(), randomUUID(), randomUUID()]
   const seat = { env: { ANTHROPIC_BASE_URL: machine.gateway.url, ANTHROPIC_API_KEY: token } }
-  return key(await launchOf(machine, recipe, { session, cwd, marker, privateDir: join(machine.privateRoot, folder), seat }))
+  return key(await launchOf(machine, recipe, { session, cwd, marker, privateDir: join(machine.privateRoot, folder), seat }), seat)
 }
 
 export async function startCli(machine: Machine, spawns: SpawnQueue, recipe: Recipe, start: Start): Promise<Resident> {
@@ -87,7 +87,7 @@ export async function startCli(machine: Machine, spawns: SpawnQueue, recipe: Rec
     }
     return {
       cli,
-      key: key({ ...launch, files }),
+      key: key({ ...launch, files }, seat),
       tenant,
       session: session.id,
       cwd,
@@ -151,10 +151,9 @@ async function launchOf(machine: Machine, { spec, funds, servers, dirs, trust }:
   }
 }
 
-function key(launch: Launch): string {
+function key(launch: Launch, seat: Pick<Seat, 'env'> | undefined): string {
   const isOwn = launch.spec.session.id === basename(launch.cwd)
-  const token = launch.env['ANTHROPIC_API_KEY']
-  return configurationOf(launch, [...(isOwn ? [launch.cwd] : []), ...(token === undefined ? [] : [token])])
+  return configurationOf(launch, [...(isOwn ? [launch.cwd] : []), ...(seat ? [seat.env.ANTHROPIC_API_KEY] : [])])
 }
 
 /** Those whose transcripts are read or written. */

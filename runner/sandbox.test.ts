@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { alive, CLAUDE, Kept, Stage, type Part } from '../test/fixtures/cli/stage.ts'
+import { missing } from '../test/kit/sandboxes.ts'
 import { until } from '../test/kit/wait.ts'
 import { text, toolUse, type Script } from '../test/model/scripted.ts'
 import { ClaudeProcess } from './claude/process.ts'
@@ -13,13 +14,6 @@ import { detect, SandboxError, visibleWorkspace, type Sandbox } from './sandbox.
 
 const env = { PATH: process.env['PATH'] }
 
-/** What is said in a test's name where the tool does not work; empty where it does. */
-async function missing(mode: 'unshare' | 'bwrap'): Promise<string> {
-  const found = await detect(mode, { env, claude: process.execPath }).catch((error: unknown) => error)
-  if (!(found instanceof Error)) return ''
-  process.stderr.write(`${found.message}: its tests are left out\n`)
-  return ` (left out: ${found.message})`
-}
 const absent = { unshare: await missing('unshare'), bwrap: await missing('bwrap') }
 
 /** One call of the tool, then `done`. */

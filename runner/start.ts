@@ -29,7 +29,7 @@ import { holdsValues, missingVariables } from './mcp-servers.ts'
 import { PolicyError, shown, viewOf, type Policy, type PolicySource } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect, type Sandbox } from './sandbox.ts'
-import { keepStatus, type RunnerStatus } from './status.ts'
+import { keepStatus } from './status.ts'
 import { memoryOf } from './warm/memory.ts'
 import { WarmPool } from './warm/pool.ts'
 import { WarmRecords } from './warm/record.ts'
@@ -160,7 +160,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       draining: agent.draining,
       slots: policy.slots,
       busy: agent.active,
-      warm: statusOf(warm),
+      warm: warm.view(),
       login: own.kind,
       provider,
       sandbox: { mode: sandbox.mode, means: sandbox.means },
@@ -226,11 +226,6 @@ async function endLeftBehind(records: WarmRecords): Promise<void> {
     if (folder !== undefined) await discard({ cwd: folder, created: true })
     await records.remove(marker)
   }
-}
-
-function statusOf(pool: WarmPool): RunnerStatus['warm'] {
-  const { warm: processes, ...rest } = pool.view()
-  return { processes, ...rest }
 }
 
 async function until(done: () => boolean, withinMs: number): Promise<void> {

@@ -1,6 +1,7 @@
 /** Several turns of one process of the real CLI behind each sandbox that works here. */
 import { afterAll, beforeAll, beforeEach, describe, expect, it } from 'vitest'
 import { alive, CLAUDE, Kept, Stage, type Part } from '../../test/fixtures/cli/stage.ts'
+import { missing } from '../../test/kit/sandboxes.ts'
 import { stall, text, toolUse, type Reply } from '../../test/model/scripted.ts'
 import { detect, type Sandbox } from '../sandbox.ts'
 import type { Launch } from './launch.ts'
@@ -8,12 +9,6 @@ import { ClaudeProcess } from './process.ts'
 
 const env = { PATH: process.env['PATH'] }
 
-async function missing(mode: 'unshare' | 'bwrap'): Promise<string> {
-  const found = await detect(mode, { env, claude: process.execPath }).catch((error: unknown) => error)
-  if (!(found instanceof Error)) return ''
-  process.stderr.write(`${found.message}: its tests are left out\n`)
-  return ` (left out: ${found.message})`
-}
 const absent = { unshare: await missing('unshare'), bwrap: await missing('bwrap') }
 
 describe.each(['unshare', 'bwrap'] as const)('the real CLI in %s', (mode) => {

@@ -150,7 +150,7 @@ it('never has two of a session, never waits over its budget, disposes of each on
     }
     await caller.close()
     expect(caller.broken).toEqual([])
-    expect([caller.pool.view().warm, caller.pool.view().spares, caller.pool.markers, caller.clock.timers]).toEqual([0, 0, [], 0])
+    expect([caller.pool.view().processes, caller.pool.view().spares, caller.pool.markers, caller.clock.timers]).toEqual([0, 0, [], 0])
     expect(caller.all.filter((resident) => resident.cli.isAlive)).toEqual([])
   })
   await fc.assert(property, { numRuns: 400 })

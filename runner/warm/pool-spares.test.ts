@@ -81,7 +81,7 @@ describe('spares', () => {
     await spares[0]!.serve()
     pool.giveBack(spares[0]!)
     pool.giveBack(spares[1]!)
-    expect([pool.view().warm, pool.view().spares, pool.takeSpare('key', 'main')]).toEqual([2, 0, undefined])
+    expect([pool.view().processes, pool.view().spares, pool.takeSpare('key', 'main')]).toEqual([2, 0, undefined])
     expect(await pool.take(spares[1]!.session, 'key', 'main')).toBe(spares[1])
   })
 
@@ -138,7 +138,7 @@ describe('spares', () => {
     ask(pool, 4)
     clock.advance(250)
     await settle()
-    expect([starts.length, old.disposed, pool.view().warm]).toEqual([1, 1, 1])
+    expect([starts.length, old.disposed, pool.view().processes]).toEqual([1, 1, 1])
   })
 
   it('are as large as the last one of their configuration', async () => {

@@ -17,10 +17,10 @@ describe('the process of a session', () => {
   it('is there for its next turn, once', async () => {
     const pool = poolOf()
     const resident = await kept(pool)
-    expect(pool.view()).toEqual({ warm: 1, spares: 0, memory_bytes: 200 * MIB, budget_bytes: 1_000 * MIB })
+    expect(pool.view()).toEqual({ processes: 1, spares: 0, memory_bytes: 200 * MIB, budget_bytes: 1_000 * MIB })
     expect(await pool.take('b', 'key', 'main')).toBeUndefined()
     expect(await pool.take('a', 'key', 'main')).toBe(resident)
-    expect(pool.view()).toMatchObject({ warm: 0, memory_bytes: 0 })
+    expect(pool.view()).toMatchObject({ processes: 0, memory_bytes: 0 })
     expect(pool.markers).toEqual([resident.marker])
   })
 
@@ -70,7 +70,7 @@ describe('the process of a session', () => {
     pool.giveBack(idle)
     expect(pool.adopt(idle)).toBe(false)
     await settle()
-    expect([pool.view().warm, pool.markers, idle.disposed, busy.disposed, clock.timers]).toEqual([0, [], 1, 1, 0])
+    expect([pool.view().processes, pool.markers, idle.disposed, busy.disposed, clock.timers]).toEqual([0, [], 1, 1, 0])
   })
 
   it('ends after it has waited as long as it may, and not while it is taken', async () => {
@@ -121,7 +121,7 @@ describe('the process of a session', () => {
       all.push(await kept(pool, session))
       clock.advance(1 * S)
     }
-    expect(pool.view()).toMatchObject({ warm: 5, memory_bytes: 1_000 * MIB })
+    expect(pool.view()).toMatchObject({ processes: 5, memory_bytes: 1_000 * MIB })
     await pool.take('a', 'key', 'main')
     pool.giveBack(all[0]!)
     all.push(await kept(pool, 'f'))
@@ -137,7 +137,7 @@ describe('the process of a session', () => {
       log: () => undefined,
     })
     for (const session of ['a', 'b', 'c']) await kept(pool, session)
-    expect(pool.view()).toMatchObject({ warm: 2, memory_bytes: 300 * MIB })
+    expect(pool.view()).toMatchObject({ processes: 2, memory_bytes: 300 * MIB })
   })
 
   it.each([{ idleMs: 0 }, { budgetBytes: 0 }])('is not kept at all where the owner says %j', async (limits) => {
@@ -171,7 +171,7 @@ describe('the process of a session', () => {
     expect([idle.cli.isAlive, busy.cli.isAlive, other.cli.isAlive]).toEqual([false, true, true])
     pool.giveBack(busy)
     await settle()
-    expect([busy.disposed, pool.view().warm]).toEqual([1, 1])
+    expect([busy.disposed, pool.view().processes]).toEqual([1, 1])
   })
 })
 

@@ -17,7 +17,7 @@ export interface WarmLimits extends KeepLimits {
 
 export interface WarmView {
   /** Processes of sessions that wait for a turn. */
-  readonly warm: number
+  readonly processes: number
   readonly spares: number
   /** Of both. */
   readonly memory_bytes: number
@@ -143,7 +143,7 @@ export class WarmPool {
   view(): WarmView {
     const idle = this.#idle
     const spares = idle.filter(({ spare }) => spare).length
-    return { warm: idle.length - spares, spares, memory_bytes: bytesOf(idle), budget_bytes: this.#o.limits.budgetBytes }
+    return { processes: idle.length - spares, spares, memory_bytes: bytesOf(idle), budget_bytes: this.#o.limits.budgetBytes }
   }
 
   /** Of all that may be alive, but for a spare that is starting. */

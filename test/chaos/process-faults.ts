@@ -1,7 +1,7 @@
 /** Faults of processes: killed, stopped, restarted in order, started twice. */
 import { cp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { back, between, foundDead, pick, type Fault } from './fault.ts'
+import { back, between, foundDead, pick, type Act, type Fault } from './fault.ts'
 import { kill, processesWith } from './stage.ts'
 
 const routerKill: Fault = {
@@ -45,19 +45,22 @@ const runnerKill: Fault = {
   },
 }
 
+/** One of them each time, after so many milliseconds. */
+export async function killClis(act: Act, least: number, most: number): Promise<void> {
+  do {
+    await act.pause(between(least, most))
+    const pid = pick(await act.stage.clis())
+    act.inject()
+    if (pid !== undefined) kill(pid)
+  } while (!act.over)
+}
+
 const cliKill: Fault = {
   name: 'cli-kill',
   what: 'kill -9 of CLIs, and of what they started',
   seconds: 15,
   mayFail: ['crashed'],
-  async act(act) {
-    do {
-      await act.pause(between(200, 600))
-      const pid = pick(await act.stage.clis())
-      act.inject()
-      if (pid !== undefined) kill(pid)
-    } while (!act.over)
-  },
+  act: (act) => killClis(act, 200, 600),
 }
 
 const sigstop: Fault = {

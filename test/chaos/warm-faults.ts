@@ -2,6 +2,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { back, between, pick, type Act, type Fault } from './fault.ts'
 import type { Plan } from './load.ts'
+import { killClis } from './process-faults.ts'
 import { call } from './subscriber.ts'
 import { kill, lives, residentMiB, type Runner } from './stage.ts'
 
@@ -78,14 +79,7 @@ const warmCliKill: Fault = {
   turns: 8,
   plan,
   mayFail: ['crashed'],
-  async act(act) {
-    do {
-      await act.pause(between(100, 400))
-      const pid = pick(await act.stage.clis())
-      act.inject()
-      if (pid !== undefined) kill(pid)
-    } while (!act.over)
-  },
+  act: (act) => killClis(act, 100, 400),
 }
 
 const warmRunnerKill: Fault = {
