@@ -34,6 +34,7 @@ import { watchConfig } from './config-source.ts'
 import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
 import { openDatabase } from './database.ts'
 import { NodeHub } from './hub.ts'
+import { Journal } from './journal/journal.ts'
 import { listen } from './listen.ts'
 import { followVault } from './master-key.ts'
 import { driveOutbox } from './outbox.ts'
@@ -99,7 +100,10 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       timeoutS: options.timeoutS,
       blockedMs: options.blockedMs,
     }
-    const eventLog = new GroupCommitLog(sqlCommit(database, platform, (append) => endingStatements(database.db, append, platform.now())), nextTurn)
+    const commit = sqlCommit(database, platform, (append) => endingStatements(database.db, append, platform.now()))
+    // One that lies elsewhere may have other routers, who would not see what is only here.
+    const journal = options.database === undefined ? await Journal.open({ dir: dataDir, db: database.db, commit, log, nextTurn }) : undefined
+    const eventLog = new GroupCommitLog(journal?.commit ?? commit, nextTurn)
     const attendance = new Attendance({
       async patienceMs({ tenant, run }) {
         const row = await findRun(database.db, tenant, run)
@@ -108,7 +112,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       abandoned: async (ref) => void (await cancelRun(deps, ref)),
       failed: (error) => log.error({ err: error }, 'a run that nobody watches could not be ended'),
     })
-    const hub = new NodeHub({ store: hubStore(database), eventLog, treasury, config: configSource(() => database), platform, log, attendance, accept: acceptRunner(() => deps) })
+    const hub = new NodeHub({ store: hubStore(database, journal?.reads), eventLog, treasury, config: configSource(() => database), platform, log, attendance, accept: acceptRunner(() => deps) })
     const line = new Line({ store: database, fleet: hub, platform, log, now: () => performance.now(), nextTurn })
     hub.onCapacity = () => line.kick()
     hub.onTurnOver = (run) => {
@@ -118,7 +122,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     hub.onRequeued = (row) => line.comeBack(row)
     hub.onPresence = (seat) => platform.background(touchRunner(database.db, seat.who.runner, seat.hint, platform.now()))
     const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run), clock: () => performance.now() })
-    const records = storeRecords(database)
+    const records = storeRecords(database, journal?.reads)
     const dialler = webhookDialler()
     const sending = new Outbox({
       store: () => database,
@@ -172,6 +176,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
         hub.close()
         await listening.close()
         await eventLog.settled()
+        await journal?.close()
         await retention.close()
         await treasury.settled()
         await outbox.close()

@@ -4,8 +4,8 @@
  */
 import type { Home } from '../core/effects.ts'
 import type { RestoredRun } from '../core/runner-core.ts'
-import type { Db, EventChunk, RunRef, RunRow, Store } from '../ports.ts'
-import { logEnd, readChunks } from './run-events.ts'
+import type { EventChunk, RunRef, RunRow, Store } from '../ports.ts'
+import { databaseReads, type LogEnd, type LogReads } from './run-events.ts'
 import { findRun, lease, liveRunsOf, returnToQueue, type QueuedRow } from './runs.ts'
 
 export interface HubStore {
@@ -17,20 +17,19 @@ export interface HubStore {
   returnToQueue(run: string, atFence: number, from: 'offered' | 'leased'): Promise<QueuedRow | undefined>
 }
 
-export function hubStore(store: Store): HubStore {
+export function hubStore(store: Store, log: LogReads = databaseReads(store.db)): HubStore {
   const { db } = store
   return {
     findRun: (ref) => findRun(db, ref.tenant, ref.run),
-    liveRunsOf: async (runner) => Promise.all((await liveRunsOf(db, runner)).map((row) => restored(db, row))),
-    readChunks: (run, afterSeq, maxBytes) => readChunks(db, run, afterSeq, maxBytes),
+    liveRunsOf: async (runner) => Promise.all((await liveRunsOf(db, runner)).map(async (row) => restored(row, await log.end(row.id)))),
+    readChunks: (run, afterSeq, maxBytes) => log.chunks(run, afterSeq, maxBytes),
     lease: async (run, fence, home, now) => (await lease(store, run, fence, home, now)) !== undefined,
     returnToQueue: (run, atFence, from) => returnToQueue(db, run, atFence, from),
   }
 }
 
 /** Where its log stands, beside its row. */
-export async function restored(db: Db, row: RunRow): Promise<RestoredRun> {
-  const { seq, part, parts } = await logEnd(db, row.id)
+export function restored(row: RunRow, { seq, part, parts }: LogEnd): RestoredRun {
   return {
     run: row.id,
     fence: row.fence,

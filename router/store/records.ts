@@ -1,13 +1,13 @@
-/** `Records` where one database has everything. */
+/** `Records` where one database has everything but, perhaps, the newest events. */
 import type { Records, Store } from '../ports.ts'
-import { logEnd, readEvent } from './run-events.ts'
+import { databaseReads, type LogReads } from './run-events.ts'
 import { findRun } from './runs.ts'
 
-export function storeRecords({ db }: Store): Records {
+export function storeRecords({ db }: Store, log: LogReads = databaseReads(db)): Records {
   return {
     find: ({ tenant, run }) => findRun(db, tenant, run),
     latest: ({ tenant, id }) => findRun(db, tenant, id),
-    lastSeq: async ({ id }) => (await logEnd(db, id)).seq,
-    event: ({ id }, seq) => readEvent(db, id, seq),
+    lastSeq: async ({ id }) => (await log.end(id)).seq,
+    event: ({ id }, seq) => log.event(id, seq),
   }
 }

@@ -72,7 +72,27 @@ export function costColumns(usd: number, isLeast: boolean): { costUsd: number | 
 }
 
 /** Where the log of a run stands: whole events, and the parts of the one after them. */
-export async function logEnd(db: Db, run: string): Promise<Position & { parts: number }> {
+export type LogEnd = Position & { readonly parts: number }
+
+/** What can be asked of the event log, wherever its newest rows are. */
+export interface LogReads {
+  end(run: string): Promise<LogEnd>
+  /** See `readChunks`. */
+  chunks(run: string, afterSeq: number, maxBytes: number): Promise<EventChunk[]>
+  /** See `readEvent`. */
+  event(run: string, seq: number): Promise<Uint8Array | undefined>
+}
+
+/** The log where the database has all of it. */
+export function databaseReads(db: Db): LogReads {
+  return {
+    end: (run) => logEnd(db, run),
+    chunks: (run, afterSeq, maxBytes) => readChunks(db, run, afterSeq, maxBytes),
+    event: (run, seq) => readEvent(db, run, seq),
+  }
+}
+
+export async function logEnd(db: Db, run: string): Promise<LogEnd> {
   const [last] = await db
     .select({ first: runEvents.first, part: runEvents.part, parts: runEvents.parts, count: runEvents.count })
     .from(runEvents)
@@ -163,7 +183,12 @@ export async function readEvent(db: Db, run: string, seq: number): Promise<Uint8
   const [chunk] = await chunkAt(db).all({ run, next: seq })
   if (!chunk || chunk.first + chunk.count <= seq) return undefined
   if (chunk.kind === 'part') return joinParts(db, run, seq, chunk.parts)
-  if (chunk.kind === 'mark') return chunk.bytes
-  const lines = afterLines(chunk.bytes, seq - chunk.first)
+  return eventOf(chunk as EventChunk, seq)
+}
+
+/** One event of a chunk that has it. */
+export function eventOf({ kind, first, bytes }: Pick<EventChunk, 'kind' | 'first' | 'bytes'>, seq: number): Uint8Array {
+  if (kind === 'mark') return bytes
+  const lines = afterLines(bytes, seq - first)
   return lines.subarray(0, lines.indexOf(NEWLINE) + 1)
 }

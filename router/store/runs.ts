@@ -148,6 +148,20 @@ export async function findRun(db: Db, tenant: string, id: string): Promise<RunRo
   return row
 }
 
+const runningAt = prepared((db) =>
+  db
+    .select({ id: runs.id })
+    .from(runs)
+    .where(and(eq(runs.id, sql.placeholder('id')), eq(runs.fence, sql.placeholder('fence')), eq(runs.state, 'running'), isNull(runs.endedAt)))
+    .prepare(),
+)
+
+/** It has begun under this fence and has not ended: from here on only its ending changes either. */
+export async function isUnderWay(db: Db, id: string, fence: number): Promise<boolean> {
+  const rows = await runningAt(db).all({ id, fence })
+  return rows.length === 1
+}
+
 /** A turn of the session is under way or waiting for a slot. */
 export async function sessionHasTurn(db: Db, session: string): Promise<boolean> {
   const rows = await db.select({ id: runs.id }).from(runs).where(and(eq(runs.session, session), isNull(runs.endedAt))).limit(1)

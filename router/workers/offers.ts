@@ -17,6 +17,7 @@ import type { Claim, Dispatch, NewRun, OnlineRunner, RunnerIdentity, RunRow, Sta
 import { uncertain } from '../line/entry.ts'
 import type { Returned } from '../line/parts.ts'
 import { hubStore, restored, type HubStore } from '../store/hub-store.ts'
+import { logEnd } from '../store/run-events.ts'
 import { dropRefused, insertRun, lease, liveRunsOf, returnToQueue, type QueuedRow } from '../store/runs.ts'
 import { answerOf, plain, type Answer, type PlainFault } from './answer.ts'
 import { log } from './log.ts'
@@ -151,7 +152,7 @@ export class Offers {
       ...hubStore(own),
       liveRunsOf: async (runner) => {
         const rows = await liveRunsOf(own.db, runner)
-        return Promise.all(rows.map(async (row) => ({ ...(await restored(own.db, row)), deadlineAt: deadlineOf(row) })))
+        return Promise.all(rows.map(async (row) => ({ ...restored(row, await logEnd(own.db, row.id)), deadlineAt: deadlineOf(row) })))
       },
       lease: async (run, fence, home, now) => {
         const row = await lease(shared(), run, fence, home, now)
