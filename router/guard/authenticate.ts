@@ -16,7 +16,7 @@ import { looksLikeJwt, presentsAnything, readPresented, type Presented } from '.
 import { admitForeign, unverifiedClaims } from './foreign-tokens.ts'
 import { admitLegacy } from './legacy.ts'
 import { classOf, limited, strangersAddress } from './limits.ts'
-import { admitOwn } from './own-tokens.ts'
+import { admitKnown, admitOwn } from './own-tokens.ts'
 import { refuseOrigin } from './perimeter.ts'
 
 /** For app routes: an app or admin token that carries `scope`. */
@@ -74,6 +74,8 @@ function guard(allow: (who: Principal) => void, { isAdminRoute = false, letsNobo
 /** Who this is, by whatever he presents. Throws `unauthenticated`, `forbidden`, `issuer`, `rate`. */
 export async function admit(deps: GuardDeps, presented: Presented, address?: string): Promise<Admission> {
   if (presented.kind === 'pair' || !looksLikeJwt(presented.token)) return admitLegacy(deps, presented, address)
+  const known = await admitKnown(deps, presented.token)
+  if (known) return known
   const claims = unverifiedClaims(presented.token)
   return claims.iss === deps.keys.issuer ? admitOwn(deps, presented.token) : admitForeign(deps, presented.token, claims)
 }

@@ -2,7 +2,7 @@
  * Everything that is remembered of identity between requests, in one piece for a host to keep: rows, public keys,
  * imported keys and claims, nothing that belongs to a request.
  */
-import type { JWTPayload } from 'jose'
+import type { JSONWebKeySet, JWTPayload } from 'jose'
 import type { Db, Log, Platform, Principal, Vault } from '../ports.ts'
 import { issuerKeysOf, type IssuerKeys, type IssuerKeysMemory } from './issuer-keys.ts'
 import type { Keys } from './keys.ts'
@@ -16,7 +16,7 @@ export interface Identity {
   readonly issuerKeys: IssuerKeys
   readonly strangers: Strangers
   /** By the key of the ring, and by the key set of the issuer, that the signature was held against. */
-  readonly verified: { readonly own: Verified<Principal>; readonly foreign: Verified<JWTPayload> }
+  readonly verified: { readonly own: Verified<Principal, Keys>; readonly foreign: Verified<JWTPayload, JSONWebKeySet> }
 }
 
 export interface IdentityMemory {
@@ -24,8 +24,8 @@ export interface IdentityMemory {
   readonly registry: RegistryMemory
   readonly issuerKeys: IssuerKeysMemory
   readonly strangers: Strangers
-  readonly own: VerifiedMemory<Principal>
-  readonly foreign: VerifiedMemory<JWTPayload>
+  readonly own: VerifiedMemory<Principal, Keys>
+  readonly foreign: VerifiedMemory<JWTPayload, JSONWebKeySet>
 }
 export const identityMemory = (): IdentityMemory => ({
   ring: ringMemory(),

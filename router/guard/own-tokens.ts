@@ -3,6 +3,7 @@ import { decodeProtectedHeader } from 'jose'
 import { Fault } from '../../shared/faults.ts'
 import type { Principal } from '../ports.ts'
 import { notValid, refuseByTenant, refuseExpired, type Admission, type GuardDeps } from './admission.ts'
+import type { Keys } from './keys.ts'
 import { verify } from './tokens.ts'
 
 type Needs = Pick<GuardDeps, 'keys' | 'identity' | 'platform'>
@@ -12,10 +13,20 @@ export async function admitOwn(deps: Needs, token: string): Promise<Admission> {
   const { kid } = headerOf(token)
   const key = typeof kid === 'string' ? await deps.keys.find(kid) : undefined
   if (!key) throw new Fault('unauthenticated', 'the token was not signed by this router')
-  const who = await deps.identity.verified.own.claims(token, key, () => verify(key, token, deps.platform.now()))
+  return admitted(deps, await deps.identity.verified.own.claims(token, key, () => verify(key, token, deps.platform.now())), key)
+}
+
+/** The same, without reading the token again, for one that was found good a moment ago; undefined: it is to be read. */
+export async function admitKnown(deps: Needs, token: string): Promise<Admission | undefined> {
+  const known = await deps.identity.verified.own.known(token)
+  // It may have been retired since.
+  return known && (await deps.keys.find(known.key.kid)) === known.key ? admitted(deps, known.claims, known.key) : undefined
+}
+
+async function admitted(deps: Needs, who: Principal, { kid }: Keys): Promise<Admission> {
   const recheck = async () => {
     refuseExpired(who, deps.platform.now())
-    await (who.kind === 'runner' ? refuseRunner(deps, who, key.kid) : refuseToken(deps, who, key.kid))
+    await (who.kind === 'runner' ? refuseRunner(deps, who, kid) : refuseToken(deps, who, kid))
   }
   await recheck()
   return { who, recheck }

@@ -12,7 +12,7 @@ describe('a token that was verified', () => {
   const key = {}
   let now = 0
   let checks = 0
-  let memory: VerifiedMemory<string>
+  let memory: VerifiedMemory<string, object>
   const claims = (token: string, by: object = key) =>
     verifiedOf(memory, webDigest, () => now).claims(token, by, () => {
       checks++
@@ -43,6 +43,17 @@ describe('a token that was verified', () => {
     for (let i = 0; i < 2; i++) await expect(claims('bad')).rejects.toThrow('no')
     expect(checks).toBe(4)
     expect(memory.size).toBe(2)
+  })
+
+  it('is known for a minute, with the key that it was held against', async () => {
+    const known = (token: string) => verifiedOf(memory, webDigest, () => now).known(token)
+    expect(await known('a')).toBeUndefined()
+    await claims('a')
+    now = 59_999
+    expect(await known('a')).toMatchObject({ key, claims: 'claims of a' })
+    expect(await known('b')).toBeUndefined()
+    now = 60_000
+    expect(await known('a')).toBeUndefined()
   })
 
   it('is kept by its hash, and what was used the longest ago goes first', async () => {
