@@ -17,7 +17,7 @@ const bytes = (text: string) => [Buffer.from(text)]
 const texts = (found: { records: readonly Buffer[] } | undefined) => found?.records.map((record) => record.toString())
 
 async function read() {
-  const file = await JournalFile.open(path, 0)
+  const file = await JournalFile.open(path)
   try {
     return await file.read()
   } finally {
@@ -26,7 +26,7 @@ async function read() {
 }
 
 async function written(use: number, groups: readonly (readonly string[])[]): Promise<void> {
-  const file = await JournalFile.open(path, 4_096)
+  const file = await JournalFile.open(path)
   file.begin(use)
   for (const group of groups) await file.write(group.map(bytes))
   await file.close(false)
@@ -34,7 +34,7 @@ async function written(use: number, groups: readonly (readonly string[])[]): Pro
 
 describe('a file of the journal', () => {
   it('gives back what was written, in its order, also without being closed', async () => {
-    const file = await JournalFile.open(path, 4_096)
+    const file = await JournalFile.open(path)
     file.begin(7)
     expect((await file.write([[Buffer.from('one '), Buffer.from('two')], bytes('three')])).map(String)).toEqual(['one two', 'three'])
     await file.write([bytes('four')])
@@ -43,14 +43,18 @@ describe('a file of the journal', () => {
     await file.close(false)
   })
 
-  it('has its size from the start, and can be read by its owner only', async () => {
+  it('grows in steps, and can be read by its owner only', async () => {
+    const step = 1024 * 1024
     await written(1, [['one']])
     const { size, mode } = await stat(path)
-    expect([size, mode & 0o777]).toEqual([4_096, 0o600])
+    expect([size, mode & 0o777]).toEqual([step, 0o600])
+    await written(2, [['two'], ['x'.repeat(step), 'y'.repeat(step)], ['three']])
+    expect((await stat(path)).size).toBe(3 * step)
+    expect(texts(await read())?.map((text) => text.length)).toEqual([3, step, step, 5])
   })
 
   it('is empty when it was never begun', async () => {
-    await (await JournalFile.open(path, 64)).close(false)
+    await (await JournalFile.open(path)).close(false)
     expect(await read()).toBeUndefined()
   })
 
@@ -63,7 +67,7 @@ describe('a file of the journal', () => {
 
   it('is as it was until a new use is written', async () => {
     await written(1, [['one', 'two']])
-    const file = await JournalFile.open(path, 0)
+    const file = await JournalFile.open(path)
     file.begin(2)
     await file.close(false)
     expect([(await read())?.use, texts(await read())]).toEqual([1, ['one', 'two']])
@@ -88,7 +92,7 @@ describe('a file of the journal', () => {
   })
 
   it('is gone when nobody needs it', async () => {
-    const file = await JournalFile.open(path, 64)
+    const file = await JournalFile.open(path)
     await file.close(true)
     await expect(stat(path)).rejects.toMatchObject({ code: 'ENOENT' })
   })

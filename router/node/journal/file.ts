@@ -2,9 +2,9 @@
  * One file of the journal: records that are on disk when `write` resolves, and that are read back up to the first one that
  * a crash cut short. What they mean is the caller's business.
  *
- * The file has its size from the start and is used again and again, since to grow it would cost a second write to the disk
- * for each of ours. So behind the newest record lie old ones: each use of the file has a salt of its own, from which the
- * checksum of the first record follows, and that of each other one from the record before it.
+ * The file grows in large steps and is used again and again, since to grow it with each write would cost the disk a second
+ * one. So behind the newest record lie old ones: each use of the file has a salt of its own, from which the checksum of
+ * the first record follows, and that of each other one from the record before it.
  */
 import { randomBytes } from 'node:crypto'
 import { constants } from 'node:fs'
@@ -16,13 +16,14 @@ const MAGIC = 0x52_59_4a_31
 const HEAD_BYTES = 16
 /** Length and checksum. */
 const RECORD_HEAD_BYTES = 8
-const BLANK_BYTES = 1024 * 1024
+const STEP_BYTES = 1024 * 1024
 
 export type Records = { readonly use: number; readonly records: readonly Buffer[] }
 
 export class JournalFile {
   readonly #path: string
   readonly #handle: FileHandle
+  #size: number
   /** Of the use that has not been written yet. */
   #head: Buffer | undefined
   /** Where the next record goes. */
@@ -30,19 +31,18 @@ export class JournalFile {
   /** What the checksum of the next record begins with. */
   #sum = 0
 
-  private constructor(path: string, handle: FileHandle) {
+  private constructor(path: string, handle: FileHandle, size: number) {
     this.#path = path
     this.#handle = handle
+    this.#size = size
   }
 
-  /** A file of at least `size` bytes that only its owner can read. What it holds stays until `begin`. */
-  static async open(path: string, size: number): Promise<JournalFile> {
+  /** One that only its owner can read. What it holds stays until the first write. */
+  static async open(path: string): Promise<JournalFile> {
     // With O_DSYNC a write is on disk when it is done, in one visit to the thread pool instead of two.
     const handle = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_DSYNC, 0o600)
     try {
-      const blank = Buffer.alloc(BLANK_BYTES)
-      for (let { size: at } = await handle.stat(); at < size; at += blank.length) await handle.write(blank, 0, Math.min(blank.length, size - at), at)
-      return new JournalFile(path, handle)
+      return new JournalFile(path, handle, (await handle.stat()).size)
     } catch (error) {
       await handle.close()
       throw error
@@ -85,7 +85,8 @@ export class JournalFile {
     }
     // One piece: a vector of thousands of small ones costs more than to copy them.
     const bytes = Buffer.concat(pieces)
-    for (let at = 0; at < bytes.length; ) at += (await this.#handle.write(bytes, at, bytes.length - at, this.#end + at)).bytesWritten
+    while (this.#size < this.#end + bytes.length) this.#size += await this.#put(Buffer.alloc(STEP_BYTES), this.#size)
+    await this.#put(bytes, this.#end)
     let at = this.#head?.length ?? 0
     this.#head = undefined
     this.#end += bytes.length
@@ -94,6 +95,12 @@ export class JournalFile {
       at += RECORD_HEAD_BYTES + length
       return bytes.subarray(at - length, at)
     })
+  }
+
+  async #put(bytes: Buffer, to: number): Promise<number> {
+    let at = 0
+    while (at < bytes.length) at += (await this.#handle.write(bytes, at, bytes.length - at, to + at)).bytesWritten
+    return at
   }
 
   /** What was written since the newest `begin`, as far as it is whole; undefined if nothing ever was. */

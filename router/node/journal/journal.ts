@@ -137,7 +137,7 @@ export class Journal {
   async #open(): Promise<[JournalFile, JournalFile]> {
     const opened: JournalFile[] = []
     try {
-      for (const name of JOURNAL_FILES) opened.push(await JournalFile.open(join(this.#parts.dir, name), this.#fileBytes))
+      for (const name of JOURNAL_FILES) opened.push(await JournalFile.open(join(this.#parts.dir, name)))
       await synced(this.#parts.dir)
     } catch (error) {
       await Promise.all(opened.map((file) => file.close(false)))

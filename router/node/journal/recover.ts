@@ -27,7 +27,7 @@ export async function recover({ dir, db, commit, log }: RecoverParts): Promise<n
   for (const name of JOURNAL_FILES) {
     const path = join(dir, name)
     if (!(await stat(path).catch(() => undefined))) continue
-    const file = await JournalFile.open(path, 0)
+    const file = await JournalFile.open(path)
     try {
       const records = await file.read()
       if (records) found.push(records)
