@@ -96,7 +96,7 @@ describe('a runner that was restarted', () => {
       if (full) throw Object.assign(new Error('no space left on device'), { code: 'ENOSPC' })
       return mark(written)
     }
-    const held = new HeldRun({ spool: left, clock: rig.clock, events: { changed: () => undefined, log: () => undefined } })
+    const held = new HeldRun({ spool: left, clock: rig.clock, events: { began: () => undefined, changed: () => undefined, log: () => undefined } })
     held.resume(0, 0)
     expect(held.held).toMatchObject({ state: 'running', last: 0 })
     full = false

@@ -217,7 +217,11 @@ export class Agent {
       this.#markers.add(marker)
       const { run, fence, spec } = offer
       spool = Spool.create(join(this.#o.spoolDir, `${k}.spool`), { run, fence, tenant: spec.tenant, session: spec.session.id, marker })
+      // The disk works meanwhile. Should the machine lose its power before the intent is there, nothing of the run is left to be found.
+      const intended = spool.intended()
+      intended.catch(() => undefined)
       prepared = await this.#o.prepare(offer, marker, abort.signal)
+      await intended
       if (abort.signal.aborted) throw new Fault('start_by', 'the offer was withdrawn')
       const held = this.#hold(spool, prepared, spec.timeout_s * 1_000)
       this.#runs.set(k, held)
@@ -254,7 +258,10 @@ export class Agent {
   #hold(spool: Spool, prepared?: Prepared, timeoutMs = 0): HeldRun {
     const events = {
       changed: (held: HeldRun) => {
-        if (held.held.state === 'running' && held.held.last === 1 && this.#welcomed) this.#send({ t: 'starting', run: held.run, fence: held.fence })
+        this.#sender.pump(held.outbox)
+      },
+      began: (held: HeldRun) => {
+        if (this.#welcomed) this.#send({ t: 'starting', run: held.run, fence: held.fence })
         this.#sender.pump(held.outbox)
       },
       log: (message: string, fields: Record<string, unknown>) => this.#o.log(message, fields),

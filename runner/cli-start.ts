@@ -3,14 +3,15 @@
  * private folder, a seat at the gateway, a fresh working directory. What pays, and what it is asked, is the turn's.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdir, mkdtemp, rm } from 'node:fs/promises'
+import { mkdirSync, mkdtempSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { basename, isAbsolute, join } from 'node:path'
 import { Fault } from '../shared/faults.ts'
 import type { RunSpec, SessionUse } from '../shared/run-spec.ts'
 import { claudeEnv, type EnvParts } from './claude/env.ts'
 import { configurationOf, type Launch } from './claude/launch.ts'
 import { ClaudeProcess } from './claude/process.ts'
-import { closedPaths } from './closed-folders.ts'
+import { closedPaths, rootsAround } from './closed-folders.ts'
 import { prepareConfigDir } from './config-dir.ts'
 import type { Funds } from './funds.ts'
 import type { Seat } from './gateway/gateway.ts'
@@ -63,8 +64,8 @@ export async function startCli(machine: Machine, spawns: SpawnQueue, recipe: Rec
   const { session, workspace, marker, signal, mayStay, isSpare = false } = start
   const { cwd } = workspace
   const { tenant } = recipe.spec
-  await mkdir(machine.privateRoot, { recursive: true, mode: 0o700 })
-  const privateDir = await mkdtemp(join(machine.privateRoot, 'cli-'))
+  mkdirSync(machine.privateRoot, { recursive: true, mode: 0o700 })
+  const privateDir = mkdtempSync(join(machine.privateRoot, 'cli-'))
   const seat = recipe.funds.kind === 'gateway' ? machine.gateway.seat(tenant) : undefined
   const leave = machine.inUse.hold([...idsOf(session), cwd, ...recipe.dirs])
   const dispose = async () => {
@@ -163,7 +164,7 @@ export function idsOf(session: SessionUse): string[] {
 
 /** For the tools of a run in these folders. Under bwrap nothing of it is there. */
 async function closedTo({ sandbox, roots, closed, configRoot, privateRoot }: Machine, folders: readonly string[]): Promise<string[]> {
-  if (sandbox.mode === 'bwrap') return []
+  if (sandbox.mode === 'bwrap' || rootsAround(roots, closed).length === 0) return []
   return closedPaths({ roots, closed, folders, needed: await realRoots([configRoot, privateRoot]) })
 }
 

@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process'
 import { link, lstat, mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { join, relative, sep } from 'node:path'
 import * as fc from 'fast-check'
@@ -69,6 +70,13 @@ describe('prepareConfigDir', () => {
     await prepareConfigDir(third)
     for (const folder of [configDir, other, third]) expect((await lstat(join(folder, 'settings.json'))).isFile()).toBe(true)
     expect(await readFile(victim, 'utf8')).toBe('kept')
+  })
+
+  it('replaces a pipe in the place of the settings, and does not wait for somebody to write into it', async () => {
+    await mkdir(configDir)
+    execFileSync('mkfifo', [settings()])
+    await prepareConfigDir(configDir)
+    expect(await readFile(settings(), 'utf8')).toBe('{}\n')
   })
 
   it('does not follow a link in the place of the folder', async () => {

@@ -36,7 +36,7 @@ beforeEach(() => {
       changes++
       if (!of.active) resolve()
     }
-    run = new HeldRun({ spool, clock, events: { changed, log: () => undefined }, prepared: cli.prepared, timeoutMs: TIMEOUT_MS })
+    run = new HeldRun({ spool, clock, events: { began: changed, changed, log: () => undefined }, prepared: cli.prepared, timeoutMs: TIMEOUT_MS })
   })
 })
 afterAll(() => rmSync(dir, { recursive: true, force: true }))
@@ -257,7 +257,7 @@ describe('a disk that is full', () => {
 describe('a run whose log is full', () => {
   const capped = () => {
     const changed = () => undefined
-    return new HeldRun({ spool, clock, events: { changed, log: () => undefined }, prepared: { ...cli.prepared, maxLogBytes: 1_048_576 }, timeoutMs: TIMEOUT_MS })
+    return new HeldRun({ spool, clock, events: { began: changed, changed, log: () => undefined }, prepared: { ...cli.prepared, maxLogBytes: 1_048_576 }, timeoutMs: TIMEOUT_MS })
   }
 
   it('keeps what fits and the result, says how much is missing, and ends as it would have', async () => {
@@ -303,7 +303,7 @@ describe('a run that is let go', () => {
     expect(cli.disposed).toBe(1)
     const again = Spool.open(spool.path)!
     expect(again.hasExit).toBe(true)
-    const taken = new HeldRun({ spool: again, clock, events: { changed: () => undefined, log: () => undefined } })
+    const taken = new HeldRun({ spool: again, clock, events: { began: () => undefined, changed: () => undefined, log: () => undefined } })
     expect(taken.held).toMatchObject({ state: 'exited', last: 2 })
     await taken.release(true)
     expect(existsSync(spool.path)).toBe(false)

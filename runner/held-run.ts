@@ -58,6 +58,8 @@ export type Prepared = {
 }
 
 export type HeldRunEvents = {
+  /** The CLI has its prompt, and the mark of its start is there to be sent. */
+  began(run: HeldRun): void
   /** There is something new to send. */
   changed(run: HeldRun): void
   log(message: string, fields: Record<string, unknown>): void
@@ -216,10 +218,11 @@ export class HeldRun {
     } catch (error) {
       return this.#startFailed(error)
     }
-    this.#events.changed(this)
     this.#stopTimeout = this.#clock.after(this.#timeoutMs, () => this.#endSoon('timeout', 'interrupt'))
-    const end = await prepared.process.turn({ line: (bytes, must) => this.#line(bytes, must), mark: (mark) => this.#mark(mark) })
-    await this.#exit(end)
+    const turn = prepared.process.turn({ line: (bytes, must) => this.#line(bytes, must), mark: (mark) => this.#mark(mark) })
+    // Behind the prompt: the CLI works while this is sent.
+    this.#events.began(this)
+    await this.#exit(await turn)
   }
 
   async #startFailed(error: unknown): Promise<void> {

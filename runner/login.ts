@@ -53,7 +53,7 @@ async function loginFile({ env, home }: { env: Environment; home: string }): Pro
  */
 export async function linkLogin(credentialsFile: string, configDir: string): Promise<'linked' | 'kept'> {
   const link = join(configDir, CREDENTIALS_FILE)
-  const found = await kindOf(link)
+  const found = kindOf(link)
   if (found === 'link' && (await readlink(link)) === credentialsFile) return 'linked'
   if (found !== 'link' && found !== 'none') return 'kept'
   // Renaming replaces the link at once: a CLI that starts at this moment finds the old one or the new one.

@@ -85,6 +85,22 @@ describe('what is sent of a run', () => {
     expect(sent(100 + COALESCE_MS)).toMatchObject({ seq: 2, n: 2 })
   })
 
+  it('does not wait behind the mark with which a run begins', () => {
+    spool.mark({ kind: 'stderr', text: 'oh', truncated: false })
+    sent()
+    line(10)
+    expect(sent()).toMatchObject({ seq: 2, n: 1 })
+    line(10)
+    expect(send()).toBe(COALESCE_MS)
+  })
+
+  it('does not keep a mark waiting, since nothing can travel with it', () => {
+    line(10)
+    sent()
+    spool.mark(exit)
+    expect(sent()).toMatchObject({ seq: 2, mark: exit })
+  })
+
   it('does not wait when enough has come together', () => {
     line(10)
     sent()

@@ -12,6 +12,7 @@ import type { SpoolRead } from './spool.ts'
 export interface SpoolSource {
   readonly intent: { readonly run: string; readonly fence: number }
   readonly last: number
+  isMark(seq: number): boolean
   read(seq: number, maxBytes: number): SpoolRead | undefined
   bytesAfter(seq: number): number
 }
@@ -20,7 +21,7 @@ export interface SpoolSource {
 export type Outgoing = { data: string | Uint8Array<ArrayBuffer>; bytes: number }
 export type Next = { do: 'send'; message: Outgoing } | { do: 'later'; inMs: number } | { do: 'nothing' }
 
-type InFlight = { seq: number; part: number; bytes: number }
+type InFlight = { seq: number; part: number; bytes: number; isMark: boolean }
 
 export class Outbox {
   readonly #spool: SpoolSource
@@ -82,14 +83,21 @@ export class Outbox {
       if (this.#unacked >= this.#window || credit <= 0) return { do: 'nothing' }
       this.#waitingSince ??= now
       const waitedMs = now - this.#waitingSince
-      if (this.#part === 0 && waitedMs < COALESCE_MS && this.#spool.bytesAfter(this.#seq - 1) < COALESCE_BYTES) {
-        return { do: 'later', inMs: COALESCE_MS - waitedMs }
-      }
+      if (waitedMs < COALESCE_MS && this.#mayGrow()) return { do: 'later', inMs: COALESCE_MS - waitedMs }
     }
     this.#waitingSince = undefined
     const message = this.#take()
     this.#unacked += message.bytes
     return { do: 'send', message }
+  }
+
+  /**
+   * More lines may come to travel with the next ones, and by then the ack may be there. Not behind a mark alone, which is
+   * how a run begins: the first lines of the CLI would wait for nobody's sake.
+   */
+  #mayGrow(): boolean {
+    if (this.#part > 0 || this.#spool.isMark(this.#seq) || this.#inFlight.every(({ isMark }) => isMark)) return false
+    return this.#spool.bytesAfter(this.#seq - 1) < COALESCE_BYTES
   }
 
   #take(): Outgoing {
@@ -98,7 +106,7 @@ export class Outbox {
     const read = this.#spool.read(this.#seq, COALESCE_BYTES)!
     if (read.kind === 'mark') {
       const data = JSON.stringify({ t: 'mark', run, fence, seq: read.seq, mark: read.mark })
-      return this.#sent(read.seq + 1, 0, { data, bytes: data.length })
+      return this.#sent(read.seq + 1, 0, { data, bytes: data.length }, true)
     }
     const { first, count, bytes } = read
     if (count === 1 && bytes.length > PART_BYTES) {
@@ -121,10 +129,10 @@ export class Outbox {
     return this.#sent(seq + 1, 0, { data, bytes: data.length })
   }
 
-  #sent(seq: number, part: number, message: Outgoing): Outgoing {
+  #sent(seq: number, part: number, message: Outgoing, isMark = false): Outgoing {
     this.#seq = seq
     this.#part = part
-    this.#inFlight.push({ seq: seq - 1, part, bytes: message.bytes })
+    this.#inFlight.push({ seq: seq - 1, part, bytes: message.bytes, isMark })
     return message
   }
 }

@@ -5,12 +5,12 @@
  */
 import { randomUUID } from 'node:crypto'
 import type { Offer } from '../shared/frames.ts'
-import type { SessionUse } from '../shared/run-spec.ts'
+import type { RunSpec, SessionUse } from '../shared/run-spec.ts'
 import { idsOf, keyOf, startCli, tidyConfigDir, type FundsOfCli, type Recipe } from './cli-start.ts'
 import { fundsFor, type Funds } from './funds.ts'
 import type { Prepared } from './held-run.ts'
 import type { Machine } from './machine.ts'
-import { mcpServersFor } from './mcp-servers.ts'
+import { mcpServersFor, type OwnServers } from './mcp-servers.ts'
 import { guardMentions } from './mentions.ts'
 import { checkPolicy, withLimits } from './policy.ts'
 import { SpawnQueue } from './spawns.ts'
@@ -18,8 +18,8 @@ import { trustOf } from './trust.ts'
 import type { Resident } from './warm/resident.ts'
 import type { WarmPool } from './warm/pool.ts'
 import { Spares } from './warm/spares.ts'
-import { Turn } from './warm/turn.ts'
-import { discard, resolveCwd, resolveDirs, type Workspace } from './workspace.ts'
+import { Turn, type TurnParts } from './warm/turn.ts'
+import { discard, resolveCwd, resolveDirs } from './workspace.ts'
 
 const MIB = 1_048_576
 
@@ -48,79 +48,105 @@ export function preparer(machine: Machine): Prepare {
 function unordered(machine: Machine): Prepare {
   const spawns = new SpawnQueue()
   const spares = new Spares(machine, spawns)
-  const { policy, warm, inUse } = machine
+  const { policy, warm } = machine
   return async (offer, marker, signal) => {
-    const { run, spec: wanted } = offer
-    const log = (message: string, fields: Record<string, unknown>) => machine.log(message, { ...fields, run })
-    const spec = withLimits(policy, wanted)
-    checkPolicy(policy, spec)
-    const treasury = { ...machine.treasury, allowPrivateBaseUrls: policy.allow_private_base_urls }
-    const funds = await fundsFor({ ...offer, spec }, { ...treasury, log: (message, fields) => machine.log(message, fields) })
-    const servers = mcpServersFor(policy.mcp_servers, spec.mcp_servers ?? [], machine.env)
-    const session = sessionOfCli(spec.session)
-    const holds = [inUse.hold([...idsOf(spec.session), ...idsOf(session)])]
+    const order = await orderOf(machine, offer)
+    const { spec, session } = order
+    const isNew = session.mode === 'new'
+    const holds = [machine.inUse.hold([...idsOf(spec.session), ...idsOf(session)])]
     const leave = () => holds.forEach((release) => release())
-    let workspace: Workspace | undefined
-    let found: Resident | undefined
-    let started: Resident | undefined
+    /** The last that was done comes first. */
+    const undo: (() => Promise<void> | void)[] = []
     try {
       const dirs = await resolveDirs({ ...machine, dirs: spec.add_dirs ?? [] })
       // Last, because it may make a folder.
-      workspace = await resolveCwd({ ...spec, ...machine })
+      const workspace = await resolveCwd({ ...spec, ...machine })
       const { cwd } = workspace
-      holds.push(inUse.hold([cwd, ...dirs]))
-      const trust = await trustOf(policy.trusted_workspaces, cwd, log)
-      const recipe: Recipe = { spec: { ...spec, prompt: '' }, funds: fundsOfCli(funds), servers, dirs, trust }
+      undo.unshift(() => discard(workspace))
+      holds.push(machine.inUse.hold([cwd, ...dirs]))
+      const trust = await trustOf(policy.trusted_workspaces, cwd, order.log)
+      const recipe: Recipe = { spec: { ...spec, prompt: '' }, funds: fundsOfCli(order.funds), servers: order.servers, dirs, trust }
       // A budget is the CLI's for all of its life: a second turn would find it used. And what is trusted may be edited meanwhile.
       const mayStay = policy.warm_idle_s > 0 && spec.max_budget_usd === undefined && trust === undefined
       const key = await keyOf(machine, recipe, { session, cwd })
-      found = session.mode === 'resume' ? await atHome(warm, await warm.take(session.id, key, spec.tenant), cwd) : undefined
-      if (session.mode === 'new') found = await spares.take(recipe, key)
-      if (!found) started = await startCli(machine, spawns, recipe, { session, workspace, marker, signal, mayStay })
-      const resident = (found ?? started)!
+      const found = isNew ? await spares.take(recipe, key) : await livingOf(warm, order, key, cwd)
       if (found) {
+        undo.unshift(() => (isNew ? spares.drop(found) : warm.giveBack(found)))
         await tidyConfigDir(machine, recipe)
         if (found.cwd !== cwd) await discard(workspace)
       }
-      if (session.mode === 'new') spares.learn(recipe, key, workspace)
+      const resident = found ?? (await startCli(machine, spawns, recipe, { session, workspace, marker, signal, mayStay }))
+      if (!found) undo.unshift(() => resident.cli.cancel('kill').then(() => warm.giveBack(resident)))
+      if (isNew) spares.learn(recipe, key, workspace)
       const prompt = await guardMentions(spec.prompt, resident.cwd, machine.roots, machine.closed)
-      for (const grant of funds.kind === 'gateway' ? funds.grants : []) machine.gateway.told(spec.tenant, grant)
-      const process = new Turn({
+      const process = turnOf(machine, order, {
         resident,
-        warm: found !== undefined,
         prompt,
+        warm: found !== undefined,
         stay: mayStay && (found !== undefined || warm.adopt(resident)),
-        purse: funds.kind === 'gateway' ? { ...funds.purse, session: resident.session } : undefined,
         replace: (dead, withdrawn) =>
           startCli(machine, spawns, recipe, {
             mayStay,
-            session: found ? { mode: session.mode === 'new' ? 'new' : 'resume', id: dead.session } : session,
+            session: found ? { mode: isNew ? 'new' : 'resume', id: dead.session } : session,
             workspace: { cwd: dead.cwd, created: false },
             // One that is not written down is known by the marker of its run.
             marker: mayStay ? randomUUID() : marker,
             signal: withdrawn,
           }),
-        giveBack: (one) => warm.giveBack(one),
-        log,
       })
       return {
         process,
         cwd: resident.cwd,
-        ...(session.mode === 'new' && resident.session !== session.id ? { cliSession: resident.session } : {}),
-        provider: funds.provider,
+        ...(isNew && resident.session !== session.id ? { cliSession: resident.session } : {}),
+        provider: order.funds.provider,
         maxLogBytes: Math.min(spec.max_log_bytes ?? Infinity, policy.max_log_mb * MIB),
         dispose: () => Promise.resolve(leave()),
       }
     } catch (error) {
       leave()
-      if (found && session.mode === 'new') await spares.drop(found)
-      else if (found) warm.giveBack(found)
-      await started?.cli.cancel('kill')
-      if (started) warm.giveBack(started)
-      if (!found && workspace) await discard(workspace)
+      for (const step of undo) await step()
       throw error
     }
   }
+}
+
+/** What a run asks for, by the owner's rules. */
+interface Order {
+  readonly spec: RunSpec
+  readonly funds: Funds
+  readonly servers: OwnServers
+  /** By the CLI's own ids. */
+  readonly session: SessionUse
+  readonly log: (message: string, fields: Record<string, unknown>) => void
+}
+
+async function orderOf(machine: Machine, offer: Offer): Promise<Order> {
+  const { policy, env } = machine
+  const spec = withLimits(policy, offer.spec)
+  checkPolicy(policy, spec)
+  const treasury = { ...machine.treasury, allowPrivateBaseUrls: policy.allow_private_base_urls }
+  const funds = await fundsFor({ ...offer, spec }, { ...treasury, log: (message, fields) => machine.log(message, fields) })
+  const servers = mcpServersFor(policy.mcp_servers, spec.mcp_servers ?? [], env)
+  const log = (message: string, fields: Record<string, unknown>) => machine.log(message, { ...fields, run: offer.run })
+  return { spec, funds, servers, session: sessionOfCli(spec.session), log }
+}
+
+type OwnParts = Pick<TurnParts, 'resident' | 'prompt' | 'warm' | 'stay' | 'replace'>
+
+function turnOf({ gateway, warm }: Machine, { spec, funds, log }: Order, parts: OwnParts): Turn {
+  const giveBack = (one: Resident) => warm.giveBack(one)
+  if (funds.kind === 'direct') return new Turn({ ...parts, giveBack, log })
+  for (const grant of funds.grants) gateway.told(spec.tenant, grant)
+  return new Turn({ ...parts, purse: { ...funds.purse, session: parts.resident.session }, giveBack, log })
+}
+
+/** That of the session. A session does not move; one that seems to is not that which lives here. */
+async function livingOf(warm: WarmPool, { spec, session }: Order, key: string, cwd: string): Promise<Resident | undefined> {
+  const living = session.mode === 'resume' ? await warm.take(session.id, key, spec.tenant) : undefined
+  if (living === undefined || living.cwd === cwd) return living
+  await living.cli.cancel('kill')
+  warm.giveBack(living)
+  return undefined
 }
 
 /** The ids by which the CLI knows what is continued. */
@@ -128,14 +154,6 @@ function sessionOfCli(use: SessionUse): SessionUse {
   if (use.mode === 'new') return use
   if (use.mode === 'resume') return { mode: 'resume', id: use.cli ?? use.id }
   return { mode: 'fork', id: use.id, from: use.cli ?? use.from }
-}
-
-/** A session does not move; one that seems to is not that which lives here. */
-async function atHome(warm: WarmPool, living: Resident | undefined, cwd: string): Promise<Resident | undefined> {
-  if (living === undefined || living.cwd === cwd) return living
-  await living.cli.cancel('kill')
-  warm.giveBack(living)
-  return undefined
 }
 
 /** Without what pays, which is a turn's. */

@@ -6,7 +6,8 @@
  * Writes are plain `write()` calls: a killed runner loses nothing that was written. When to flush is the caller's to say;
  * what was not flushed is read by nobody. `sync` is for the machine's own death: on intent, start, exit and every second.
  */
-import { closeSync, fdatasync, fstatSync, fsyncSync, ftruncateSync, openSync, unlinkSync, writevSync } from 'node:fs'
+import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, unlinkSync, writevSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { z } from 'zod'
@@ -66,13 +67,11 @@ export class Spool {
     this.#fd = fd
   }
 
-  /** The intent is on disk when this returns. Throws if the run has a spool already. */
+  /** The intent is written, and outlives this process; `intended` is for the machine. Throws if the run has a spool already. */
   static create(path: string, intent: Intent): Spool {
     const spool = new Spool(path, intent, openSync(path, 'ax+', 0o600))
     try {
       spool.#write(KIND.intent, Buffer.from(JSON.stringify(intent)))
-      fsyncSync(spool.#fd)
-      syncFolder(dirname(path))
     } catch (error) {
       spool.remove()
       throw error
@@ -125,9 +124,19 @@ export class Spool {
     return this.#end
   }
 
+  isMark(seq: number): boolean {
+    return this.#marks.has(seq)
+  }
+
   /** True once the last record is the exit mark. */
   get hasExit(): boolean {
     return this.#marks.has(this.#last) && this.#markAt(this.#firsts.length - 1).kind === 'exit'
+  }
+
+  /** Resolves when the intent is on disk, and the name of its file in the folder. Before that nobody is to be promised anything. */
+  async intended(): Promise<void> {
+    // Together: where the one brings the other along, neither is waited for twice.
+    await Promise.all([this.sync(), syncFolder(dirname(this.path))])
   }
 
   /** Must be on disk before the prompt is written: a start that nobody remembers could be done twice. */
@@ -182,7 +191,7 @@ export class Spool {
   read(seq: number, maxBytes: number): SpoolRead | undefined {
     if (seq > this.#last) return undefined
     const from = this.#recordOf(seq)
-    if (this.#marks.has(seq)) return { kind: 'mark', seq, mark: this.#markAt(from) }
+    if (this.isMark(seq)) return { kind: 'mark', seq, mark: this.#markAt(from) }
     let to = from + 1
     let size = this.#lengthOf(from)
     for (; to < this.#firsts.length && !this.#marks.has(this.#firsts[to]!); to++) {
@@ -304,12 +313,12 @@ export class Spool {
   }
 }
 
-function syncFolder(path: string): void {
-  const fd = openSync(path, 'r')
+async function syncFolder(path: string): Promise<void> {
+  const folder = await open(path, 'r')
   try {
-    fsyncSync(fd)
+    await folder.sync()
   } finally {
-    closeSync(fd)
+    await folder.close()
   }
 }
 

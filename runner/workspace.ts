@@ -166,9 +166,8 @@ async function realFolder(path: string): Promise<string | undefined> {
   if (!isAbsolute(path)) throw new TypeError(`not an absolute path: ${path}`)
   try {
     const real = await realpath(path)
-    if (!(await stat(real)).isDirectory()) return undefined
-    await access(real, constants.R_OK | constants.X_OK)
-    return real
+    const [found] = await Promise.all([stat(real), access(real, constants.R_OK | constants.X_OK)])
+    return found.isDirectory() ? real : undefined
   } catch (error) {
     if (hasCode(error, NO_SUCH_FOLDER)) return undefined
     throw error

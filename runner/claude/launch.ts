@@ -3,7 +3,7 @@
  * makes two processes the same, so that one may stand in for the other.
  */
 import { createHash } from 'node:crypto'
-import { writeFile } from 'node:fs/promises'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { ConfigFile } from '../../shared/config-files.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
@@ -45,8 +45,8 @@ export type Launch = {
 export type Command = { file: string; argv: string[]; env: Record<string, string> }
 
 /** Writes the files that it names. */
-export async function commandOf(launch: Launch): Promise<Command> {
-  const files = await writeFiles(launch)
+export function commandOf(launch: Launch): Command {
+  const files = writeFiles(launch)
   const [file = launch.claude, ...argv] = commandLine(launch, files)
   return { file, argv, env: environment(launch) }
 }
@@ -98,11 +98,11 @@ function filesOf(launch: Launch): ClaudeFiles {
 }
 
 /** Anew for each start: what a run may do is not left over from another. */
-async function writeFiles(launch: Launch): Promise<ClaudeFiles> {
+function writeFiles(launch: Launch): ClaudeFiles {
   const files = filesOf(launch)
-  const write = (path: string, content: unknown) => writeFile(path, JSON.stringify(content), { mode: 0o600 })
-  await write(files.settings, settingsOf(launch))
-  if (files.mcpConfig !== undefined) await write(files.mcpConfig, mcpConfigOf(launch))
+  const write = (path: string, content: unknown) => writeFileSync(path, JSON.stringify(content), { mode: 0o600 })
+  write(files.settings, settingsOf(launch))
+  if (files.mcpConfig !== undefined) write(files.mcpConfig, mcpConfigOf(launch))
   return files
 }
 

@@ -56,7 +56,7 @@ export class ClaudeProcess implements LivingCli {
    * root), `cwd`, `cli`; or the signal's reason, if that is one. Then nothing of the process is alive.
    */
   static async prepare(launch: Launch, signal?: AbortSignal): Promise<ClaudeProcess> {
-    const { file, argv, env } = await commandOf(launch)
+    const { file, argv, env } = commandOf(launch)
     const { cwd, marker, log } = launch
     let made: ClaudeProcess | undefined
     const line = (read: Line): void => {

@@ -28,10 +28,10 @@ function say(news) {
 }
 
 async function start({ id, command, argv, cwd, env }) {
-  const sockets = []
   const refuse = ({ code, message }) => say({ id, error: { code: code ?? '', message } })
+  const sockets = [0, 1, 2].map(() => connect(path))
   try {
-    for (const fd of [0, 1, 2]) sockets.push(await opened(`${secret}${id}${fd}`))
+    await Promise.all(sockets.map((socket, fd) => opened(socket, `${secret}${id}${fd}`)))
     // That is what a runner does with them when it has no descriptors left.
     if (sockets.some(({ writable }) => !writable)) throw new Error('the runner has closed a pipe')
   } catch (error) {
@@ -51,10 +51,10 @@ async function start({ id, command, argv, cwd, env }) {
   }
 }
 
-/** A connection to the runner that has said which one it is. */
-function opened(name) {
+/** Resolves when the runner has been told which connection it is. */
+function opened(socket, name) {
   return new Promise((resolve, reject) => {
-    const socket = connect(path, () => socket.write(name, () => resolve(socket)))
+    socket.once('connect', () => socket.write(name, resolve))
     socket.on('error', reject)
   })
 }

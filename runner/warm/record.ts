@@ -6,7 +6,8 @@
  * is left either. Where nothing can be written, `write` says so, and the caller lets the process end with its turn, which
  * the spool covers, or does not start it, if it is a spare.
  */
-import { mkdir, readdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { mkdirSync, writeFileSync } from 'node:fs'
+import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 
@@ -39,8 +40,8 @@ export class WarmRecords {
   /** Anew for one that is there, when its folder is no longer to go. False: this is not on disk. */
   async write({ marker, folder }: Left): Promise<boolean> {
     try {
-      await mkdir(this.#dir, { recursive: true, mode: 0o700 })
-      await writeFile(this.#file(marker), JSON.stringify({ folder }), { mode: 0o600 })
+      mkdirSync(this.#dir, { recursive: true, mode: 0o700 })
+      writeFileSync(this.#file(marker), JSON.stringify({ folder }), { mode: 0o600 })
     } catch (error) {
       // Of a full disk the name may be there without its content, which would outlive a process that is not kept. Of one that
       // lives and was written before, the name is what counts.
