@@ -69,6 +69,17 @@ export interface EventChunk {
   readonly bytes: Uint8Array
 }
 
+/** Where somebody stands in the log of a run. */
+export interface Cursor {
+  /**
+   * A page of what comes next, at once where it is at hand. Undefined: there is nothing yet, and whoever follows is woken when
+   * there may be. `end`: behind the last event, or nothing more is to be heard here. One question at a time.
+   */
+  next(): Page | undefined | 'end' | Promise<Page | undefined | 'end'>
+  close(): void
+}
+export type Page = readonly EventChunk[]
+
 /** A runner that is connected now. `slots` and `busy` are hints: only the runner's own core admits. */
 export interface OnlineRunner extends Candidate {
   readonly provider: LocalProvider | null
@@ -82,7 +93,9 @@ export interface RunnerHub {
   /** Takes over an authenticated upgrade request. */
   connect(c: Context, who: RunnerIdentity): Promise<Response>
   /** A cursor over the log of a run as its row was a moment ago: everything after `afterSeq`, then what follows, until the last event. */
-  events(row: RunRow, afterSeq: number, signal: AbortSignal): AsyncIterable<EventChunk[]>
+  follow(row: RunRow, afterSeq: number, wake: () => void): Cursor
+  /** The same for whoever reads it in one go. */
+  events(row: RunRow, afterSeq: number, signal: AbortSignal): AsyncIterable<Page>
   /** Tells the runner of a cancel that is durable already. */
   cancel(ref: RunRef): Promise<void>
   /** Counts a subscriber of the run; when the last one has left, its `on_disconnect` begins to count. Call the result once. */

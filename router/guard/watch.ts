@@ -7,23 +7,31 @@ import { Fault } from '../../shared/faults.ts'
 import type { Recheck } from './admission.ts'
 import { asFault } from './problem.ts'
 
-const EVERY_MS = 5_000
+export const LOOK_EVERY_MS = 5_000
+
+/** Why the visit has to end; undefined: it may go on. */
+export async function whyLeave(recheck: Recheck): Promise<Fault | undefined> {
+  try {
+    await recheck()
+    return undefined
+  } catch (error) {
+    const why = asFault(error)
+    // A database that cannot be read has nobody revoked: that is asked again.
+    return why.code === 'unauthenticated' || why.code === 'forbidden' ? why : undefined
+  }
+}
 
 /** Calls `over` once when the visit has to end, unless `stop` was called before. */
 export function watchVisit(recheck: Recheck, over: (why: Fault) => void): { stop(): void } {
   let timer: ReturnType<typeof setTimeout> | undefined
   let stopped = false
   const look = async () => {
-    const why = await recheck().then(
-      () => undefined,
-      (error: unknown) => asFault(error),
-    )
+    const why = await whyLeave(recheck)
     if (stopped) return
-    // A database that cannot be read has nobody revoked: that is asked again.
-    if (why?.code === 'unauthenticated' || why?.code === 'forbidden') over(why)
-    else timer = setTimeout(() => void look(), EVERY_MS)
+    if (why) over(why)
+    else timer = setTimeout(() => void look(), LOOK_EVERY_MS)
   }
-  timer = setTimeout(() => void look(), EVERY_MS)
+  timer = setTimeout(() => void look(), LOOK_EVERY_MS)
   return {
     stop() {
       stopped = true

@@ -2,7 +2,7 @@ import { setImmediate as nextTurn } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { describe, expect, it } from 'vitest'
 import type { LogRow } from '../core/intake.ts'
-import type { EventChunk } from '../ports.ts'
+import type { EventChunk, Page } from '../ports.ts'
 import { followLog } from './follow-log.ts'
 import { Wakeups } from './wakeups.ts'
 
@@ -34,12 +34,12 @@ function logOf(pageBytes = 100) {
         await nextTurn()
         return page
       }
-      return followLog({ readChunks }, wakeups, 'run', after, signal, pageBytes)
+      return followLog({ store: { readChunks }, wakeups, pageBytes }, 'run', after, signal)
     },
   }
 }
 
-async function seen(pages: AsyncIterable<EventChunk[]>): Promise<number[]> {
+async function seen(pages: AsyncIterable<Page>): Promise<number[]> {
   const firsts: number[] = []
   for await (const page of pages) firsts.push(...page.map(({ first }) => first))
   return firsts
@@ -81,7 +81,7 @@ describe('a follower', () => {
     const log = logOf()
     const pages = log.follow(0)
     const next = async () => {
-      const { value } = (await pages.next()) as IteratorResult<EventChunk[], undefined>
+      const { value } = await pages.next()
       return value?.map(({ first }) => first)
     }
     const waiting = next()

@@ -3,71 +3,60 @@ import type { LogRow } from '../core/intake.ts'
 import { HANDED_BYTES, HANDED_ROWS, PAGE_ROWS, Wakeups, type Listener } from './wakeups.ts'
 
 const PAGE_BYTES = 64 * 1024
-const never = () => new AbortController().signal
+const nobody = () => undefined
+
+/** Somebody who counts how often he was woken. */
+function listening(wakeups: Wakeups, topic: string) {
+  const woken = { times: 0 }
+  const listener = wakeups.listen(topic, () => void woken.times++)
+  return { listener, woken }
+}
 
 describe('a wake-up', () => {
-  it('reaches everybody who listens to its run, and nobody else', async () => {
+  it('reaches everybody who listens to its run, and nobody else', () => {
     const wakeups = new Wakeups()
-    const [a, b, other] = [wakeups.listen('a', never()), wakeups.listen('a', never()), wakeups.listen('b', never())]
-    let woken = false
-    void other.next().then(() => (woken = true))
-    const both = Promise.all([a.next(), b.next()])
+    const all = [listening(wakeups, 'a'), listening(wakeups, 'a'), listening(wakeups, 'b')]
     wakeups.wake('a')
-    await both
-    expect(woken).toBe(false)
+    expect(all.map(({ woken }) => woken.times)).toEqual([1, 1, 0])
   })
 
-  it('is not lost when it comes between listening and waiting', async () => {
+  it('is remembered until the next look', () => {
     const wakeups = new Wakeups()
-    const listener = wakeups.listen('a', never())
+    const { listener } = listening(wakeups, 'a')
+    expect(listener.isWoken).toBe(false)
     wakeups.wake('a')
-    await expect(listener.next()).resolves.toBeUndefined()
-  })
-
-  it('that came before the last look, or before anybody listened, is none', async () => {
-    const wakeups = new Wakeups()
-    wakeups.wake('a')
-    const listener = wakeups.listen('a', never())
-    wakeups.wake('a')
+    expect(listener.isWoken).toBe(true)
     listener.take(0, PAGE_BYTES)
-    let woken = false
-    const waiting = listener.next().then(() => (woken = true))
-    await Promise.resolve()
-    expect(woken).toBe(false)
-    wakeups.wake('a')
-    await waiting
+    expect(listener.isWoken).toBe(false)
   })
 
-  it('is not waited for once the reader has left, or once it is over for all', async () => {
+  it('that came before anybody listened is none', () => {
     const wakeups = new Wakeups()
-    const stop = new AbortController()
-    const [leaves, stays] = [wakeups.listen('a', stop.signal), wakeups.listen('a', never())]
-    const left = leaves.next()
-    stop.abort()
-    await left
-    expect([leaves.isOver, stays.isOver]).toEqual([true, false])
-    const waiting = stays.next()
+    wakeups.wake('a')
+    const { listener, woken } = listening(wakeups, 'a')
+    expect([listener.isWoken, woken.times]).toEqual([false, 0])
+  })
+
+  it('is the last one when it is over for all, also for who comes later', () => {
+    const wakeups = new Wakeups()
+    const { listener, woken } = listening(wakeups, 'a')
+    expect(listener.isOver).toBe(false)
     wakeups.close()
-    await waiting
-    for (const listener of [stays, wakeups.listen('a', never()), wakeups.listen('b', stop.signal)]) {
-      await listener.next()
-      expect(listener.isOver).toBe(true)
-    }
+    expect([listener.isOver, woken.times]).toEqual([true, 1])
+    expect(listening(wakeups, 'b').listener.isOver).toBe(true)
   })
 
-  it('does not reach who has stopped listening, and leaves the others theirs', async () => {
+  it('does not reach who has stopped listening, and leaves the others theirs', () => {
     const wakeups = new Wakeups()
-    const [gone, there] = [wakeups.listen('a', never()), wakeups.listen('a', never())]
-    gone.end()
-    gone.end()
-    const waiting = there.next()
+    const [gone, there] = [listening(wakeups, 'a'), listening(wakeups, 'a')]
+    gone.listener.end()
+    gone.listener.end()
     wakeups.wake('a')
-    await expect(waiting).resolves.toBeUndefined()
-    there.end()
-    const late = wakeups.listen('a', never())
-    there.end()
+    there.listener.end()
+    const late = listening(wakeups, 'a')
+    there.listener.end()
     wakeups.wake('a')
-    await expect(late.next()).resolves.toBeUndefined()
+    expect([gone, there, late].map(({ woken }) => woken.times)).toEqual([0, 1, 1])
   })
 })
 
@@ -77,8 +66,8 @@ describe('what is handed over', () => {
   }
   const follower = (...rows: LogRow[]) => {
     const wakeups = new Wakeups()
-    const listener = wakeups.listen('a', never())
-    wakeups.listen('b', never())
+    const listener = wakeups.listen('a', nobody)
+    wakeups.listen('b', nobody)
     const hand = (one: LogRow) => wakeups.handOver('a', [one])
     for (const one of rows) hand(one)
     return { listener, hand }
@@ -117,19 +106,16 @@ describe('what is handed over', () => {
     expect(firsts(handed(...rows), 0)).toEqual([])
   })
 
-  it('is given out in pages, and what is left needs no wake-up', async () => {
+  it('is given out in pages, and what is left needs no wake-up', () => {
     const quarter = { bytes: new Uint8Array(PAGE_BYTES / 4) }
     const { listener, hand } = follower(...Array.from({ length: 9 }, (_, i) => row(i + 1, 1, quarter)))
     expect(firsts(listener, 0, PAGE_BYTES)).toEqual([1, 2, 3, 4])
-    await listener.next()
+    expect(listener.isWoken).toBe(true)
     hand(row(10, 1, { bytes: new Uint8Array(PAGE_BYTES + 1) }))
     expect(firsts(listener, 4, PAGE_BYTES)).toEqual([5, 6, 7, 8])
     expect(firsts(listener, 8, PAGE_BYTES)).toEqual([9])
     expect(firsts(listener, 9, PAGE_BYTES)).toEqual([10])
-    let woken = false
-    void listener.next().then(() => (woken = true))
-    await Promise.resolve()
-    expect(woken).toBe(false)
+    expect(listener.isWoken).toBe(false)
   })
 
   it('is given out in pages of so many rows', () => {
@@ -150,7 +136,7 @@ describe('what is handed over', () => {
 
   it('is the same for all who follow', () => {
     const wakeups = new Wakeups()
-    const [one, other] = [wakeups.listen('a', never()), wakeups.listen('a', never())]
+    const [one, other] = [wakeups.listen('a', nobody), wakeups.listen('a', nobody)]
     wakeups.handOver('a', [row(1)])
     expect(one.take(0, PAGE_BYTES)[0]).toBe(other.take(0, PAGE_BYTES)[0])
   })

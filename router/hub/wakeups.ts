@@ -23,10 +23,10 @@ export class Wakeups {
   readonly #listeners = new Map<string, Set<Listener>>()
   #closed = false
 
-  /** Until `end` or until the signal aborts. */
-  listen(topic: string, signal: AbortSignal): Listener {
+  /** Until `end`. `wake` is called at each wake-up, and when it is over for all. */
+  listen(topic: string, wake: () => void): Listener {
     const others = this.#listeners.get(topic) ?? new Set()
-    const listener = new Listener(signal, this.#closed, () => {
+    const listener = new Listener(wake, this.#closed, () => {
       others.delete(listener)
       if (others.size === 0 && this.#listeners.get(topic) === others) this.#listeners.delete(topic)
     })
@@ -37,14 +37,14 @@ export class Wakeups {
   /** Rows that are durable now, in the order of their commits; their wake-up comes behind. */
   handOver(topic: string, rows: readonly LogRow[]): void {
     const listeners = this.#listeners.get(topic)
-    if (!listeners) return
-    // Once for all of them. A part is no event yet: the log puts it together.
-    const chunks = rows.map(({ kind, first, count, bytes }) => (kind === 'part' ? undefined : { kind, first, count, bytes }))
+    if (!listeners || rows.length === 0) return
+    // A part is no event yet: the log puts it together.
+    const chunks = isWhole(rows) ? rows : undefined
     for (const listener of listeners) listener.hand(chunks)
   }
 
   wake(topic: string): void {
-    for (const listener of this.#listeners.get(topic) ?? []) listener.wake()
+    for (const listener of this.#listeners.get(topic) ?? NOBODY) listener.wake()
   }
 
   /** It is over for everybody, and for whoever still comes. */
@@ -55,93 +55,105 @@ export class Wakeups {
 }
 
 export class Listener {
-  readonly #signal: AbortSignal
+  readonly #wake: () => void
   readonly #leave: () => void
-  #closed: boolean
-  #woken = false
-  #resolve: (() => void) | undefined
-  #handed: EventChunk[] = []
+  #isOver: boolean
+  #isWoken = false
+  /** Shared with others who were given the same. */
+  #handed: readonly EventChunk[] = NOTHING
+  /** The list in which it puts together what came in several calls. */
+  #owned: EventChunk[] | undefined
   #handedBytes = 0
   /** Something was not kept for him, so what came behind it is of no use. */
   #missed = false
 
-  constructor(signal: AbortSignal, closed: boolean, leave: () => void) {
-    this.#signal = signal
-    this.#closed = closed
+  constructor(wake: () => void, isOver: boolean, leave: () => void) {
+    this.#wake = wake
+    this.#isOver = isOver
     this.#leave = leave
-    signal.addEventListener('abort', this.wake, { once: true })
   }
 
-  /** Nobody wants to hear anything any more, or there is nothing more to be heard. */
+  /** There is nothing more to be heard. */
   get isOver(): boolean {
-    return this.#closed || this.#signal.aborted
+    return this.#isOver
   }
 
-  /** Resolves at the next wake-up since the last `take`, when that left something, and when it is over. */
-  next(): Promise<void> {
-    if (this.#woken || this.isOver) return Promise.resolve()
-    return new Promise((resolve) => (this.#resolve = resolve))
+  /** There was a wake-up since the last `take`, or that left something. */
+  get isWoken(): boolean {
+    return this.#isWoken
   }
 
   /**
    * The events right behind `after`, as far as they were handed over; none: the log has to be read. No more than `pageBytes`
    * of them at a time, but at least one row, and the rest the next time.
    */
-  take(after: number, pageBytes: number): EventChunk[] {
-    const fresh = this.#missed ? [] : this.#handed.filter(({ first }) => first > after)
-    const page = fresh[0]?.first === after + 1 ? pageOf(fresh, pageBytes) : []
-    this.#keep(page.length > 0 ? fresh.slice(page.length) : [])
-    this.#woken = this.#handed.length > 0
+  take(after: number, pageBytes: number): readonly EventChunk[] {
+    const fresh = this.#missed ? NOTHING : behind(this.#handed, after)
+    const page = fresh[0]?.first === after + 1 ? pageOf(fresh, pageBytes) : NOTHING
+    this.#keep(page.length > 0 && page.length < fresh.length ? fresh.slice(page.length) : NOTHING)
+    this.#isWoken = this.#handed.length > 0
     return page
   }
 
   end(): void {
-    this.#signal.removeEventListener('abort', this.wake)
     this.#leave()
   }
 
-  readonly wake = (): void => {
-    this.#woken = true
-    this.#resolve?.()
+  wake(): void {
+    this.#isWoken = true
+    this.#wake()
   }
 
   close(): void {
-    this.#closed = true
-    this.wake()
+    this.#isOver = true
+    this.#wake()
   }
 
   /** Undefined: something that only the log can give. */
-  hand(chunks: readonly (EventChunk | undefined)[]): void {
-    for (const chunk of chunks) {
-      if (this.#missed) return
-      const last = this.#handed.at(-1)
-      const isNext = last === undefined || chunk?.first === last.first + last.count
-      this.#handedBytes += chunk?.bytes.length ?? 0
-      if (!chunk || !isNext || this.#handedBytes > HANDED_BYTES || this.#handed.length === HANDED_ROWS) return this.#miss()
-      this.#handed.push(chunk)
-    }
+  hand(chunks: readonly EventChunk[] | undefined): void {
+    if (this.#missed) return
+    const last = this.#handed.at(-1)
+    const isNext = chunks !== undefined && (last === undefined || chunks[0]?.first === endOf(last))
+    this.#handedBytes += sizeOf(chunks ?? NOTHING)
+    if (!isNext || this.#handedBytes > HANDED_BYTES || this.#handed.length + chunks.length > HANDED_ROWS) {
+      this.#keep(NOTHING)
+      this.#missed = true
+    } else if (last === undefined) this.#handed = chunks
+    else this.#own().push(...chunks)
   }
 
-  #miss(): void {
-    this.#keep([])
-    this.#missed = true
+  /** What was handed over first is shared, and given out as it is. */
+  #own(): EventChunk[] {
+    this.#owned ??= [...this.#handed]
+    this.#handed = this.#owned
+    return this.#owned
   }
 
-  #keep(chunks: EventChunk[]): void {
+  #keep(chunks: readonly EventChunk[]): void {
     this.#missed = false
+    this.#owned = undefined
     this.#handed = chunks
-    this.#handedBytes = chunks.reduce((sum, { bytes }) => sum + bytes.length, 0)
+    this.#handedBytes = sizeOf(chunks)
   }
 }
 
+const NOBODY: readonly Listener[] = []
+const NOTHING: readonly EventChunk[] = []
+
+const isWhole = (rows: readonly LogRow[]): rows is readonly (LogRow & EventChunk)[] => rows.every(({ kind, first }, i) => kind !== 'part' && (i === 0 || first === endOf(rows[i - 1]!)))
+const endOf = ({ first, count }: { first: number; count: number }) => first + count
+const sizeOf = (chunks: readonly EventChunk[]) => chunks.reduce((sum, { bytes }) => sum + bytes.length, 0)
+/** Mostly all of them. */
+const behind = (chunks: readonly EventChunk[], after: number) => (chunks[0] && chunks[0].first <= after ? chunks.filter(({ first }) => first > after) : chunks)
+
 /** The first one, and as many behind it as there is room for. */
-function pageOf(chunks: readonly EventChunk[], pageBytes: number): EventChunk[] {
-  const page: EventChunk[] = []
+function pageOf(chunks: readonly EventChunk[], pageBytes: number): readonly EventChunk[] {
   let bytes = 0
-  for (const chunk of chunks.slice(0, PAGE_ROWS)) {
+  let rows = 0
+  for (const chunk of chunks) {
     bytes += chunk.bytes.length
-    if (bytes > pageBytes && page.length > 0) break
-    page.push(chunk)
+    if (rows === PAGE_ROWS || (bytes > pageBytes && rows > 0)) return chunks.slice(0, rows)
+    rows++
   }
-  return page
+  return chunks
 }

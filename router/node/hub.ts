@@ -7,11 +7,11 @@ import type { Append } from '../core/runner-core.ts'
 import type { Attendance } from '../hub/attendance.ts'
 import type { ConfigSource } from '../hub/config-sync.ts'
 import type { GroupCommitLog } from '../hub/event-log.ts'
-import { followLog } from '../hub/follow-log.ts'
+import { followLog, LogCursor } from '../hub/follow-log.ts'
 import { Seat, type RunnerSocket } from '../hub/seat.ts'
 import type { SeatParts } from '../hub/seat-parts.ts'
 import { Wakeups } from '../hub/wakeups.ts'
-import type { Dispatch, EventChunk, Log, OnlineRunner, Platform, RunnerHub, RunnerIdentity, RunRef, RunRow, Treasury } from '../ports.ts'
+import type { Cursor, Dispatch, Log, OnlineRunner, Page, Platform, RunnerHub, RunnerIdentity, RunRef, RunRow, Treasury } from '../ports.ts'
 import type { HubStore } from '../store/hub-store.ts'
 import type { RunnerMark } from '../store/runners.ts'
 import type { QueuedRow } from '../store/runs.ts'
@@ -88,8 +88,12 @@ export class NodeHub implements RunnerHub {
     if (row?.runner) this.#seats.get(row.runner)?.cancel(row.id, row.fence)
   }
 
-  events({ id }: RunRow, afterSeq: number, client: AbortSignal): AsyncIterable<EventChunk[]> {
-    return followLog(this.#parts.store, this.#wakeups, id, afterSeq, client)
+  follow({ id }: RunRow, afterSeq: number, wake: () => void): Cursor {
+    return new LogCursor({ store: this.#parts.store, wakeups: this.#wakeups }, id, afterSeq, wake)
+  }
+
+  events({ id }: RunRow, afterSeq: number, client: AbortSignal): AsyncIterable<Page> {
+    return followLog({ store: this.#parts.store, wakeups: this.#wakeups }, id, afterSeq, client)
   }
 
   online(tenant: string): Promise<OnlineRunner[]> {

@@ -7,6 +7,7 @@ import type { AddressInfo, Socket } from 'node:net'
 import { WebSocketServer } from 'ws'
 import { ROUTER_MAX_PAYLOAD } from '../../shared/limits.ts'
 import { SUBPROTOCOL } from '../../shared/version.ts'
+import { sourceOf } from '../engine/body-source.ts'
 import { sendStream } from './send-stream.ts'
 import { answerUpgrades } from './upgrade.ts'
 
@@ -32,8 +33,9 @@ export async function listen(fetch: Fetch, port: number, host: string, failed: (
   const server = createAdaptorServer({
     fetch: async (request, env) => {
       const response = await fetch(request, env as Parameters<Fetch>[1])
-      const streams = response.headers.get('content-type')?.startsWith('text/event-stream')
-      return streams ? sendStream(response, env.outgoing as ServerResponse) : response
+      // To look at the body of any other would make the adapter build a whole Response for it.
+      const source = response.headers.get('content-type')?.startsWith('text/event-stream') ? sourceOf(response.body) : undefined
+      return source ? sendStream(source, response, env.outgoing as ServerResponse) : response
     },
   }) as Server
   answerUpgrades(server, sockets, fetch, failed)

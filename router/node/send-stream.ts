@@ -1,40 +1,55 @@
 /**
- * Writes the body of a streamed answer to its socket, no faster than the socket takes it.
+ * Writes a body to its socket, no faster than the socket takes it. A body that fails cuts the connection, and a connection
+ * that closes ends the body.
  *
- * The adapter's own writer would end a body that fails with the text of the error, which is nobody's business but the
- * log's, and prints it. Here a body that fails cuts the connection, and a connection that closes cancels the body.
+ * Not the adapter's way, which has a reader, promises and the whole request for as long as the answer takes, and ends a body
+ * that fails with the text of its error.
  */
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { ServerResponse } from 'node:http'
+import { nowhere, type BodySource, type Sink } from '../engine/body-source.ts'
 
 /** The answer for the adapter: there is nothing left for it to do. */
-export function sendStream(response: Response, outgoing: ServerResponse): Response {
+export function sendStream(source: BodySource, { status, headers }: Response, outgoing: ServerResponse): Response {
   if (outgoing.destroyed) {
-    void response.body?.cancel()
+    source.open(nowhere)
+    source.gone()
     return RESPONSE_ALREADY_SENT
   }
-  outgoing.writeHead(response.status, Object.fromEntries(response.headers))
+  outgoing.writeHead(status, Object.fromEntries(headers))
   outgoing.flushHeaders()
-  if (response.body) void write(response.body.getReader(), outgoing)
-  else outgoing.end()
+  forget(outgoing)
+  outgoing.on('drain', () => source.drained())
+  outgoing.once('close', () => source.gone())
+  source.open(new SocketSink(outgoing))
   return RESPONSE_ALREADY_SENT
 }
 
-/** Never rejects: how the body ended is its owner's to log. */
-async function write(body: ReadableStreamDefaultReader<Uint8Array>, outgoing: ServerResponse): Promise<void> {
-  const cut = () => outgoing.destroy()
-  // Also while a write waits for a client that does not read.
-  body.closed.catch(cut)
-  const gone = new Promise<void>((resolve) => outgoing.once('close', resolve))
-  void gone.then(() => body.cancel()).catch(cut)
-  try {
-    for (;;) {
-      const { done, value } = await body.read()
-      if (done) break
-      if (!outgoing.write(value)) await Promise.race([new Promise((resolve) => outgoing.once('drain', resolve)), gone])
-    }
-    outgoing.end()
-  } catch {
-    cut()
+/** Streams last, and there are thousands: what the request brought is of no use by now. */
+function forget(outgoing: ServerResponse): void {
+  const { req } = outgoing
+  req.headers = {}
+  req.rawHeaders = []
+  // The adapter's own, which has the request.
+  outgoing.removeAllListeners('close')
+}
+
+class SocketSink implements Sink {
+  readonly #outgoing: ServerResponse
+
+  constructor(outgoing: ServerResponse) {
+    this.#outgoing = outgoing
+  }
+
+  write(bytes: Uint8Array): boolean {
+    return this.#outgoing.write(bytes)
+  }
+
+  end(): void {
+    this.#outgoing.end()
+  }
+
+  cut(): void {
+    this.#outgoing.destroy()
   }
 }

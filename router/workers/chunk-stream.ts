@@ -2,7 +2,7 @@
  * Pages of a run's log on their way from its object to the Worker that frames them: each chunk as its kind, the number of
  * its first event, how many, its length in bytes, and its bytes. Numbers are little-endian.
  */
-import type { EventChunk } from '../ports.ts'
+import type { EventChunk, Page } from '../ports.ts'
 
 const HEAD = 17
 const KINDS = ['ev', 'mark'] as const
@@ -23,7 +23,7 @@ function encodeChunks(chunks: readonly EventChunk[]): Uint8Array {
 }
 
 /** These pages as one body, read no faster than they are taken. `end` is called once nobody reads any more, with or without an error. */
-export function pageStream(pages: AsyncGenerator<EventChunk[]>, end: (error?: unknown) => void): ReadableStream<Uint8Array> {
+export function pageStream(pages: AsyncGenerator<Page, void, undefined>, end: (error?: unknown) => void): ReadableStream<Uint8Array> {
   return new ReadableStream<Uint8Array>(
     {
       async pull(out) {

@@ -7,7 +7,7 @@ import { and, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import { runners, runs } from '../../drizzle/schema.ts'
 import { isTerminal } from '../core/run-state.ts'
 import { isLast } from '../engine/stream.ts'
-import type { EventChunk, OnlineRunner, Records, RunnerHub, RunnerIdentity, RunRef, RunRow, Store } from '../ports.ts'
+import type { Cursor, EventChunk, OnlineRunner, Page, Records, RunnerHub, RunnerIdentity, RunRef, RunRow, Store } from '../ports.ts'
 import { logEnd, readChunks, readEvent } from '../store/run-events.ts'
 import { findRun } from '../store/runs.ts'
 import { ChunkDecoder } from './chunk-stream.ts'
@@ -123,7 +123,24 @@ export class WorkersHub implements RunnerHub, Records {
     return this.#env.RUNNER.getByName(row.runner).event(refOf(row), seq)
   }
 
-  async *events(row: RunRow, afterSeq: number, signal: AbortSignal): AsyncGenerator<EventChunk[]> {
+  /** It never says that there is nothing yet: it waits. */
+  follow(row: RunRow, afterSeq: number): Cursor {
+    const stop = new AbortController()
+    const pages = this.events(row, afterSeq, stop.signal)
+    return {
+      next: async () => {
+        const { done, value } = await pages.next()
+        return done ? 'end' : value
+      },
+      close() {
+        stop.abort()
+        // A generator that waits at its yield hears of no signal.
+        void pages.return()
+      },
+    }
+  }
+
+  async *events(row: RunRow, afterSeq: number, signal: AbortSignal): AsyncGenerator<Page, void, undefined> {
     const ref = refOf(row)
     let now: RunRow | undefined = row
     let after = afterSeq

@@ -101,11 +101,12 @@ export class PoolDO extends DurableObject<Env> {
   /** Resolves when the run has left the line, or after a while. */
   async moved(name: PoolName, run: string, withinMs: number): Promise<void> {
     const line = await this.#open(name)
-    const late = new AbortController()
-    const listening = this.#moves.listen(run, late.signal)
-    const timer = setTimeout(() => late.abort(), withinMs)
+    let over = () => undefined as void
+    const moved = new Promise<void>((resolve) => (over = resolve))
+    const listening = this.#moves.listen(run, over)
+    const timer = setTimeout(over, withinMs)
     try {
-      if (line.has(run)) await listening.next()
+      if (line.has(run)) await moved
     } finally {
       // A timer that is left keeps the object awake.
       clearTimeout(timer)

@@ -24,7 +24,7 @@ export function runStream(
     if (chunks.length === 0 && !(await findRun(own.db, ref.tenant, ref.run))) stop.abort()
     return chunks
   }
-  const pages = followLog({ readChunks: read }, wakeups, ref.run, after, stop.signal, PAGE_BYTES)
+  const pages = followLog({ store: { readChunks: read }, wakeups, pageBytes: PAGE_BYTES }, ref.run, after, stop.signal)
   return pageStream(pages, (error) => {
     if (error !== undefined) log.error({ err: error, run: ref.run }, 'a stream was cut')
     stop.abort()

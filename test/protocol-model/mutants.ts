@@ -6,6 +6,7 @@ import { readdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Intake, type LogRow, type Taken } from '../../router/core/intake.ts'
 import { RunnerCore, type Effect } from '../../router/core/runner-core.ts'
+import { LogCursor } from '../../router/hub/follow-log.ts'
 import { Listener } from '../../router/hub/wakeups.ts'
 import type { EventChunk } from '../../router/ports.ts'
 import { HeldRun } from '../../runner/held-run.ts'
@@ -139,14 +140,34 @@ const routerAssignedSeq: Mutant = {
   faults: mixed,
 }
 
+const reading = new Set<LogCursor>()
+const cursors = new WeakMap<Listener, LogCursor>()
+const asked: { by?: LogCursor } = {}
 const snapshotThenSubscribe: Mutant = {
   name: 'snapshot, then subscribe',
   as: /^I9: no end in sight: a subscriber/,
-  patch: () =>
-    replace(Listener.prototype, 'next', (original) => function () {
-      this.take(Infinity, 0)
-      return original.call(this)
-    }),
+  patch: () => {
+    reading.clear()
+    return all(
+      replace(LogCursor.prototype, 'next', (original) => function () {
+        asked.by = this
+        const page = original.call(this)
+        if (page instanceof Promise) {
+          reading.add(this)
+          void page.finally(() => reading.delete(this)).catch(() => undefined)
+        }
+        return page
+      }),
+      replace(Listener.prototype, 'take', (original) => function (after, pageBytes) {
+        if (asked.by) cursors.set(this, asked.by)
+        return original.call(this, after, pageBytes)
+      }),
+      replace(Listener.prototype, 'wake', (original) => function () {
+        const cursor = cursors.get(this)
+        if (!cursor || !reading.has(cursor)) original.call(this)
+      }),
+    )
+  },
 }
 
 const unwritten = new Map<string, EventChunk[]>()

@@ -1,9 +1,9 @@
 /** A client of one run's stream: it reads from a cursor, may stop reading, may go away, and comes back where it was. */
 import { isLast } from '../../router/engine/stream.ts'
-import type { EventChunk } from '../../router/ports.ts'
+import type { EventChunk, Page } from '../../router/ports.ts'
 import type { Row } from './ledger.ts'
 
-export type Source = (run: string, after: number, signal: AbortSignal) => AsyncIterable<EventChunk[]>
+export type Source = (run: string, after: number, signal: AbortSignal) => AsyncIterable<Page>
 
 export class Subscriber {
   readonly row: Row
@@ -49,7 +49,7 @@ export class Subscriber {
     this.#gate = undefined
   }
 
-  async #read(pages: AsyncIterable<EventChunk[]>, client: AbortController): Promise<void> {
+  async #read(pages: AsyncIterable<Page>, client: AbortController): Promise<void> {
     for await (const page of pages) {
       await this.#gate?.open
       if (client.signal.aborted) return

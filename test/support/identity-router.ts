@@ -42,6 +42,9 @@ export interface Answer {
 
 const noRunners: RunnerHub = {
   connect: (c, who) => Promise.resolve(c.json(who)),
+  follow: () => {
+    throw new Fault('run_not_found')
+  },
   events: () => {
     throw new Fault('run_not_found')
   },
