@@ -84,6 +84,17 @@ describe('the event log', () => {
     expect(commits).toEqual([256])
   })
 
+  it('makes larger groups of what weighs less', async () => {
+    const sizes: number[] = []
+    const weighing = new GroupCommitLog(
+      (appends) => Promise.resolve(appends.map(() => 'durable' as const)).finally(() => sizes.push(appends.length)),
+      nextTurn,
+      ({ rows }) => (rows.length > 0 ? 0.25 : 1),
+    )
+    await Promise.all(Array.from({ length: 1_300 }, (_, i) => weighing.append(i < 1_100 ? line('run', i) : appendOf('run', []))))
+    expect(sizes).toEqual([1_024, 276])
+  })
+
   it('takes it for trouble when nothing at all is taken', async () => {
     const broken = new GroupCommitLog(() => Promise.reject(new Error('SQLITE_ERROR: no such table: run_events')), nextTurn)
     await expect(broken.append(line('run', 1))).rejects.toThrow('no such table')

@@ -10,7 +10,7 @@ import type { Platform, Statement, Store } from '../ports.ts'
 import { appendStatements } from '../store/run-events.ts'
 import { isRefusedStatement } from '../store/statement-error.ts'
 
-/** SQLite's limits are far away; this bounds how long one commit holds the event loop. */
+/** SQLite's limits are far away; this bounds how long one commit of as many rows holds the event loop. */
 const MAX_GROUP = 256
 
 export type Outcome = 'durable' | 'fenced_out'
@@ -35,14 +35,19 @@ const PROBE: Append = {
 export class GroupCommitLog {
   readonly #commit: Commit
   readonly #nextTurn: () => Promise<void>
+  readonly #weigh: (append: Append) => number
   #waiting: Waiting[] = []
   #flushing = false
   #last: Promise<unknown> = Promise.resolve()
 
-  /** `nextTurn` resolves when the event loop has come round: what arrives together until then is one commit. */
-  constructor(commit: Commit, nextTurn: () => Promise<void>) {
+  /**
+   * `nextTurn` resolves when the event loop has come round: what arrives together until then is one commit. `weigh`: how much of
+   * a group an append is, where one that goes to the database as a row of its own is 1; all of them unless told otherwise.
+   */
+  constructor(commit: Commit, nextTurn: () => Promise<void>, weigh: (append: Append) => number = () => 1) {
     this.#commit = commit
     this.#nextTurn = nextTurn
+    this.#weigh = weigh
   }
 
   /**
@@ -68,7 +73,7 @@ export class GroupCommitLog {
     this.#flushing = true
     while (this.#waiting.length > 0) {
       await this.#nextTurn()
-      const group = this.#waiting.splice(0, MAX_GROUP)
+      const group = this.#waiting.splice(0, this.#groupSize())
       try {
         const outcomes = await this.#commit(group.map((w) => w.append))
         for (const [i, waiting] of group.entries()) waiting.resolve(outcomes[i]!)
@@ -78,6 +83,12 @@ export class GroupCommitLog {
       }
     }
     this.#flushing = false
+  }
+
+  #groupSize(): number {
+    let [size, weight] = [0, 0]
+    while (size < this.#waiting.length && weight < MAX_GROUP) weight += this.#weigh(this.#waiting[size++]!.append)
+    return size
   }
 
   /** Nothing of the group was kept, for the sake of one of them. */

@@ -34,7 +34,7 @@ import { watchConfig } from './config-source.ts'
 import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
 import { openDatabase } from './database.ts'
 import { NodeHub } from './hub.ts'
-import { Journal } from './journal/journal.ts'
+import { Journal, weigh } from './journal/journal.ts'
 import { listen } from './listen.ts'
 import { followVault } from './master-key.ts'
 import { driveOutbox } from './outbox.ts'
@@ -103,7 +103,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
     const commit = sqlCommit(database, platform, (append) => endingStatements(database.db, append, platform.now()))
     // One that lies elsewhere may have other routers, who would not see what is only here.
     const journal = options.database === undefined ? await Journal.open({ dir: dataDir, db: database.db, commit, log, nextTurn }) : undefined
-    const eventLog = new GroupCommitLog(journal?.commit ?? commit, nextTurn)
+    const eventLog = journal ? new GroupCommitLog(journal.commit, nextTurn, weigh) : new GroupCommitLog(commit, nextTurn)
     const attendance = new Attendance({
       async patienceMs({ tenant, run }) {
         const row = await findRun(database.db, tenant, run)

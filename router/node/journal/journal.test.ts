@@ -12,7 +12,7 @@ import { GroupCommitLog, sqlCommit, type Outcome } from '../../hub/event-log.ts'
 import type { EventChunk, Log, Platform } from '../../ports.ts'
 import { databaseReads, type LogReads } from '../../store/run-events.ts'
 import { openDatabase, type Database } from '../database.ts'
-import { Journal } from './journal.ts'
+import { Journal, weigh } from './journal.ts'
 import { JOURNAL_FILES } from './recover.ts'
 
 const platform = { now: () => 7 } as Platform
@@ -29,7 +29,7 @@ beforeEach(async () => {
   dir = await mkdtemp(join(tmpdir(), 'runyard-journal-'))
   said = []
   journal = await opened(rig.database, dir)
-  log = new GroupCommitLog(journal.commit, nextTurn)
+  log = new GroupCommitLog(journal.commit, nextTurn, weigh)
 })
 afterEach(async () => {
   await journal.close()

@@ -24,6 +24,8 @@ import { JOURNAL_FILES, recover, type RecoverParts } from './recover.ts'
 const FILE_BYTES = 8 * 1024 * 1024
 /** What says much at once goes to the database, where to write it once costs less than to write it here first. */
 const LOUD_BYTES = 16 * 1024
+/** What a small event is of a group of the log, beside one that is a row; and the bytes that weigh as much as one. */
+const WEIGHT = { least: 1 / 16, bytes: 4 * 1024 } as const
 /** A backup of the database lacks no more than this of what live runs said. */
 const SETTLE_EVERY_MS = 5_000
 /** How long one transaction of many may hold the event loop: a few milliseconds. */
@@ -239,6 +241,11 @@ type HeldAppend = { readonly append: Append; readonly count: number; readonly is
 
 function isPlain({ started, running, ending, loss, rows }: Append): boolean {
   return !started && !running && !ending && !loss && rows.every(({ kind, bytes }) => kind !== 'part' && bytes.length < LOUD_BYTES)
+}
+
+/** How much of a group of the log an append is: what goes to the journal costs far less there than a row of the database. */
+export function weigh(append: Append): number {
+  return isPlain(append) ? Math.max(WEIGHT.least, append.rows.reduce((sum, { bytes }) => sum + bytes.length, 0) / WEIGHT.bytes) : 1
 }
 
 /** A file that was just made is there after a power cut too. */
