@@ -14,7 +14,7 @@ import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
 import { whileWelcome } from '../guard/watch.ts'
 import type { AppEnv, Deps, RunRef, RunRow } from '../ports.ts'
-import { listRuns } from '../store/runs.ts'
+import { listRuns } from '../store/run-pages.ts'
 import { ListQuery, notFound, problem, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
 import { wishOf } from './run-wish.ts'
 

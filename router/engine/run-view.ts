@@ -1,12 +1,13 @@
 /** A run as clients see it. The row of an ended run never changes, so neither does this. */
 import type { Records, RunRow } from '../ports.ts'
 import { publicStatus } from '../core/run-state.ts'
+import type { ListedRun } from '../store/run-pages.ts'
 import { answerOf, resultOf } from './result.ts'
 
 const iso = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
 
 /** All of a run but the text of its result, which lives in the event log only. */
-export function runSummary(row: RunRow, queuePosition?: number) {
+export function runSummary(row: ListedRun, queuePosition?: number) {
   return {
     id: row.id,
     status: publicStatus(row.state),

@@ -1,15 +1,14 @@
 /**
  * The row of a run. Every move is one compare-and-set on (state, fence): who loses it has been overtaken and must stop.
  */
-import { and, desc, eq, inArray, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
+import { and, eq, getTableColumns, inArray, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
 import { idempotency, prompts, runs, sessions } from '../../drizzle/schema.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Home } from '../core/effects.ts'
-import type { PublicStatus } from '../core/run-state.ts'
-import { statesOf } from '../core/run-state.ts'
 import type { Claim, Db, NewRun, RunRow, Statement, Store } from '../ports.ts'
 import { hasBudgetLeft, releaseStatements } from './allowances.ts'
 import { IDEMPOTENCY_TTL_MS } from './idempotency.ts'
+import { mapped } from './mapped.ts'
 import { runNotice, sessionNotice } from './notices.ts'
 import { prepared } from './prepared.ts'
 
@@ -141,11 +140,12 @@ export async function lease(store: Store, run: string, atFence: number, { cwd, c
   return (rows as RunRow[])[0]
 }
 
+const asRun = mapped(getTableColumns(runs))
 const oneRun = prepared((db) => db.select().from(runs).where(and(eq(runs.id, sql.placeholder('id')), eq(runs.tenant, sql.placeholder('tenant')))).limit(1).prepare())
 
 export async function findRun(db: Db, tenant: string, id: string): Promise<RunRow | undefined> {
-  const [row] = await oneRun(db).all({ id, tenant })
-  return row
+  const [row] = await oneRun(db).values({ id, tenant })
+  return row && asRun(row)
 }
 
 const runningAt = prepared((db) =>
@@ -166,26 +166,6 @@ export async function isUnderWay(db: Db, id: string, fence: number): Promise<boo
 export async function sessionHasTurn(db: Db, session: string): Promise<boolean> {
   const rows = await db.select({ id: runs.id }).from(runs).where(and(eq(runs.session, session), isNull(runs.endedAt))).limit(1)
   return rows.length === 1
-}
-
-export type RunFilter = { status: PublicStatus | undefined; session: string | undefined; before: string | undefined; limit: number }
-
-/** Newest first; run ids sort by age, so the last one seen is the cursor. */
-export async function listRuns(db: Db, tenant: string, filter: RunFilter): Promise<RunRow[]> {
-  return db
-    .select()
-    .from(runs)
-    .where(
-      and(
-        // Without the sign the planner goes through all runs of the tenant to find those of one session.
-        filter.session ? sql`+${runs.tenant} = ${tenant}` : eq(runs.tenant, tenant),
-        filter.status ? inArray(runs.state, statesOf(filter.status)) : undefined,
-        filter.session ? eq(runs.session, filter.session) : undefined,
-        filter.before ? lt(runs.id, filter.before) : undefined,
-      ),
-    )
-    .orderBy(desc(runs.id))
-    .limit(filter.limit)
 }
 
 /** The wish to end a run; it decides the ending. False: the run has ended. */

@@ -4,8 +4,7 @@ import { problems } from '../../api/run-schemas.ts'
 import { requireScope } from '../../guard/authenticate.ts'
 import { limitedByAddress } from '../../guard/limits.ts'
 import { newRouter } from '../../guard/router.ts'
-import type { RunRow } from '../../ports.ts'
-import { listRuns } from '../../store/runs.ts'
+import { listRuns, type ListedRun } from '../../store/run-pages.ts'
 import { processOf } from './process-id.ts'
 import { Gateway, Processes, refusals } from './schemas.ts'
 
@@ -47,7 +46,7 @@ processes.openapi(list, async (c) => {
 
 processes.openapi(root, (c) => c.json({ message: 'Claude Code API Gateway', docs: '/docs', health: '/health' }, 200))
 
-function processView(row: RunRow) {
+function processView(row: ListedRun) {
   return {
     process_id: processOf(row.id),
     cwd: row.cwd ?? '',
