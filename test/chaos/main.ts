@@ -21,21 +21,16 @@ const LONGEST_RUN_MS = { ordinary: 12_000, ci: 5_000 }
 /** In the short form what takes longer is left out. */
 const CI_LONGEST_S = 50
 
-const { values } = parseArgs({
-  options: {
-    fault: { type: 'string', multiple: true },
-    host: { type: 'string', default: 'node' },
-    minutes: { type: 'string' },
-    streams: { type: 'string' },
-    ci: { type: 'boolean', default: false },
-    json: { type: 'boolean', default: false },
-    list: { type: 'boolean', default: false },
-  },
-})
+const USAGE = 'usage: npm run chaos -- [--fault=NAME]… [--host=node | --host=workers] [--minutes=n] [--streams=n] [--ci] [--json] [--list]\n--list shows the faults; docs/chaos.md says more'
 
 const say = (text: string) => void process.stderr.write(`${text}\n`)
 const out = (text: string) => void process.stdout.write(`${text}\n`)
 
+const values = options()
+if (values.help) {
+  out(USAGE)
+  process.exit(0)
+}
 if (values.list) {
   out(FAULTS.map(({ name, what }) => `${name.padEnd(20)}${what}`).join('\n'))
   process.exit(0)
@@ -88,6 +83,25 @@ else {
   out(`${violations.length} violations in ${inOrder.reduce((sum, row) => sum + row.runs, 0)} runs, ${Math.round((performance.now() - startedAt) / 1_000)} s`)
 }
 await leave(stop.signal.aborted ? 130 : violations.length > 0 ? 1 : 0)
+
+function options() {
+  try {
+    return parseArgs({
+      options: {
+        fault: { type: 'string', multiple: true },
+        host: { type: 'string', default: 'node' },
+        minutes: { type: 'string' },
+        streams: { type: 'string' },
+        ci: { type: 'boolean', default: false },
+        json: { type: 'boolean', default: false },
+        list: { type: 'boolean', default: false },
+        help: { type: 'boolean', default: false },
+      },
+    }).values
+  } catch (error) {
+    return usage(`${error instanceof Error ? error.message : String(error)}\n${USAGE}`)
+  }
+}
 
 function notInCi({ notInCi: why }: Fault, seconds: number): string | undefined {
   return why ?? (seconds > CI_LONGEST_S ? `it takes ${seconds} s, too long for the short form` : undefined)
