@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http'
 import { connect, type AddressInfo } from 'node:net'
+import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { BodySource, Sink } from '../engine/body-source.ts'
 import { sendStream } from './send-stream.ts'
@@ -16,6 +17,8 @@ class Written implements BodySource {
   #end: () => void = () => undefined
   /** When nobody reads any more. */
   readonly over = new Promise<void>((resolve) => (this.#end = resolve))
+  #open: (sink: Sink) => void = () => undefined
+  readonly opened = new Promise<Sink>((resolve) => (this.#open = resolve))
   sink: Sink | undefined
 
   constructor(write: (sink: Sink) => void) {
@@ -25,6 +28,7 @@ class Written implements BodySource {
   open(sink: Sink): void {
     this.sink = sink
     this.#write(sink)
+    this.#open(sink)
   }
 
   drained(): void {
@@ -39,7 +43,9 @@ class Written implements BodySource {
 beforeEach(async () => {
   beforeAnswer = () => Promise.resolve()
   server = createServer((_request, outgoing) => {
-    void beforeAnswer().then(() => sendStream(body, new Response(null, { headers: { 'content-type': 'text/event-stream', 'x-run-id': 'r' } }), outgoing))
+    const before = beforeAnswer()
+    const given = body
+    void before.then(() => sendStream(given, new Response(null, { headers: { 'content-type': 'text/event-stream', 'x-run-id': 'r' } }), outgoing))
   })
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve))
 })
@@ -47,6 +53,15 @@ afterEach(() => {
   server.closeAllConnections()
   return new Promise((resolve) => server.close(resolve))
 })
+
+/** All that a connection says until it is closed. */
+async function answers(requests: string): Promise<string> {
+  const socket = connect(port(), '127.0.0.1')
+  socket.write(requests)
+  let said = ''
+  for await (const chunk of socket) said += (chunk as Buffer).toString('latin1')
+  return said
+}
 
 describe('a streamed answer', () => {
   it('arrives with its head and as it was given', async () => {
@@ -62,6 +77,43 @@ describe('a streamed answer', () => {
     expect(response.headers.get('x-run-id')).toBe('r')
     expect(await response.text()).toBe(expected)
     expect(waits).toBeGreaterThan(1)
+  })
+
+  it('is the same whatever the size of its pieces', async () => {
+    await fc.assert(
+      fc.asyncProperty(fc.array(fc.nat(10_000), { maxLength: 30 }), async (sizes) => {
+        const pieces = sizes.map((size, i) => new Uint8Array(size).fill(i))
+        const left = [...pieces]
+        body = new Written((sink) => {
+          while (left.length > 0) if (!sink.write(left.shift()!)) return
+          sink.end()
+        })
+        const response = await fetch(`http://127.0.0.1:${port()}/`)
+        expect(Buffer.compare(Buffer.from(await response.arrayBuffer()), Buffer.concat(pieces))).toBe(0)
+      }),
+      { numRuns: 50 },
+    )
+  })
+
+  it('ends with its connection for a client that knows no chunks', async () => {
+    body = new Written((sink) => {
+      sink.write(bytes('data: 1\n\n'))
+      sink.end()
+    })
+    expect(await answers('GET / HTTP/1.0\r\n\r\n')).toMatch(/\r\n\r\ndata: 1\n\n$/)
+  })
+
+  it('comes behind the one that was asked for before on the same connection', async () => {
+    const bodies = ['first', 'second'].map((word) => new Written((sink) => void sink.write(bytes(word))))
+    const left = [...bodies]
+    beforeAnswer = () => {
+      body = left.shift()!
+      return Promise.resolve()
+    }
+    const answer = answers('GET / HTTP/1.1\r\nhost: x\r\n\r\nGET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n')
+    const sinks = await Promise.all(bodies.map(({ opened }) => opened))
+    for (const sink of sinks.toReversed()) sink.end()
+    expect((await answer).match(/5\r\nfirst\r\n0\r\n\r\n|6\r\nsecond\r\n0\r\n\r\n/g)).toEqual(['5\r\nfirst\r\n0\r\n\r\n', '6\r\nsecond\r\n0\r\n\r\n'])
   })
 
   it('is cut without a word when its body fails', async () => {

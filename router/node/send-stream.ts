@@ -7,7 +7,11 @@
  */
 import { RESPONSE_ALREADY_SENT } from '@hono/node-server/utils/response'
 import type { ServerResponse } from 'node:http'
+import type { Socket } from 'node:net'
 import { nowhere, type BodySource, type Sink } from '../engine/body-source.ts'
+
+/** Of more than that, to copy it costs more than to send it in pieces; up to it, Buffer has room at hand. */
+const MOST_COPIED = 4_000
 
 /** The answer for the adapter: there is nothing left for it to do. */
 export function sendStream(source: BodySource, { status, headers }: Response, outgoing: ServerResponse): Response {
@@ -19,9 +23,8 @@ export function sendStream(source: BodySource, { status, headers }: Response, ou
   outgoing.writeHead(status, Object.fromEntries(headers))
   outgoing.flushHeaders()
   forget(outgoing)
-  outgoing.on('drain', () => source.drained())
   outgoing.once('close', () => source.gone())
-  source.open(new SocketSink(outgoing))
+  source.open(new SocketSink(outgoing, () => source.drained()))
   return RESPONSE_ALREADY_SENT
 }
 
@@ -34,15 +37,27 @@ function forget(outgoing: ServerResponse): void {
   outgoing.removeAllListeners('close')
 }
 
+/**
+ * Small pieces go to the socket in one buffer with the frame of their chunk (RFC 9112 §7.1). Node would make four of each, and
+ * collect them until the next tick: a fifth of what it costs to send one.
+ */
 class SocketSink implements Sink {
   readonly #outgoing: ServerResponse
+  /** Undefined where Node has to say what goes out: behind another answer that is not done, or to a client of HTTP/1.0. */
+  readonly #socket: Socket | undefined
+  readonly #drained: () => void
 
-  constructor(outgoing: ServerResponse) {
+  constructor(outgoing: ServerResponse, drained: () => void) {
     this.#outgoing = outgoing
+    this.#socket = outgoing.chunkedEncoding ? (outgoing.socket ?? undefined) : undefined
+    this.#drained = drained
   }
 
   write(bytes: Uint8Array): boolean {
-    return this.#outgoing.write(bytes)
+    const isSmall = bytes.length > 0 && bytes.length <= MOST_COPIED
+    const took = this.#socket && isSmall ? this.#socket.write(chunkOf(bytes)) : this.#outgoing.write(bytes)
+    if (!took) (this.#socket ?? this.#outgoing).once('drain', this.#drained)
+    return took
   }
 
   end(): void {
@@ -52,4 +67,15 @@ class SocketSink implements Sink {
   cut(): void {
     this.#outgoing.destroy()
   }
+}
+
+function chunkOf(bytes: Uint8Array): Buffer {
+  const head = `${bytes.length.toString(16)}\r\n`
+  const end = head.length + bytes.length
+  const chunk = Buffer.allocUnsafe(end + 2)
+  chunk.write(head, 'latin1')
+  chunk.set(bytes, head.length)
+  chunk[end] = 0x0d
+  chunk[end + 1] = 0x0a
+  return chunk
 }
