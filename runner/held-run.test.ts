@@ -282,6 +282,20 @@ describe('a run whose log is full', () => {
     expect(spool.last).toBe(15)
   })
 
+  it('is full in the middle of what comes together as it would be line by line', async () => {
+    const one = capped()
+    one.leased(0, LEASE_MS)
+    const sink = await cli.started
+    const some = `${'a'.repeat(99_999)}\n`
+    sink.batch(line(some.repeat(5)), 5)
+    sink.batch(line(some.repeat(40)), 40)
+    sink.batch(line('b\n'), 1)
+    cli.exit()
+    while (one.active) await new Promise((resolve) => setImmediate(resolve))
+    expect(markAt(12)).toEqual({ kind: 'gap', reason: 'log_cap', bytes: 35 * 99_999 + 1 })
+    expect(markAt(13)).toMatchObject({ kind: 'exit' })
+  })
+
   it('says nothing of it when everything fits', async () => {
     const one = capped()
     one.leased(0, LEASE_MS)

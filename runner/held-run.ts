@@ -4,47 +4,17 @@
  * The exit mark is written in one place, `#exit`, exactly once. Everything the CLI prints before its end is in the
  * spool first; sending is the outbox's business and never holds the reader up, short of a full spool.
  */
+import { linesIn } from '../shared/lines.ts'
 import { LEASE_MS, SPOOL_HARD_BYTES, SPOOL_SOFT_BYTES } from '../shared/limits.ts'
-import type { ExitMark, ExitReason, GapMark, RawMark, StderrMark, TurnResult } from '../shared/marks.ts'
+import type { ExitMark, ExitReason, GapMark, RawMark, StderrMark } from '../shared/marks.ts'
 import type { HeldRun as Held } from '../shared/frames.ts'
-import type { Metered } from '../shared/grants.ts'
+import type { CancelMode, CliProcess, TurnEnd } from './cli-process.ts'
 import type { Clock } from './clock.ts'
 import { LogCap, markBytes } from './log-cap.ts'
 import { Outbox } from './outbox.ts'
 import type { Spool } from './spool.ts'
 
-export type CancelMode = 'interrupt' | 'term' | 'kill'
-
-/** Where a turn's output goes. Synchronous: what was read is kept before anything else is read. */
-export interface TurnSink {
-  /** An event line without its `\n`; returns its seq. One that `must` be kept is kept beyond the cap of its log. */
-  line(bytes: Uint8Array, must?: boolean): number
-  mark(mark: RawMark | GapMark | StderrMark): void
-}
-
-export interface TurnEnd {
-  readonly code: number | null
-  readonly signal: string | null
-  readonly result: TurnResult | undefined
-  /** What the gateway counted, where it was in between. */
-  readonly metered?: Metered
-}
-
-/** A prepared CLI: spawned and ready, with nothing sent to a model yet. */
-export interface CliProcess {
-  readonly cliVersion: string
-  /** It was there before the run. */
-  readonly warm?: boolean
-  /**
-   * Writes the prompt. Resolves when the turn is over: its output was read, and nothing of it is left but, where that may stay, the
-   * CLI at rest. Never rejects.
-   */
-  turn(sink: TurnSink): Promise<TurnEnd>
-  /** Resolves when the turn is over, as `turn` says. */
-  cancel(mode: CancelMode): Promise<void>
-  pause(): void
-  resume(): void
-}
+export type { CancelMode, CliProcess, TurnEnd, TurnSink } from './cli-process.ts'
 
 export type Prepared = {
   readonly process: CliProcess
@@ -219,7 +189,11 @@ export class HeldRun {
       return this.#startFailed(error)
     }
     this.#stopTimeout = this.#clock.after(this.#timeoutMs, () => this.#endSoon('timeout', 'interrupt'))
-    const turn = prepared.process.turn({ line: (bytes, must) => this.#line(bytes, must), mark: (mark) => this.#mark(mark) })
+    const turn = prepared.process.turn({
+      line: (bytes, must) => this.#line(bytes, must),
+      batch: (bytes, count) => this.#batch(bytes, count),
+      mark: (mark) => this.#mark(mark),
+    })
     // Behind the prompt: the CLI works while this is sent.
     this.#events.began(this)
     await this.#exit(await turn)
@@ -241,6 +215,14 @@ export class HeldRun {
       })
     }
     return this.#spool.lastTaken
+  }
+
+  #batch(bytes: Uint8Array, count: number): void {
+    const size = bytes.length - count
+    if (this.#cap.fits(size)) {
+      this.#cap.takes(size, false)
+      this.#keep(() => this.#spool.lines(bytes, count))
+    } else for (const line of linesIn(bytes)) this.#line(line)
   }
 
   #mark(mark: RawMark | GapMark | StderrMark): void {

@@ -22,8 +22,13 @@ export class LogCap {
     return this.#dropped
   }
 
+  /** Lines of so many bytes together would all be taken. */
+  fits(bytes: number): boolean {
+    return !this.#full && this.#kept + bytes <= this.#max
+  }
+
   takes(bytes: number, must: boolean): boolean {
-    if (!must && (this.#full ||= this.#kept + bytes > this.#max)) {
+    if (!must && (this.#full ||= !this.fits(bytes))) {
       this.#dropped += bytes
       return false
     }

@@ -33,9 +33,9 @@ function contents(spool: Spool): (string | Mark)[] {
 }
 const textsOf = (bytes: Uint8Array) => Buffer.from(bytes).toString('latin1').slice(0, -1).split('\n')
 
-/** `flush`: it is the last one of what is written together. */
-type Item = { line: Uint8Array; flush: boolean } | { mark: Mark }
-const someLine = fc.record({ line: fc.uint8Array({ maxLength: 90 }).map((bytes) => bytes.filter((byte) => byte !== 0x0a)), flush: fc.boolean() })
+/** `flush`: it is the last one of what is written together. `ended`: it is taken with its `\n`, twice at once. */
+type Item = { line: Uint8Array; flush: boolean; ended?: boolean } | { mark: Mark }
+const someLine = fc.record({ line: fc.uint8Array({ maxLength: 90 }).map((bytes) => bytes.filter((byte) => byte !== 0x0a)), flush: fc.boolean(), ended: fc.boolean() })
 const someItems = fc.array(fc.oneof({ weight: 4, arbitrary: someLine }, { weight: 1, arbitrary: fc.constant<Item>({ mark: stderr }) }), { maxLength: 12 })
 
 /** Where a record of the spool ends, and the events up to there. The first two are the intent and the start. */
@@ -51,7 +51,11 @@ async function write(items: readonly Item[]): Promise<{ path: string; ends: End[
   const seqs: number[] = []
   for (const item of items) {
     if ('line' in item) {
-      seqs.push(spool.line(item.line))
+      if (item.ended) {
+        const whole = Buffer.from([...item.line, 0x0a])
+        spool.lines(Buffer.concat([whole, whole]), 2)
+        seqs.push(spool.lastTaken - 1, spool.lastTaken)
+      } else seqs.push(spool.line(item.line))
       if (item.flush) spool.flush()
     } else {
       spool.flush()
@@ -63,8 +67,13 @@ async function write(items: readonly Item[]): Promise<{ path: string; ends: End[
   spool.flush()
   written()
   spool.close()
-  expect(seqs).toEqual(items.map((_, i) => i + 1))
-  return { path, ends, expected: items.map((item) => ('line' in item ? Buffer.from(item.line).toString('latin1') : item.mark)) }
+  const expected = items.flatMap((item): (string | Mark)[] => {
+    if (!('line' in item)) return [item.mark]
+    const text = Buffer.from(item.line).toString('latin1')
+    return item.ended ? [text, text] : [text]
+  })
+  expect(seqs).toEqual(expected.map((_, i) => i + 1))
+  return { path, ends, expected }
 }
 
 /** What is whole in a file of which nothing behind `size` can be believed. */
@@ -89,7 +98,7 @@ describe('a spool', () => {
       fc.asyncProperty(someItems, async (items) => {
         const { path, expected } = await write(items)
         const back = reopened(path, (spool) => ({ last: spool.last, intent: spool.intent, started: spool.hasStarted, all: contents(spool) }))
-        expect(back).toEqual({ last: items.length, intent, started: true, all: expected })
+        expect(back).toEqual({ last: expected.length, intent, started: true, all: expected })
       }),
     )
   })

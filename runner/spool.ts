@@ -28,7 +28,7 @@ export const Intent = z.object({
 })
 export type Intent = z.infer<typeof Intent>
 
-const NEWLINE = 0x0a
+const LINE_END = Uint8Array.of(0x0a)
 /**
  * What no record goes past, unless it is one line: frames are made of whole records. One read of the CLI's output and the
  * line that the one before had cut fit, because a record for the few bytes beyond would be a frame of its own, and half of all.
@@ -49,8 +49,9 @@ export class Spool {
   readonly #firsts: number[] = []
   readonly #offsets: number[] = []
   readonly #marks = new Set<number>()
-  /** Taken and not yet written, and their size with their `\n`. */
+  /** Taken and not yet written: pieces of lines, how many lines they make, and their size. */
   #taken: Uint8Array[] = []
+  #takenLines = 0
   #takenBytes = 0
   /** The newest lines until they are read, which as a rule is at once: then they need not come from the file. */
   #unread: { readonly record: number; readonly bytes: Uint8Array } | undefined
@@ -108,7 +109,7 @@ export class Spool {
 
   /** The newest seq that was given, written or not. */
   get lastTaken(): number {
-    return this.#last + this.#taken.length
+    return this.#last + this.#takenLines
   }
 
   get hasStarted(): boolean {
@@ -151,21 +152,27 @@ export class Spool {
    * when there is no room for what came before it: then it was not taken.
    */
   line(bytes: Uint8Array): number {
-    this.#mustBeOpen()
-    const size = bytes.length + 1
-    if (this.#takenBytes + size > RECORD_BYTES) this.flush()
-    this.#taken.push(bytes)
-    this.#takenBytes += size
+    this.#makeRoom(bytes.length + 1)
+    this.#taken.push(bytes, LINE_END)
+    this.#takenLines++
     return this.lastTaken
+  }
+
+  /** As `line`, for `count` lines that have their `\n`, no more of them than one read of the CLI's output gives. */
+  lines(bytes: Uint8Array, count: number): void {
+    this.#makeRoom(bytes.length)
+    this.#taken.push(bytes)
+    this.#takenLines += count
   }
 
   /** What was taken is in the file. Throws when it does not fit: then none of it is, and its seqs are given again. */
   flush(): void {
     if (this.#taken.length === 0) return
-    const count = this.#taken.length
-    const bytes = this.#joined()
+    const count = this.#takenLines
+    const bytes = joined(this.#taken, this.#takenBytes)
     // Not kept for another time: an ending needs less room, and waits behind it.
     this.#taken = []
+    this.#takenLines = 0
     this.#takenBytes = 0
     this.#write(KIND.lines, bytes, count)
     this.#unread = { record: this.#firsts.length - 1, bytes }
@@ -265,16 +272,10 @@ export class Spool {
     return low
   }
 
-  /** The lines that were taken, each ended by `\n`. */
-  #joined(): Uint8Array {
-    const bytes = new Uint8Array(this.#takenBytes)
-    let at = 0
-    for (const line of this.#taken) {
-      bytes.set(line, at)
-      at += line.length
-      bytes[at++] = NEWLINE
-    }
-    return bytes
+  #makeRoom(size: number): void {
+    this.#mustBeOpen()
+    if (this.#takenBytes + size > RECORD_BYTES) this.flush()
+    this.#takenBytes += size
   }
 
   /** Its number belongs to another file as soon as this one is closed: the spool of another run, as likely as not. */
@@ -311,6 +312,18 @@ export class Spool {
     this.#last += events
     if (kind === KIND.mark) this.#marks.add(this.#last)
   }
+}
+
+function joined(pieces: readonly Uint8Array[], size: number): Uint8Array {
+  const [only] = pieces
+  if (only && pieces.length === 1) return only
+  const bytes = new Uint8Array(size)
+  let at = 0
+  for (const piece of pieces) {
+    bytes.set(piece, at)
+    at += piece.length
+  }
+  return bytes
 }
 
 async function syncFolder(path: string): Promise<void> {

@@ -21,6 +21,11 @@ export class LineSplitter {
     this.#cap = cap
   }
 
+  /** The next bytes go on with a line. */
+  get isWithinLine(): boolean {
+    return this.#length > 0
+  }
+
   /** Returns the lines that this chunk completes. They may be views of it, so its memory must not be written again. */
   push(chunk: Uint8Array): Line[] {
     const lines: Line[] = []
@@ -57,6 +62,13 @@ export class LineSplitter {
     this.#length = 0
     return length > this.#cap ? { tooLong: length } : { bytes: join(held, length) }
   }
+}
+
+/** Of whole lines, each ended by `\n`, every one without it. */
+export function linesIn(bytes: Uint8Array): Uint8Array[] {
+  const lines: Uint8Array[] = []
+  for (let from = 0, at = bytes.indexOf(NEWLINE); at >= 0; from = at + 1, at = bytes.indexOf(NEWLINE, from)) lines.push(bytes.subarray(from, at))
+  return lines
 }
 
 function join(pieces: readonly Uint8Array[], length: number): Uint8Array {

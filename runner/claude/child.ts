@@ -7,8 +7,8 @@
 import { existsSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { Fault } from '../../shared/faults.ts'
-import { LineSplitter, type Line } from '../../shared/lines.ts'
 import type { StderrMark } from '../../shared/marks.ts'
+import { Pieces, type Piece } from './pieces.ts'
 import type { Exit, Spawned } from './spawned.ts'
 import { Spawner } from './spawner.ts'
 import { StderrHead } from './stderr.ts'
@@ -22,8 +22,8 @@ export type ChildOptions = {
   marker: string
   /** The command is a wrapper of what is meant: a gentle signal is not for it. */
   wrapped?: boolean
-  /** Called for each line of stdout. If it throws the process is killed. */
-  line: (line: Line) => void
+  /** Called for each piece of stdout. If it throws the process is killed. */
+  take: (piece: Piece) => void
   log: (message: string, fields: Record<string, unknown>) => void
 }
 
@@ -40,7 +40,7 @@ export class Child {
   readonly gone: Promise<Exit>
   readonly #child: Spawned
   readonly #options: ChildOptions
-  readonly #splitter = new LineSplitter()
+  readonly #pieces = new Pieces()
   #stderr: StderrHead
   readonly #closed: Promise<void>
   #family: Relative[] = []
@@ -78,8 +78,8 @@ export class Child {
       // Whoever is killed leaves something unread; nothing is read from its stdin that could be missed.
       if (err.code !== 'ECONNRESET') broke(err)
     })
-    child.stdout.on('data', (chunk: Buffer) => this.#read(chunk.length, () => this.#splitter.push(chunk)))
-    child.stdout.once('end', () => this.#read(0, () => this.#splitter.end()))
+    child.stdout.on('data', (chunk: Buffer) => this.#read(chunk.length, () => this.#pieces.push(chunk)))
+    child.stdout.once('end', () => this.#read(0, () => this.#pieces.end()))
     child.stderr.on('data', (chunk: Buffer) => this.#stderr.push(chunk))
     this.gone = this.#untilGone()
   }
@@ -143,11 +143,11 @@ export class Child {
     return mark
   }
 
-  #read(bytes: number, split: () => Line[]): void {
+  #read(bytes: number, split: () => Piece[]): void {
     this.#bytesRead += bytes
     if (this.#broken) return
     try {
-      for (const line of split()) this.#options.line(line)
+      for (const piece of split()) this.#options.take(piece)
     } catch (err) {
       this.#broken = true
       this.#options.log('a line of the CLI could not be taken; it is killed', { pid: this.pid, err })

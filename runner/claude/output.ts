@@ -63,7 +63,8 @@ type Json = Record<string, unknown>
 
 const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 
-const PLAIN: Output = { kind: 'event' }
+/** Of all that is a plain event. */
+export const PLAIN: Output = { kind: 'event' }
 
 export function readOutput(bytes: Uint8Array): Output {
   return isPlainEvent(bytes) ? PLAIN : parseOutput(bytes)

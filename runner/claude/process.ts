@@ -9,8 +9,7 @@ import { randomUUID } from 'node:crypto'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setImmediate as nextRound, setTimeout as sleep } from 'node:timers/promises'
-import type { Line } from '../../shared/lines.ts'
-import type { CancelMode, TurnEnd, TurnSink } from '../held-run.ts'
+import type { CancelMode, TurnEnd, TurnSink } from '../cli-process.ts'
 import type { LivingCli } from '../warm/resident.ts'
 import type { Ladder } from './cancel.ts'
 import { Child, type Exit } from './child.ts'
@@ -19,6 +18,7 @@ import { Household } from './household.ts'
 import { interruptLine, refusalLine, userLine } from './input.ts'
 import { commandOf, startsProcesses, type Launch } from './launch.ts'
 import type { Control, Output } from './output.ts'
+import type { Piece } from './pieces.ts'
 import { Questions } from './questions.ts'
 import { untilReady, type Ready } from './ready.ts'
 import { refusalOf } from './refusals.ts'
@@ -37,7 +37,7 @@ export class ClaudeProcess implements LivingCli {
   readonly #questions: Questions
   readonly #costs = new Costs()
   /** Lines from before the first turn, such as those of a SessionStart hook. */
-  readonly #early: Line[] = []
+  readonly #early: Piece[] = []
   #ready: Ready = { version: 'unknown', pidInside: undefined }
   #household: Household | undefined
   #ladder: Ladder
@@ -59,10 +59,10 @@ export class ClaudeProcess implements LivingCli {
     const { file, argv, env } = commandOf(launch)
     const { cwd, marker, log } = launch
     let made: ClaudeProcess | undefined
-    const line = (read: Line): void => {
-      if (made) made.#read(read)
+    const take = (piece: Piece): void => {
+      if (made) made.#read(piece)
     }
-    const child = await Child.spawn(file, argv, { cwd, env, marker, wrapped: launch.prefix !== undefined, line, log })
+    const child = await Child.spawn(file, argv, { cwd, env, marker, wrapped: launch.prefix !== undefined, take, log })
     made = new ClaudeProcess(launch, child)
     try {
       await made.#untilReady(signal)
@@ -182,7 +182,7 @@ export class ClaudeProcess implements LivingCli {
     this.#turn = turn
     this.#ladder = this.#newLadder(turn)
     this.#endPause()
-    for (const line of this.#early.splice(0)) this.#read(line)
+    for (const piece of this.#early.splice(0)) this.#read(piece)
     return turn
   }
 
@@ -206,7 +206,7 @@ export class ClaudeProcess implements LivingCli {
   /** Back to where it was before the turn; false if by now it may not. Synchronous: a cancel comes before it or after it. */
   #rest(turn: Turn, sink: TurnSink): boolean {
     const strays = new Strays(this.#costs, this.#launch.log)
-    for (const line of turn.held) strays.take(line, outputOf(line))
+    for (const piece of turn.held) strays.take(piece, outputOf(piece))
     if (this.#ending || !this.#child.hears || strays.trouble !== undefined) return false
     const stderr = this.#child.takeStderr()
     if (stderr.text !== '') sink.mark(stderr)
@@ -242,22 +242,22 @@ export class ClaudeProcess implements LivingCli {
     return { code, signal, result: undefined }
   }
 
-  #read(line: Line): void {
-    const output = outputOf(line)
+  #read(piece: Piece): void {
+    const output = outputOf(piece)
     if (output?.kind === 'control') this.#control(output.control)
-    else if (this.#turn) this.#turn.take(line, output)
-    else if (this.#strays) this.#between(this.#strays, line, output)
-    else if (!this.#cancelled) this.#before(line, output)
+    else if (this.#turn) this.#turn.take(piece, output)
+    else if (this.#strays) this.#between(this.#strays, piece, output)
+    else if (!this.#cancelled) this.#before(piece, output)
   }
 
   /** Before the first turn: a result says why there will be none. */
-  #before(line: Line, output: Output | undefined): void {
+  #before(piece: Piece, output: Output | undefined): void {
     if (output?.kind === 'event' && output.news?.type === 'result') this.#printed = output.news.result.errors.join('\n')
-    this.#early.push(line)
+    this.#early.push(piece)
   }
 
-  #between(strays: Strays, line: Line, output: Output | undefined): void {
-    strays.take(line, output)
+  #between(strays: Strays, piece: Piece, output: Output | undefined): void {
+    strays.take(piece, output)
     if (strays.trouble === undefined || this.#ending) return
     this.#launch.log('a CLI that was at rest is ended', { pid: this.pid, why: strays.trouble })
     this.#ending = true

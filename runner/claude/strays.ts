@@ -7,9 +7,9 @@
  * something ended in the background, is a turn of its own: init, its messages, and a result with an `origin`. No prompt
  * may be written into the middle of that.
  */
-import type { Line } from '../../shared/lines.ts'
 import type { Costs } from './costs.ts'
 import type { Output } from './output.ts'
+import type { Piece } from './pieces.ts'
 
 /** More than this is not the CLI's, and nobody reads it. */
 const MAX_LINES = 100
@@ -37,13 +37,12 @@ export class Strays {
     return this.#trouble
   }
 
-  take(line: Line, output: Output | undefined): void {
-    const bytes = 'bytes' in line ? line.bytes.length : line.tooLong
-    const [type, subtype] = 'bytes' in line && output?.kind === 'event' ? typesOf(line.bytes) : []
-    this.#lines++
+  take(piece: Piece, output: Output | undefined): void {
+    const { type, subtype, lines, bytes } = contentOf(piece, output)
+    this.#lines += lines
     this.#bytes += bytes
     const kind = type === undefined ? 'no event' : subtype === undefined ? type : `${type}/${subtype}`
-    if (this.#kinds.has(kind) || this.#kinds.size < MAX_KINDS) this.#kinds.set(kind, (this.#kinds.get(kind) ?? 0) + 1)
+    if (this.#kinds.has(kind) || this.#kinds.size < MAX_KINDS) this.#kinds.set(kind, (this.#kinds.get(kind) ?? 0) + lines)
     const news = output?.kind === 'event' ? output.news : undefined
     if (news?.type === 'result' || news?.type === 'unasked') {
       const cost_usd = this.#costs.since(news.result.total_cost_usd)
@@ -65,6 +64,13 @@ export class Strays {
 const OF_A_TURN = new Set(['assistant', 'stream_event', 'user'])
 /** What else may stand there is text. */
 const NAME = /^[a-z_]{1,40}$/
+
+function contentOf(piece: Piece, output: Output | undefined): { type?: string; subtype?: string; lines: number; bytes: number } {
+  if ('plain' in piece) return { type: 'stream_event', lines: piece.count, bytes: piece.plain.length - piece.count }
+  if ('tooLong' in piece) return { lines: 1, bytes: piece.tooLong }
+  const [type, subtype] = output?.kind === 'event' ? typesOf(piece.bytes) : []
+  return { lines: 1, bytes: piece.bytes.length, ...(type === undefined ? {} : { type }), ...(subtype === undefined ? {} : { subtype }) }
+}
 
 function typesOf(bytes: Uint8Array): string[] {
   const json = JSON.parse(Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8')) as Record<string, unknown>

@@ -4,12 +4,12 @@
  *
  * Which turn a line is read in, and whether the process stays, is the caller's to decide.
  */
-import type { Line } from '../../shared/lines.ts'
 import type { TurnResult } from '../../shared/marks.ts'
-import type { TurnSink } from '../held-run.ts'
+import type { TurnSink } from '../cli-process.ts'
 import type { Costs } from './costs.ts'
 import { noteSigns, turnResult, type Signs } from './outcome.ts'
-import { readOutput, type News, type Output } from './output.ts'
+import { PLAIN, readOutput, type News, type Output } from './output.ts'
+import type { Piece } from './pieces.ts'
 
 export type TurnParts = {
   sink: TurnSink
@@ -36,7 +36,7 @@ export class Turn {
   #result: TurnResult | undefined
   #usedTools = false
   #strayed = false
-  #held: Line[] | undefined
+  #held: Piece[] | undefined
 
   constructor(parts: TurnParts) {
     this.#parts = parts
@@ -64,23 +64,25 @@ export class Turn {
   }
 
   /** What came after its result and went nowhere yet. */
-  get held(): readonly Line[] {
+  get held(): readonly Piece[] {
     return this.#held ?? []
   }
 
   /** A line of the driver's is none of the turn. */
-  take(line: Line, output: Output | undefined): void {
+  take(piece: Piece, output: Output | undefined): void {
     const { sink } = this.#parts
     if (this.#held) {
-      this.#held.push(line)
-    } else if ('tooLong' in line) {
+      this.#held.push(piece)
+    } else if ('plain' in piece) {
+      sink.batch(piece.plain, piece.count)
+    } else if ('tooLong' in piece) {
       this.#usedTools = true
-      sink.mark({ kind: 'gap', reason: 'line_too_long', bytes: line.tooLong })
+      sink.mark({ kind: 'gap', reason: 'line_too_long', bytes: piece.tooLong })
     } else if (output?.kind === 'raw') {
       this.#usedTools = true
       sink.mark(output.mark)
     } else if (output?.kind === 'event') {
-      const seq = sink.line(line.bytes, this.#mustKeep(output.news))
+      const seq = sink.line(piece.bytes, this.#mustKeep(output.news))
       if (output.news) this.#note(output.news, seq)
     }
   }
@@ -89,7 +91,7 @@ export class Turn {
   decide(stays: boolean): void {
     const held = this.#held ?? []
     this.#held = undefined
-    if (!stays) for (const line of held) this.take(line, outputOf(line))
+    if (!stays) for (const piece of held) this.take(piece, outputOf(piece))
     this.#decide(stays)
   }
 
@@ -119,6 +121,7 @@ export class Turn {
   }
 }
 
-export function outputOf(line: Line): Output | undefined {
-  return 'bytes' in line ? readOutput(line.bytes) : undefined
+export function outputOf(piece: Piece): Output | undefined {
+  if ('plain' in piece) return PLAIN
+  return 'bytes' in piece ? readOutput(piece.bytes) : undefined
 }

@@ -231,7 +231,7 @@ describe('the end of the pool', () => {
     const resident = new PaperResident('a')
     resident.cli.outlivesCancel = true
     pool.adopt(resident)
-    const turn = resident.cli.turn('', { line: () => 0, mark: () => undefined }, { stay: true })
+    const turn = resident.cli.turn('', { line: () => 0, batch: () => undefined, mark: () => undefined }, { stay: true })
     const closing = pool.close()
     await turn
     expect(resident.cli.isAlive).toBe(true)

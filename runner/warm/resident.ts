@@ -3,7 +3,7 @@
  * runner/claude's business, what it is started for that of prepare.ts.
  */
 import type { Seat } from '../gateway/gateway.ts'
-import type { CancelMode, TurnEnd, TurnSink } from '../held-run.ts'
+import type { CancelMode, TurnEnd, TurnSink } from '../cli-process.ts'
 
 /** One CLI, initialised. It takes one turn at a time. */
 export interface LivingCli {

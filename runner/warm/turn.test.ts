@@ -6,7 +6,7 @@ import type { Purse } from '../gateway/purse.ts'
 import type { Resident } from './resident.ts'
 import { Turn, type TurnParts } from './turn.ts'
 
-const SINK = { line: () => 0, mark: () => undefined }
+const SINK = { line: () => 0, batch: () => undefined, mark: () => undefined }
 const NOTHING = { code: null, signal: null, result: undefined }
 const METERED = { requests: 1, tokens: { input_tokens: 1, output_tokens: 1, cache_creation_input_tokens: 0, cache_read_input_tokens: 0 }, cost_usd: 1, known_usd: 1, provider: 'a', failovers: 0 }
 

@@ -4,7 +4,7 @@
  * said to the run reaches the process: by then it may be another one's.
  */
 import type { Purse } from '../gateway/purse.ts'
-import type { CancelMode, CliProcess, TurnEnd, TurnSink } from '../held-run.ts'
+import type { CancelMode, CliProcess, TurnEnd, TurnSink } from '../cli-process.ts'
 import type { Resident } from './resident.ts'
 
 export interface TurnParts {

@@ -202,7 +202,7 @@ describe('the real CLI behind the gateway', () => {
     const prepared = await stage.prepare([{ ...both[0]!, grant: { prices } }], { include_partial_messages: true })
     let said = ''
     const line = (printed: Uint8Array) => (said += Buffer.from(printed).toString()).length
-    const turn = prepared.process.turn({ line, mark: () => undefined })
+    const turn = prepared.process.turn({ line, batch: line, mark: () => undefined })
     await until('the beginning', () => said.includes('the beginning'))
     await prepared.process.cancel('kill')
     const { metered, result } = await turn

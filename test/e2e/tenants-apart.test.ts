@@ -92,7 +92,8 @@ describe('two tenants with the same configuration', () => {
           const asked = prompt()
           const prepared = await stage.prepare([{ id: 'a', url: model.url }], { tenant: by, session: use, prompt: asked.prompt, workspace: 'shared', allowed_tools: ['Bash'] })
           const printed: string[] = []
-          const end = await prepared.process.turn({ line: (bytes) => printed.push(Buffer.from(bytes).toString()), mark: () => undefined })
+          const line = (bytes: Uint8Array) => printed.push(Buffer.from(bytes).toString())
+          const end = await prepared.process.turn({ line, batch: line, mark: () => undefined })
           await prepared.dispose()
           expect([end.code, end.result?.is_error], printed.join('\n')).toEqual([0, false])
           if (!known) open[by].push({ run: use.id, cli: prepared.cliSession ?? use.id })

@@ -7,6 +7,7 @@ import { CompactEncrypt, generateKeyPair } from 'jose'
 import { systemClock } from '../../runner/clock.ts'
 import { startGateway, type Gateway } from '../../runner/gateway/gateway.ts'
 import type { Prepared, TurnEnd } from '../../runner/held-run.ts'
+import { linesIn } from '../../shared/lines.ts'
 import { InUse } from '../../runner/in-use.ts'
 import type { LocalLogin } from '../../runner/login.ts'
 import { Policy } from '../../runner/policy.ts'
@@ -115,7 +116,8 @@ export async function gatewayStage(options: StageOptions = {}): Promise<Stage> {
         lines.push(JSON.parse(Buffer.from(bytes).toString()) as Line)
         return ++seq
       }
-      const end = await prepared.process.turn({ line, mark: (mark) => void lines.push({ type: 'mark', mark }) })
+      const batch = (bytes: Uint8Array) => linesIn(bytes).forEach(line)
+      const end = await prepared.process.turn({ line, batch, mark: (mark) => void lines.push({ type: 'mark', mark }) })
       await prepared.dispose()
       return { ...end, lines }
     },

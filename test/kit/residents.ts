@@ -78,7 +78,7 @@ export class PaperResident implements Resident {
 
   /** It has a turn, from beginning to end. */
   async serve(): Promise<void> {
-    const turn = this.cli.turn('', { line: () => 0, mark: () => undefined }, { stay: true })
+    const turn = this.cli.turn('', { line: () => 0, batch: () => undefined, mark: () => undefined }, { stay: true })
     this.cli.finish()
     await turn
   }

@@ -280,7 +280,7 @@ const secondSpawn: Mutant = {
         const known = seen.get(machine.agent) ?? new Set()
         seen.set(machine.agent, known)
         const key = `${message.run}.${message.fence}`
-        if (known.has(key)) void machine.spawn(message, 'second').turn({ line: () => 0, mark: () => undefined })
+        if (known.has(key)) void machine.spawn(message, 'second').turn({ line: () => 0, batch: () => undefined, mark: () => undefined })
         known.add(key)
       },
     }
