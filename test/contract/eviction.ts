@@ -1,7 +1,7 @@
 /** A host that may forget what it has in memory at any time: for hosts that `forcesEviction`. */
 import { beforeEach, describe, expect, it } from 'vitest'
 import { CLOSE } from '../../shared/frames.ts'
-import type { Fleet } from '../kit/fleet.ts'
+import type { Fleet, RunView } from '../kit/fleet.ts'
 import { follow } from '../kit/follow.ts'
 import type { Host } from '../kit/host.ts'
 import { held, RawRunner } from '../kit/raw-runner.ts'
@@ -74,8 +74,11 @@ export function eviction(host: Host): void {
     it('goes on with its runs and gives away no slot twice', async () => {
       const cli = gate()
       await fleet.runner({ turn: cli.turn, slots: 2 })
-      const runs = await Promise.all(['a', 'b'].map((prompt) => fleet.start({ prompt })))
-      for (const prompt of ['a', 'b']) await cli.running(prompt)
+      const runs: RunView[] = []
+      for (const prompt of ['a', 'b']) {
+        runs.push(await fleet.start({ prompt }))
+        await cli.running(prompt)
+      }
       const third = await fleet.start({ prompt: 'c' })
       const reading = [...runs, third].map(({ id }) => follow(fleet, id))
       await fleet.host.abortObjects!()

@@ -76,7 +76,7 @@ describe.each(['node', 'workers'] as const)('config files of a pool on %s', (hos
     await until('both to say so', async () => (await versions()).join() === '3,3,3')
   })
 
-  it('are others in the next run on both when they change, and gone when they are deleted', async () => {
+  it('are others in the next run on both when they change, and gone when they are deleted', { timeout: 90_000 }, async () => {
     await put('agents.reviewer', agentOf('You review like a fox.'))
     await remove('rules.style')
     for (const on of ['first', 'second']) {

@@ -4,9 +4,9 @@ import { LONG } from '../kit/long.ts'
 import { providers } from './providers.ts'
 
 describe('two providers behind the router on node', () => {
-  providers({ host: 'node', runs: LONG ? 400 : 16, trouble: LONG ? 'whole' : 'each' })
+  providers({ host: 'node', runs: LONG ? 400 : 8, trouble: LONG ? 'whole' : 'each' })
 })
 
 describe('two providers behind the router on workers', () => {
-  providers({ host: 'workers', runs: LONG ? 400 : 12, trouble: LONG ? 'whole' : 'one' })
+  providers({ host: 'workers', runs: LONG ? 400 : 8, trouble: LONG ? 'whole' : 'one' })
 })

@@ -1,10 +1,15 @@
+/** Between two looks at first. A look may be a request to a host: who has waited long looks less often, and is late by a twentieth. */
+const SHORTEST_MS = 10
+const LONGEST_MS = 50
+
 /** Waits for a condition instead of for a time. Fails with `what` when it has not come true within `timeoutMs`. */
 export async function until<T>(what: string, probe: () => T | undefined | false | Promise<T | undefined | false>, timeoutMs = 15_000): Promise<T> {
-  const end = performance.now() + timeoutMs
+  const began = performance.now()
   for (;;) {
     const value = await probe()
     if (value !== undefined && value !== false) return value
-    if (performance.now() > end) throw new Error(`waited ${timeoutMs} ms for ${what}`)
-    await new Promise((resolve) => setTimeout(resolve, 10))
+    const waitedMs = performance.now() - began
+    if (waitedMs > timeoutMs) throw new Error(`waited ${timeoutMs} ms for ${what}`)
+    await new Promise((resolve) => setTimeout(resolve, Math.min(Math.max(SHORTEST_MS, waitedMs / 20), LONGEST_MS)))
   }
 }
