@@ -23,19 +23,29 @@ const framing: Framing = {
   comment: () => encoder.encode('comment\n'),
 }
 
+interface Seen {
+  said: string[]
+  over: string
+  attending: number
+  logged: string[]
+  takes: boolean
+  position: number | undefined
+}
+
 /** A log in memory, and one who follows it from the beginning. */
 function followed({ row: of = row, ...more }: Partial<RunStreamParts> & { settings?: { blockedMs: number } } = {}) {
   const rows: EventChunk[] = []
   const wakeups = new Wakeups()
-  const seen = { said: [] as string[], over: '', attending: 0, logged: [] as string[], takes: true, position: undefined as number | undefined }
-  const readChunks = (_run: string, after: number) => Promise.resolve(rows.filter(({ first }) => first > after).slice(0, 2))
+  const seen: Seen = { said: [], over: '', attending: 0, logged: [], takes: true, position: undefined }
   let trouble: Error | undefined
+  const readChunks = (_run: string, after: number) => {
+    return trouble ? Promise.reject(trouble) : Promise.resolve(rows.filter(({ first }) => first > after).slice(0, 2))
+  }
   let why: Error | undefined
   const note = (_fields: object, message: string) => void seen.logged.push(message)
   const deps = {
     hub: {
-      follow: (run: RunRow, after: number, wake: () => void) =>
-        new LogCursor({ store: { readChunks: (...args) => (trouble ? Promise.reject(trouble) : readChunks(...args)) }, wakeups }, run.id, after, wake),
+      follow: (run: RunRow, after: number, wake: () => void) => new LogCursor({ store: { readChunks }, wakeups }, run.id, after, wake),
       attend: () => {
         seen.attending++
         return () => void seen.attending--
@@ -93,7 +103,8 @@ describe('a stream', () => {
     await commit('d\n')
     await commit('{"kind":"gap"}', 'mark')
     await commit('{"kind":"exit"}', 'mark')
-    expect(seen.said).toEqual(['head\n', event(1, 'a'), event(2, 'b'), event(3, 'c'), event(4, 'd'), 'id: 5\nevent: gap\ndata: {"kind":"gap"}\n\n', 'end 6\n'])
+    const lines = ['a', 'b', 'c', 'd'].map((line, i) => event(i + 1, line))
+    expect(seen.said).toEqual(['head\n', ...lines, 'id: 5\nevent: gap\ndata: {"kind":"gap"}\n\n', 'end 6\n'])
     expect(seen).toMatchObject({ over: 'ended', attending: 0 })
     expect(vi.getTimerCount()).toBe(0)
   })

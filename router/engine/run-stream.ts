@@ -99,6 +99,7 @@ export class RunStream implements BodySource, Beating {
   async #read(): Promise<void> {
     if (this.#reading) return
     this.#reading = true
+    const { framing } = this.#parts
     try {
       while (this.#cursor && this.#blockedSince === undefined) {
         const next = this.#cursor.next()
@@ -110,7 +111,7 @@ export class RunStream implements BodySource, Beating {
           break
         }
         this.#waits = false
-        for (const chunk of page) this.#write(chunk.kind === 'ev' ? this.#parts.framing.lines(chunk.first, chunk.bytes) : await this.#mark(chunk))
+        for (const chunk of page) this.#write(chunk.kind === 'ev' ? framing.lines(chunk.first, chunk.bytes) : await this.#mark(chunk))
       }
     } catch (error) {
       this.#failed(error)

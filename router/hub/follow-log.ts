@@ -57,8 +57,10 @@ export class LogCursor implements Cursor {
   }
 }
 
+type Pages = AsyncGenerator<Page, void, undefined>
+
 /** The pages of a cursor, one after the other. */
-export async function* followLog(source: Source, run: string, afterSeq: number, signal: AbortSignal): AsyncGenerator<Page, void, undefined> {
+export async function* followLog(source: Source, run: string, afterSeq: number, signal: AbortSignal): Pages {
   let wake = () => undefined as void
   const cursor = new LogCursor(source, run, afterSeq, () => wake())
   const leave = () => {

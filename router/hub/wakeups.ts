@@ -140,11 +140,18 @@ export class Listener {
 const NOBODY: readonly Listener[] = []
 const NOTHING: readonly EventChunk[] = []
 
-const isWhole = (rows: readonly LogRow[]): rows is readonly (LogRow & EventChunk)[] => rows.every(({ kind, first }, i) => kind !== 'part' && (i === 0 || first === endOf(rows[i - 1]!)))
-const endOf = ({ first, count }: { first: number; count: number }) => first + count
 const sizeOf = (chunks: readonly EventChunk[]) => chunks.reduce((sum, { bytes }) => sum + bytes.length, 0)
+const endOf = ({ first, count }: { readonly first: number; readonly count: number }) => first + count
+
+/** Each behind the one before, and none of them a part. */
+function isWhole(rows: readonly LogRow[]): rows is readonly (LogRow & EventChunk)[] {
+  return rows.every(({ kind, first }, i) => kind !== 'part' && (i === 0 || first === endOf(rows[i - 1]!)))
+}
+
 /** Mostly all of them. */
-const behind = (chunks: readonly EventChunk[], after: number) => (chunks[0] && chunks[0].first <= after ? chunks.filter(({ first }) => first > after) : chunks)
+function behind(chunks: readonly EventChunk[], after: number): readonly EventChunk[] {
+  return chunks[0] && chunks[0].first <= after ? chunks.filter(({ first }) => first > after) : chunks
+}
 
 /** The first one, and as many behind it as there is room for. */
 function pageOf(chunks: readonly EventChunk[], pageBytes: number): readonly EventChunk[] {
