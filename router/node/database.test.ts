@@ -32,6 +32,10 @@ describe('the embedded database', () => {
     expect([await pragma('synchronous'), await pragma('journal_mode')]).toEqual([2, 'wal'])
   })
 
+  it('has pages that chunks of events fit into, and as long a log of its own as with small ones', async () => {
+    expect([await pragma('page_size'), await pragma('wal_autocheckpoint')]).toEqual([16_384, 256])
+  })
+
   it('applies each migration once', async () => {
     const run = await rig.run()
     const again = await openDatabase(rig.path)
