@@ -5,6 +5,7 @@ import { bodyOf, sourceOf, type BodySource, type Sink } from './body-source.ts'
 class Pieces implements BodySource {
   readonly #left: string[]
   readonly heard: string[] = []
+  written = 0
   sink: Sink | undefined
 
   constructor(...pieces: string[]) {
@@ -28,6 +29,7 @@ class Pieces implements BodySource {
 
   #write(): void {
     for (let piece = this.#left.shift(); piece !== undefined; piece = this.#left.shift()) {
+      this.written++
       if (!this.sink!.write(new TextEncoder().encode(piece))) return
     }
     this.sink!.end()
@@ -35,14 +37,18 @@ class Pieces implements BodySource {
 }
 
 describe('a body with a source', () => {
-  it('is read piece by piece, and nothing is written ahead of who reads', async () => {
-    const source = new Pieces('a', 'b')
+  it('is written no more than a piece ahead of who reads, and not before he does', async () => {
+    const source = new Pieces('a', 'b', 'c', 'd')
     const reader = bodyOf(source).getReader()
     await Promise.resolve()
     expect(source.heard).toEqual([])
     const read = async () => new TextDecoder().decode((await reader.read()).value)
-    expect([await read(), source.heard.length]).toEqual(['a', 1])
-    expect([await read(), source.heard]).toEqual(['b', ['open', 'drained']])
+    expect([await read(), source.written]).toEqual(['a', 2])
+    await Promise.resolve()
+    expect(source.written).toBe(2)
+    expect([await read(), source.written]).toEqual(['b', 2])
+    expect([await read(), source.written]).toEqual(['c', 4])
+    expect([await read(), source.heard]).toEqual(['d', ['open', 'drained']])
     expect(await reader.read()).toEqual({ done: true, value: undefined })
   })
 

@@ -46,7 +46,7 @@ export function bodyOf(source: BodySource): ReadableStream<Uint8Array> {
         source.gone()
       },
     },
-    // Nothing is read ahead of the client.
+    // No more is written ahead of who reads than one piece, and nothing before he does.
     { highWaterMark: 0 },
   )
   sources.set(body, source)
@@ -57,7 +57,8 @@ function sinkOf(out: ReadableStreamDefaultController<Uint8Array>): Sink {
   return {
     write(bytes) {
       out.enqueue(bytes)
-      return false
+      // Below zero: it lies there, as nobody had asked for it.
+      return (out.desiredSize ?? 0) >= 0
     },
     end: () => out.close(),
     cut: () => out.error(new Error('the stream was cut')),
