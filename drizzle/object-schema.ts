@@ -16,7 +16,7 @@ export const seats = sqliteTable('seats', {
   /** The number of its newest connection. */
   conns: integer('conns').notNull(),
   /** What it said of itself, while its connection lives. */
-  hello: text('hello', { mode: 'json' }).$type<Hello>(),
+  hello: text('hello', { mode: 'json' }).$type<Omit<Hello, 't' | 'proto' | 'boot' | 'conn' | 'os' | 'runs'>>(),
   draining: integer('draining', { mode: 'boolean' }).notNull(),
   /** An admin wants it to take nothing new. */
   cordoned: integer('cordoned', { mode: 'boolean' }).notNull(),

@@ -60,6 +60,13 @@ export type RestoredRun = {
   deadlineAt?: number
 }
 
+/** What is kept of a hello for as long as its connection lives: a router may have thousands that do nothing else. */
+export type Greeting = Pick<Hello, 'agent' | 'cli' | 'caps' | 'slots' | 'labels' | 'provider' | 'policy'>
+
+export function greetingOf({ agent, cli, caps, slots, labels, provider, policy }: Hello): Greeting {
+  return { agent, cli, caps, slots, labels, provider, policy }
+}
+
 const encoder = new TextEncoder()
 
 export function welcome(proto: number, epoch: number, resume: Resume[]): Effect {
@@ -81,7 +88,7 @@ export function welcome(proto: number, epoch: number, resume: Resume[]): Effect 
 }
 
 /** Why a runner can be offered nothing now. */
-export function unfit(link: { hello: Hello | undefined; draining: boolean } | undefined, live: number): { code: FaultCode; message: string } | undefined {
+export function unfit(link: { hello: Greeting | undefined; draining: boolean } | undefined, live: number): { code: FaultCode; message: string } | undefined {
   if (!link?.hello) return { code: 'no_runner', message: 'the runner is not connected' }
   if (link.draining) return { code: 'draining', message: 'the runner takes no new runs' }
   const { slots } = link.hello
@@ -89,7 +96,7 @@ export function unfit(link: { hello: Hello | undefined; draining: boolean } | un
 }
 
 /** Why a connection is given up. */
-export function whySilent(link: { hello: Hello | undefined; openedAt: number; heardAt: number }, now: number): { code: number; reason: string } | undefined {
+export function whySilent(link: { hello: Greeting | undefined; openedAt: number; heardAt: number }, now: number): { code: number; reason: string } | undefined {
   if (!link.hello && now - link.openedAt >= HELLO_MS) return { code: CLOSE.malformed, reason: 'no hello' }
   return now - link.heardAt >= DEAD_MS ? { code: CLOSE.liveness, reason: 'silent for too long' } : undefined
 }

@@ -12,7 +12,7 @@ import { CONNECTION_WINDOW, MAX_MESSAGE, RUN_WINDOW, START_BY_MS } from '../../s
 import type { Mark } from '../../shared/marks.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import { PROTO_MAX, PROTO_MIN } from '../../shared/version.ts'
-import { cancelOf, leaseOf, loss, malformed, outsideLife, renewal, revoke, unfit, welcome, whySilent, type Append, type Effect, type RestoredRun } from './effects.ts'
+import { cancelOf, greetingOf, leaseOf, loss, malformed, outsideLife, renewal, revoke, unfit, welcome, whySilent, type Append, type Effect, type Greeting, type RestoredRun } from './effects.ts'
 import { eventBytes, type LogRow } from './intake.ts'
 import { howItEnded, isStarted, offeredRun, renew, whatIsDue, type LiveRun } from './live-run.ts'
 import { reconcile, takeUp } from './reconcile.ts'
@@ -20,7 +20,7 @@ import { endingOf } from './run-state.ts'
 
 export type { Append, Effect, RestoredRun } from './effects.ts'
 
-type Link = { readonly conn: number; readonly openedAt: number; heardAt: number; hello: Hello | undefined; draining: boolean }
+type Link = { readonly conn: number; readonly openedAt: number; heardAt: number; hello: Greeting | undefined; draining: boolean }
 
 const encoder = new TextEncoder()
 
@@ -41,7 +41,7 @@ export class RunnerCore {
   }
 
   /** The newest hello, while its connection lives. */
-  get hello(): Hello | undefined {
+  get hello(): Greeting | undefined {
     return this.#link?.hello
   }
 
@@ -89,7 +89,7 @@ export class RunnerCore {
   }
 
   /** A connection that outlived the memory of its host, as it was. */
-  relink(link: { conn: number; hello: Hello | undefined; draining: boolean; heardAt: number }): void {
+  relink(link: { conn: number; hello: Greeting | undefined; draining: boolean; heardAt: number }): void {
     this.#link = { ...link, openedAt: link.heardAt }
   }
 
@@ -103,7 +103,7 @@ export class RunnerCore {
     if (link.hello) return [malformed(conn, 'a second hello')]
     const [oldest, newest] = hello.proto
     if (oldest > PROTO_MAX || newest < PROTO_MIN) return [{ do: 'close', conn, code: CLOSE.version, reason: `protocol ${PROTO_MIN} to ${PROTO_MAX} is supported` }]
-    link.hello = hello
+    link.hello = greetingOf(hello)
     link.heardAt = now
     const { resume, kept, lost } = reconcile(this.#live, hello.runs)
     this.#epoch++

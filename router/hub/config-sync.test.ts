@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest'
 import type { ConfigFile } from '../../shared/config-files.ts'
 import type { ConfigMessage, Hello } from '../../shared/frames.ts'
 import { CONFIG_PART_BYTES } from '../../shared/limits.ts'
-import { CONFIG_CAP, ConfigSync, partsOf, type ConfigStanding } from './config-sync.ts'
+import { CONFIG_CAP, ConfigSync, partsOf, type ConfigPeer, type ConfigStanding } from './config-sync.ts'
 
 const POOL = { tenant: 'main', pool: 'default' }
 const hello = (caps: string[]): Hello => ({ t: 'hello', proto: [1, 1], boot: crypto.randomUUID(), conn: 1, agent: '0', cli: null, os: 'test', caps, slots: 1, labels: {}, provider: null, runs: [] })
@@ -17,16 +17,22 @@ function rig({ caps = [CONFIG_CAP] } = {}) {
   let version = 1
   let link: { conn: number; hello: Hello } | undefined = { conn: 1, hello: hello(caps) }
   const later = <T>(value: T) => new Promise<T>((resolve) => answers.push(() => resolve(value)))
-  const parts = {
-    pool: POOL,
-    source: { version: () => later(version), read: () => later({ version, files: [rule(`version ${version}`)] }) },
-    send: (message: ConfigMessage) => void sent.push({ conn: link!.conn, version: message.version }),
-    link: () => link,
-    stands: (standing: ConfigStanding) => void stood.push(standing),
+  const source = { version: () => later(version), read: () => later({ version, files: [rule(`version ${version}`)] }) }
+  const peer: ConfigPeer = {
+    who: POOL,
+    get socket() {
+      return link && { conn: link.conn, send: (message: ConfigMessage) => void sent.push({ conn: link!.conn, version: message.version }) }
+    },
+    core: {
+      get hello() {
+        return link?.hello
+      },
+    },
   }
+  const syncOf = () => new ConfigSync(peer, source, (standing) => void stood.push(standing))
   return {
-    sync: new ConfigSync(parts),
-    again: () => new ConfigSync(parts),
+    sync: syncOf(),
+    again: syncOf,
     sent,
     stood,
     get version() {
@@ -89,15 +95,12 @@ describe('the way of config files to a runner', () => {
   it('says that it failed, and tries again when it is asked again', async () => {
     let fails = true
     const sent: ConfigMessage[] = []
-    const sync = new ConfigSync({
-      pool: POOL,
-      source: {
-        version: () => Promise.resolve(1),
-        read: () => (fails ? Promise.reject(new Error('away')) : Promise.resolve({ version: 1, files: [] })),
-      },
-      send: (message) => void sent.push(message),
-      link: () => ({ conn: 1, hello: hello([CONFIG_CAP]) }),
-    })
+    const peer: ConfigPeer = { who: POOL, socket: { conn: 1, send: (message) => void sent.push(message) }, core: { hello: { caps: [CONFIG_CAP] } } }
+    const source = {
+      version: () => Promise.resolve(1),
+      read: () => (fails ? Promise.reject(new Error('away')) : Promise.resolve({ version: 1, files: [] })),
+    }
+    const sync = new ConfigSync(peer, source)
     await expect(Promise.all([sync.sync(), sync.sync()])).rejects.toThrow('away')
     fails = false
     await sync.sync()

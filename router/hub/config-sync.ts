@@ -30,31 +30,33 @@ export interface ConfigStanding {
   readonly has: Configured | undefined
 }
 
-export interface ConfigSyncParts {
-  readonly pool: PoolRef
-  readonly source: ConfigSource
-  readonly send: (message: ConfigMessage) => void
+/** The seat of the runner, as far as it matters here. */
+export interface ConfigPeer {
+  readonly who: PoolRef
   /** The connection that may be sent to, once it said hello. */
-  readonly link: () => { readonly conn: number; readonly hello: Hello } | undefined
-  /** It stands elsewhere: for a host that may forget this and keep its socket. */
-  readonly stands?: ((standing: ConfigStanding) => void) | undefined
+  readonly socket: { readonly conn: number; send(message: ConfigMessage): void } | undefined
+  readonly core: { readonly hello: Pick<Hello, 'caps'> | undefined }
 }
 
 export class ConfigSync {
-  readonly #parts: ConfigSyncParts
+  readonly #peer: ConfigPeer
+  readonly #source: ConfigSource
+  readonly #stands: ((standing: ConfigStanding) => void) | undefined
   #standing: ConfigStanding | undefined
   #running: Promise<void> | undefined
   /** Begins when the one that runs is over, so that it reads what was there when it was asked for. */
   #next: Promise<void> | undefined
 
-  constructor(parts: ConfigSyncParts) {
-    this.#parts = parts
+  /** `stands`: it stands elsewhere, for a host that may forget this and keep its socket. */
+  constructor(peer: ConfigPeer, source: ConfigSource, stands?: (standing: ConfigStanding) => void) {
+    this.#peer = peer
+    this.#source = source
+    this.#stands = stands
   }
 
   /** What the runner of this connection has; undefined as long as it has not said. */
   get has(): Configured | undefined {
-    const { link } = this.#parts
-    return this.#standing?.conn === link()?.conn ? this.#standing?.has : undefined
+    return this.#standing?.conn === this.#link()?.conn ? this.#standing?.has : undefined
   }
 
   /** After its host has forgotten all but the socket. */
@@ -64,7 +66,7 @@ export class ConfigSync {
 
   /** Without a connection, or with one that does not know of config files, there is nothing to do. Throws what the database does. */
   sync(): Promise<void> {
-    if (!this.#link()) return Promise.resolve()
+    if (!this.#knowing()) return Promise.resolve()
     if (!this.#running && !this.#next) return this.#begin()
     this.#next ??= (this.#running ?? Promise.resolve())
       .catch(() => undefined)
@@ -89,26 +91,30 @@ export class ConfigSync {
   }
 
   async #once(): Promise<void> {
-    const { source, pool, send } = this.#parts
-    const before = this.#link()
+    const source = this.#source
+    const before = this.#knowing()
     if (!before) return
-    if (this.#standing?.conn === before.conn && (await source.version(pool)) === this.#standing.sent) return
-    const { version, files } = await source.read(pool)
+    if (this.#standing?.conn === before.conn && (await source.version(this.#peer.who)) === this.#standing.sent) return
+    const { version, files } = await source.read(this.#peer.who)
     // A new connection begins anew, and asks for itself.
-    if (this.#link()?.conn !== before.conn) return
-    for (const message of partsOf(version, files)) send(message)
+    if (this.#knowing()?.conn !== before.conn) return
+    for (const message of partsOf(version, files)) before.send(message)
     const has = this.#standing?.conn === before.conn ? this.#standing.has : undefined
     this.#stand({ conn: before.conn, sent: version, has })
   }
 
-  #link(): { readonly conn: number } | undefined {
-    const link = this.#parts.link()
-    return link?.hello.caps.includes(CONFIG_CAP) ? link : undefined
+  #link(): ConfigPeer['socket'] {
+    return this.#peer.core.hello && this.#peer.socket
+  }
+
+  /** One that knows of config files. */
+  #knowing(): ConfigPeer['socket'] {
+    return this.#peer.core.hello?.caps.includes(CONFIG_CAP) ? this.#peer.socket : undefined
   }
 
   #stand(standing: ConfigStanding): void {
     this.#standing = standing
-    this.#parts.stands?.(standing)
+    this.#stands?.(standing)
   }
 }
 

@@ -45,7 +45,8 @@ export class Inbox implements RunnerSocket {
   #ws: Wire | undefined
   #greeted = false
   #validUntil = 0
-  #queue: Promise<void> = Promise.resolve()
+  /** What is held back, while something is. */
+  #queue: Promise<void> | undefined
   #held = 0
   #over = false
 
@@ -155,14 +156,16 @@ export class Inbox implements RunnerSocket {
 
   #hold(work: () => Promise<void>): void {
     this.#held++
-    this.#queue = this.#queue
+    this.#queue = (this.#queue ?? Promise.resolve())
       .then(work)
       .catch((error: unknown) => {
         this.#parts.log.error({ err: error, runner: this.#runner }, 'a message of a runner could not be handled')
         this.close(CLOSE.overload, 'try again')
         this.closed()
       })
-      .finally(() => this.#held--)
+      .finally(() => {
+        if (--this.#held === 0) this.#queue = undefined
+      })
   }
 
   async #renew(assertion: string): Promise<void> {

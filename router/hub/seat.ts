@@ -26,8 +26,8 @@ export class Seat {
   readonly core: RunnerCore
   readonly config: ConfigSync
   readonly #parts: SeatParts
-  readonly #acks: Acks
-  /** Made when there is something to wait for, like all that an idle runner can be without. */
+  /** Made when there is something to say or to wait for, like all that an idle runner can be without. */
+  #acks: Acks | undefined
   #pending: Map<string, Pending> | undefined
   #socket: RunnerSocket | undefined
   /** Reading what the store has of its runs, and whether that is done. */
@@ -43,14 +43,7 @@ export class Seat {
     this.#parts = parts
     this.#conns = conns
     this.core = new RunnerCore(offlineSince)
-    this.#acks = new Acks((a) => this.#socket?.send({ t: 'ack', a }))
-    this.config = new ConfigSync({
-      pool: who,
-      source: parts.config,
-      send: (message) => this.#socket?.send(message),
-      link: () => (this.#socket && this.core.hello ? { conn: this.#socket.conn, hello: this.core.hello } : undefined),
-      stands: parts.on.configStands,
-    })
+    this.config = new ConfigSync(this, parts.config, parts.on.configStands)
   }
 
   get socket(): RunnerSocket | undefined {
@@ -220,7 +213,7 @@ export class Seat {
           this.#append(effect.append)
           break
         case 'ack':
-          this.#acks.add(effect.entry)
+          ;(this.#acks ??= new Acks((a) => this.#socket?.send({ t: 'ack', a }))).add(effect.entry)
           break
         case 'accepted':
           platform.background(this.#lease(effect))

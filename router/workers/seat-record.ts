@@ -2,7 +2,7 @@
 import { and, asc, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import { seats, unsettled } from '../../drizzle/object-schema.ts'
 import { runs } from '../../drizzle/schema.ts'
-import type { Hello } from '../../shared/frames.ts'
+import type { Greeting } from '../core/effects.ts'
 import type { RunnerIdentity, Store } from '../ports.ts'
 
 export type SeatRow = typeof seats.$inferSelect
@@ -32,12 +32,12 @@ export class SeatRecord {
   }
 
   /** Without a hello there is no connection since `now`, unless it was known before. */
-  async present(hello: Hello | undefined, draining: boolean, now: number): Promise<void> {
+  async present(hello: Greeting | undefined, draining: boolean, now: number): Promise<void> {
     const lostAt = hello ? null : sql`coalesce(${seats.lostAt}, ${now})`
     // What it brought back is history by the time anybody asks.
     await this.#db
       .update(seats)
-      .set({ hello: hello ? { ...hello, runs: [] } : null, draining, lostAt, told: false })
+      .set({ hello: hello ?? null, draining, lostAt, told: false })
       .where(THE_ONE)
   }
 
