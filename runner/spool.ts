@@ -6,8 +6,7 @@
  * Writes are plain `write()` calls: a killed runner loses nothing that was written. When to flush is the caller's to say;
  * what was not flushed is read by nobody. `sync` is for the machine's own death: on intent, start, exit and every second.
  */
-import { closeSync, fdatasync, fstatSync, ftruncateSync, openSync, unlinkSync, writevSync } from 'node:fs'
-import { open } from 'node:fs/promises'
+import { closeSync, fdatasync, fstatSync, fsync, ftruncateSync, openSync, unlinkSync, writevSync } from 'node:fs'
 import { dirname } from 'node:path'
 import { promisify } from 'node:util'
 import { z } from 'zod'
@@ -39,6 +38,7 @@ const RECORD_BYTES = 2 * COALESCE_BYTES
 export type SpoolRead = { kind: 'lines'; first: number; count: number; bytes: Uint8Array } | { kind: 'mark'; seq: number; mark: Mark }
 
 const datasync = promisify(fdatasync)
+const sync = promisify(fsync)
 const decoder = new TextDecoder()
 
 export class Spool {
@@ -327,11 +327,11 @@ function joined(pieces: readonly Uint8Array[], size: number): Uint8Array {
 }
 
 async function syncFolder(path: string): Promise<void> {
-  const folder = await open(path, 'r')
+  const fd = openSync(path, 'r')
   try {
-    await folder.sync()
+    await sync(fd)
   } finally {
-    await folder.close()
+    closeSync(fd)
   }
 }
 

@@ -72,10 +72,8 @@ export function overlay(real: Fs): Fs {
     },
     readSync: (fd: number, ...rest: unknown[]) => (real.readSync as (...all: unknown[]) => number)(alive(fd), ...rest),
     ftruncateSync: (fd: number, size?: number) => real.ftruncateSync(alive(fd), size),
-    fsyncSync(fd: number) {
-      const path = paths.get(fd)
-      if (path !== undefined) synced.set(path, real.fstatSync(fd).size)
-    },
+    /** Of a folder: here it has every name at once. */
+    fsync: (_fd: number, done: (error: null) => void) => queueMicrotask(() => done(null)),
     fdatasync(fd: number, done: (error: null) => void) {
       waiting.push({ fd, size: real.fstatSync(alive(fd)).size, done })
     },
