@@ -8,7 +8,7 @@ import { Fault } from '../../shared/faults.ts'
 import { RunnerId } from '../../shared/ids.ts'
 import { ASSERTION_MAX_S, ASSERTION_TYP, CLOCK_SKEW_S, RUNNER_TOKEN_TTL_S, TOKEN_PATH } from '../../shared/runner-auth.ts'
 import type { Deps, RouterSettings, RunnerIdentity } from '../ports.ts'
-import { pruneAssertions, takeAssertion } from '../store/enrolments.ts'
+import { takeAssertion } from '../store/enrolments.ts'
 import { findRunner } from '../store/runners.ts'
 import { readTenant } from '../store/tenants.ts'
 import { refuseByTenant } from './admission.ts'
@@ -55,7 +55,6 @@ export async function exchangeAssertion(
   // The runner's id is part of the key, so no runner can use up an id of another one.
   const goneAt = (exp + CLOCK_SKEW_S + 1) * 1000
   if (!(await takeAssertion(store.db, `${runner.id}:${jti}`, goneAt))) throw refuse('the assertion was used before')
-  platform.background(pruneAssertions(store.db, now))
 
   const { id, tenant, pool } = runner
   refuseByTenant(tenant, await readTenant(store.db, tenant), now)

@@ -16,6 +16,7 @@ import { Attendance } from '../hub/attendance.ts'
 import { configSource } from '../hub/config-sync.ts'
 import { GroupCommitLog, sqlCommit } from '../hub/event-log.ts'
 import { Retention, type Keep } from '../hub/retention.ts'
+import { Touches } from '../hub/touches.ts'
 import { BlockLimiter } from '../limits/block-limiter.ts'
 import { localLimiter } from '../limits/local-limiter.ts'
 import { Line } from '../line/line.ts'
@@ -24,7 +25,7 @@ import { treasuryOf } from '../providers/treasury.ts'
 import { hubStore } from '../store/hub-store.ts'
 import { endingStatements } from '../store/notices.ts'
 import { storeRecords } from '../store/records.ts'
-import { findRunner, markedRunners, touchRunner } from '../store/runners.ts'
+import { findRunner, markedRunners } from '../store/runners.ts'
 import { catalogMemory, catalogOf } from '../tenancy/catalog.ts'
 import { findRun, reviveQueue, runnersWithLiveRuns, turnsUnderWay, unwatchedRuns } from '../store/runs.ts'
 import { Outbox } from '../webhooks/outbox.ts'
@@ -120,7 +121,8 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       outbox.nudge()
     }
     hub.onRequeued = (row) => line.comeBack(row)
-    hub.onPresence = (seat) => platform.background(touchRunner(database.db, seat.who.runner, seat.hint, platform.now()))
+    const touches = new Touches(database, platform)
+    hub.onPresence = (seat) => touches.add(seat.who.runner, seat.hint)
     const retention = new Retention({ store: database, platform, log, keep: options.keep ?? KEEP, watched: (run) => attendance.watched(run), clock: () => performance.now() })
     const records = storeRecords(database, journal?.reads)
     const dialler = webhookDialler()
@@ -176,6 +178,7 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
         hub.close()
         await listening.close()
         await eventLog.settled()
+        await touches.flush().catch((error: unknown) => log.warn({ err: error }, 'what runners are connected could not be written'))
         await journal?.close()
         await retention.close()
         await treasury.settled()

@@ -53,6 +53,6 @@ export function markedRunners(db: Db, now: number): Promise<RunnerMark[]> {
 }
 
 /** It came, with this to offer, or left. */
-export async function touchRunner(db: Db, id: string, online: RunnerRow['online'], now: number): Promise<void> {
-  await db.update(runners).set({ lastSeenAt: now, online }).where(eq(runners.id, id))
+export function touchRunner(db: Db, id: string, online: RunnerRow['online'], now: number) {
+  return db.update(runners).set({ lastSeenAt: now, online }).where(eq(runners.id, id))
 }
