@@ -15,29 +15,10 @@ import { Spool } from '../../runner/spool.ts'
 import { decodeEventFrame, encodeEventFrame } from '../../shared/event-frames.ts'
 import { DEAD_MS, LEASE_MS, RUN_WINDOW } from '../../shared/limits.ts'
 import type { Row } from './ledger.ts'
+import { all, replace, type Mutant } from './mutant.ts'
 import type { Machine } from './runner.ts'
 import type { Up } from './wire.ts'
-import type { Faults, World } from './world.ts'
-
-export type Mutant = {
-  readonly name: string
-  /** The violations that it must be caught by. */
-  readonly as: RegExp
-  /** Replaces methods of the product; the result puts them back. */
-  readonly patch?: () => () => void
-  readonly faults?: (faults: Faults, world: World) => Faults
-}
-
-type Method<T, K extends keyof T> = T[K] extends (...args: infer A) => infer R ? (this: T, ...args: A) => R : never
-type Wrap<T, K extends keyof T> = (original: Method<T, K>) => Method<T, K>
-
-function replace<T extends object, K extends keyof T>(on: T, name: K, make: Wrap<T, K>): () => void {
-  const original = on[name] as Method<T, K>
-  on[name] = make(original) as T[K]
-  return () => void (on[name] = original as T[K])
-}
-
-const all = (...undo: (() => void)[]) => () => undo.forEach((u) => u())
+import type { Faults } from './world.ts'
 
 /** The appends of what just arrived, and more effects for each. */
 function onAppend(more: (effect: Extract<Effect, { do: 'append' }>) => Effect[]): () => void {
