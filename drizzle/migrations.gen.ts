@@ -4,8 +4,8 @@ export type Migration = { tag: string; when: number; hash: string; statements: s
 export const migrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795271096350,
-    "hash": "112013952a351a63332dda6178032227ee08f70da2bc268cceade4c04e289f1f",
+    "when": 1795285107108,
+    "hash": "2c1adb15e424f7b024c2dbfe90177a948ae2c742a376d396346122f0aa370a16",
     "statements": [
       "CREATE TABLE `assertions` (\n\t`jti` text PRIMARY KEY NOT NULL,\n\t`expires_at` integer NOT NULL\n);",
       "CREATE TABLE `enrolments` (\n\t`hash` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`expires_at` integer NOT NULL,\n\t`used_at` integer\n);",
@@ -16,6 +16,8 @@ export const migrations: Migration[] = [
       "CREATE TABLE `run_events` (\n\t`run` text NOT NULL,\n\t`first` integer NOT NULL,\n\t`part` integer DEFAULT 0 NOT NULL,\n\t`parts` integer DEFAULT 1 NOT NULL,\n\t`count` integer NOT NULL,\n\t`kind` text NOT NULL,\n\t`bytes` blob NOT NULL,\n\tPRIMARY KEY(`run`, `first`, `part`)\n);",
       "CREATE TABLE `runners` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`name` text NOT NULL,\n\t`labels` text NOT NULL,\n\t`signing_jwk` text NOT NULL,\n\t`sealing_jwk` text NOT NULL,\n\t`created_at` integer NOT NULL,\n\t`last_seen_at` integer,\n\t`online` text,\n\t`drained_at` integer,\n\t`revoked_at` integer\n);",
       "CREATE INDEX `runners_tenant` ON `runners` (`tenant`,`pool`);",
+      "CREATE INDEX `runners_drained` ON `runners` (`id`) WHERE drained_at IS NOT NULL;",
+      "CREATE INDEX `runners_revoked` ON `runners` (`revoked_at`) WHERE revoked_at IS NOT NULL;",
       "CREATE TABLE `runs` (\n\t`id` text PRIMARY KEY NOT NULL,\n\t`tenant` text NOT NULL,\n\t`subject` text NOT NULL,\n\t`token` text NOT NULL,\n\t`session` text NOT NULL,\n\t`pool` text NOT NULL,\n\t`runner` text,\n\t`state` text NOT NULL,\n\t`fence` integer DEFAULT 0 NOT NULL,\n\t`cancel_requested_at` integer,\n\t`labels` text NOT NULL,\n\t`bound` text,\n\t`needs` text NOT NULL,\n\t`priority` integer NOT NULL,\n\t`queue_until` integer NOT NULL,\n\t`spec` text,\n\t`timeout_s` integer NOT NULL,\n\t`on_disconnect_ms` integer,\n\t`provider` text,\n\t`model` text,\n\t`metadata` text,\n\t`origin` text DEFAULT 'native' NOT NULL,\n\t`batch` text,\n\t`batch_index` integer,\n\t`task` integer,\n\t`webhook` text,\n\t`cwd` text,\n\t`created_at` integer NOT NULL,\n\t`started_at` integer,\n\t`ended_at` integer,\n\t`last_seq` integer DEFAULT 0 NOT NULL,\n\t`result_seq` integer,\n\t`is_error` integer,\n\t`error_code` text,\n\t`error_message` text,\n\t`cost_usd` real,\n\t`cost_estimated` integer,\n\t`degraded` integer,\n\t`usage` text,\n\t`num_turns` integer,\n\t`duration_ms` integer,\n\t`event_bytes` integer,\n\t`pruned_at` integer\n);",
       "CREATE INDEX `runs_tenant` ON `runs` (`tenant`,`id`);",
       "CREATE UNIQUE INDEX `runs_session_turn` ON `runs` (`session`) WHERE state IN ('offered', 'leased', 'running');",

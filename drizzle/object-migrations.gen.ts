@@ -4,7 +4,7 @@ import type { Migration } from './migrations.gen.ts'
 export const objectMigrations: Migration[] = [
   {
     "tag": "0000_spine",
-    "when": 1795271096698,
+    "when": 1795285107764,
     "hash": "fad2d172deb41f31765d1cbbe76fc86216f8f07d5e4dd544181c4fdb9b637aa6",
     "statements": [
       "CREATE TABLE `offers` (\n\t`run` text PRIMARY KEY NOT NULL,\n\t`fence` integer NOT NULL,\n\t`at` integer NOT NULL\n);",

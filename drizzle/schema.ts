@@ -52,7 +52,12 @@ export const runners = sqliteTable(
     drainedAt: integer('drained_at'),
     revokedAt: integer('revoked_at'),
   },
-  (t) => [index('runners_tenant').on(t.tenant, t.pool)],
+  (t) => [
+    index('runners_tenant').on(t.tenant, t.pool),
+    // What admins want of runners is asked every two seconds, and of most they want nothing.
+    index('runners_drained').on(t.id).where(sql`drained_at IS NOT NULL`),
+    index('runners_revoked').on(t.revokedAt).where(sql`revoked_at IS NOT NULL`),
+  ],
 )
 
 export const SESSION_STATUSES = ['active', 'archived', 'closed'] as const

@@ -55,6 +55,8 @@ CREATE TABLE `runners` (
 );
 --> statement-breakpoint
 CREATE INDEX `runners_tenant` ON `runners` (`tenant`,`pool`);--> statement-breakpoint
+CREATE INDEX `runners_drained` ON `runners` (`id`) WHERE drained_at IS NOT NULL;--> statement-breakpoint
+CREATE INDEX `runners_revoked` ON `runners` (`revoked_at`) WHERE revoked_at IS NOT NULL;--> statement-breakpoint
 CREATE TABLE `runs` (
 	`id` text PRIMARY KEY NOT NULL,
 	`tenant` text NOT NULL,
