@@ -181,7 +181,8 @@ describe('for any text', () => {
   it('gives the text back when the breaks are taken out', async () => {
     const property = fc.asyncProperty(text, async (prompt) => {
       const guarded = await guard(prompt)
-      return guarded.replaceAll('\u200b@\u200b', '@') === prompt.replaceAll('\u200b@\u200b', '@')
+      // All of them: where the text has one before two `@`, it is no telling whose it is.
+      return guarded.replaceAll('\u200b', '') === prompt.replaceAll('\u200b', '')
     })
     expect(await fc.check(property, { numRuns: 1_000 })).toMatchObject({ failed: false })
   })
