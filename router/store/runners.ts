@@ -10,9 +10,11 @@ export async function insertRunner(db: Db, row: Omit<RunnerRow, 'lastSeenAt' | '
   await db.insert(runners).values(row)
 }
 
+const oneRunner = prepared((db) => db.select().from(runners).where(eq(runners.id, sql.placeholder('id'))).limit(1).prepare())
+
 /** Revoked ones included: the caller has to look at `revokedAt`. */
 export async function findRunner(db: Db, id: string): Promise<RunnerRow | undefined> {
-  const [row] = await db.select().from(runners).where(eq(runners.id, id)).limit(1)
+  const [row] = await oneRunner(db).all({ id })
   return row
 }
 
@@ -29,9 +31,11 @@ const revokedAt = sql<number | null>`coalesce(${runners.revokedAt}, ${tenants.di
 const standings = (db: Db) =>
   db.select({ id: runners.id, drainedAt: runners.drainedAt, revokedAt }).from(runners).leftJoin(tenants, eq(tenants.id, runners.tenant))
 
+const oneStanding = prepared((db) => standings(db).where(eq(runners.id, sql.placeholder('id'))).prepare())
+
 /** Undefined: there is no such runner. */
 export async function standingOf(db: Db, id: string): Promise<RunnerMark | undefined> {
-  const [row] = await standings(db).where(eq(runners.id, id))
+  const [row] = await oneStanding(db).all({ id })
   return row
 }
 
