@@ -23,7 +23,7 @@ export function offers(host: Host): void {
       const fleet = current()
       await fleet.runner({ turn: echo, prepare: () => Promise.reject(new Fault(code, `because of ${code}`)) })
       for (const headers of [SSE, { accept: 'application/json' }]) {
-        const response = await fleet.run({ prompt: 'x', queue_timeout_s: 0 }, { ...headers, 'idempotency-key': 'k' })
+        const response = await fleet.run({ prompt: 'x', queue_timeout_s: 1 }, { ...headers, 'idempotency-key': 'k' })
         const problem = (await response.json()) as Json
         expect([response.status, problem]).toMatchObject([FAULTS[code].status, { code, detail: `because of ${code}` }])
       }

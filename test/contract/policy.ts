@@ -97,7 +97,7 @@ export function policies(host: Host): void {
 
     it('waits when it was in line already, and says at the end which rule it was', async () => {
       const fleet = current()
-      const { id } = await fleet.start({ prompt: 'x', max_turns: 2, queue_timeout_s: 2 })
+      const { id } = await fleet.start({ prompt: 'x', max_turns: 2, queue_timeout_s: 4 })
       const link = await machine(fleet, { max_turns: 1 })
       expect((await fleet.until(id, 'failed')).error).toEqual({
         code: 'rejected',
