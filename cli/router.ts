@@ -3,6 +3,7 @@ import { ConfigError } from '../router/admin/apply-config.ts'
 import { admit } from '../router/guard/authenticate.ts'
 import { mintToken } from '../router/guard/mint.ts'
 import { readClientFile, writeClientFile, type ClientFile } from '../router/node/data-dir.ts'
+import { keepHeapSmall } from '../router/node/heap.ts'
 import { startRouter, type RouterOptions, type RunningRouter } from '../router/node/server.ts'
 import type { Log } from '../router/ports.ts'
 import { Fault } from '../shared/faults.ts'
@@ -31,6 +32,7 @@ export async function routerCommand(command: RouterCommand): Promise<number> {
 
 /** Starts the router and makes sure that this machine has its two tokens. */
 export async function openRouter(command: RouterCommand, log: Log): Promise<{ router: RunningRouter; client: ClientFile }> {
+  keepHeapSmall()
   const router = await startRouter({ ...command, log }).catch((error: unknown) => {
     throw explained(error, command)
   })
