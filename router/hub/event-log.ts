@@ -16,8 +16,11 @@ const MAX_GROUP = 256
 export type Outcome = 'durable' | 'fenced_out'
 type Waiting = { append: Append; resolve: (outcome: Outcome) => void; reject: (error: unknown) => void }
 
-/** Makes a group durable, all of it or nothing: one outcome for each, in their order. Rejects when nothing was kept. */
-export type Commit = (appends: readonly Append[]) => Promise<Outcome[]>
+/**
+ * Makes a group durable: one outcome for each, in their order. Rejects when nothing was kept; where only a part of it could be
+ * kept, those that could not have an error for an outcome, which is trouble and may pass.
+ */
+export type Commit = (appends: readonly Append[]) => Promise<(Outcome | Error)[]>
 
 /** The database refuses this one append and would do so again; it takes others. */
 export class Unwritable extends Error {
@@ -76,13 +79,23 @@ export class GroupCommitLog {
       const group = this.#waiting.splice(0, this.#groupSize())
       try {
         const outcomes = await this.#commit(group.map((w) => w.append))
-        for (const [i, waiting] of group.entries()) waiting.resolve(outcomes[i]!)
+        this.#answer(group, outcomes)
       } catch (error) {
         if (isRefusedStatement(error)) await this.#oneByOne(group)
         else this.#failed(group, error)
       }
     }
     this.#flushing = false
+  }
+
+  #answer(group: readonly Waiting[], outcomes: readonly (Outcome | Error)[]): void {
+    let failed: { waiting: Waiting[]; error: Error } | undefined
+    for (const [i, waiting] of group.entries()) {
+      const outcome = outcomes[i]!
+      if (!(outcome instanceof Error)) waiting.resolve(outcome)
+      else (failed ??= { waiting: [], error: outcome }).waiting.push(waiting)
+    }
+    if (failed) this.#failed(failed.waiting, failed.error)
   }
 
   #groupSize(): number {
@@ -99,6 +112,7 @@ export class GroupCommitLog {
       if (spoilt.has(key(append))) continue
       try {
         const [outcome] = await this.#commit([append])
+        if (outcome instanceof Error) throw outcome
         resolve(outcome!)
       } catch (error) {
         if (!isRefusedStatement(error) || !(await this.#takesOthers())) return this.#failed(group.slice(i), error)
@@ -139,7 +153,7 @@ export function sqlCommit(
   store: Store,
   platform: Pick<Platform, 'now'>,
   beside: (append: Append) => Statement[] = () => [],
-): Commit {
+): (appends: readonly Append[]) => Promise<Outcome[]> {
   return async (appends) => {
     const now = platform.now()
     const parts = appends.map((append) => [...beside(append), ...appendStatements(store.db, append, now)])

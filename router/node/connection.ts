@@ -114,7 +114,8 @@ export class Connection implements Executor {
 
 /** The event log promises that what was acknowledged survives a power cut. */
 function setUp(driver: Driver): void {
-  driver.exec(`PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = ${CHECKPOINT_BYTES / PAGE_BYTES}`)
+  const [{ page_size: pageBytes } = { page_size: PAGE_BYTES }] = driver.execute('PRAGMA page_size').rows
+  driver.exec(`PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = ${CHECKPOINT_BYTES / Number(pageBytes)}`)
 }
 
 /** What the database could not do for a reason outside the statement. */

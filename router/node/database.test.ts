@@ -1,4 +1,6 @@
 import { stat } from 'node:fs/promises'
+import { join } from 'node:path'
+import { createClient } from '@libsql/client'
 import { sql } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { migrations } from '../../drizzle/migrations.gen.ts'
@@ -34,6 +36,16 @@ describe('the embedded database', () => {
 
   it('has pages that chunks of events fit into, and as long a log of its own as with small ones', async () => {
     expect([await pragma('page_size'), await pragma('wal_autocheckpoint')]).toEqual([16_384, 256])
+  })
+
+  it('copies as much at a time where a database began with smaller pages', async () => {
+    const path = join(rig.dir, 'old.db')
+    const client = createClient({ url: `file:${path}` })
+    await client.executeMultiple('PRAGMA page_size = 4096; PRAGMA journal_mode = WAL; CREATE TABLE old (a)')
+    client.close()
+    const old = await openDatabase(path)
+    expect(await old.db.all(sql`PRAGMA wal_autocheckpoint`)).toEqual([{ wal_autocheckpoint: 1_024 }])
+    await old.close()
   })
 
   it('applies each migration once', async () => {

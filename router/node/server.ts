@@ -36,6 +36,7 @@ import { loadKeys, lockDir, makePrivateDir } from './data-dir.ts'
 import { openDatabase } from './database.ts'
 import { NodeHub } from './hub.ts'
 import { Journal, weigh } from './journal/journal.ts'
+import { recover } from './journal/recover.ts'
 import { listen } from './listen.ts'
 import { followVault } from './master-key.ts'
 import { driveOutbox } from './outbox.ts'
@@ -102,8 +103,10 @@ export async function startRouter(options: RouterOptions): Promise<RunningRouter
       blockedMs: options.blockedMs,
     }
     const commit = sqlCommit(database, platform, (append) => endingStatements(database.db, append, platform.now()))
+    const journalParts = { dir: dataDir, db: database.db, commit, log, nextTurn }
     // One that lies elsewhere may have other routers, who would not see what is only here.
-    const journal = options.database === undefined ? await Journal.open({ dir: dataDir, db: database.db, commit, log, nextTurn }) : undefined
+    const journal = options.database === undefined ? await Journal.open(journalParts) : undefined
+    if (!journal) await recover(journalParts)
     const eventLog = journal ? new GroupCommitLog(journal.commit, nextTurn, weigh) : new GroupCommitLog(commit, nextTurn)
     const attendance = new Attendance({
       async patienceMs({ tenant, run }) {

@@ -106,7 +106,8 @@ export class JournalFile {
   /** What was written since the newest `begin`, as far as it is whole; undefined if nothing ever was. */
   async read(): Promise<Records | undefined> {
     const bytes = await this.#handle.readFile()
-    if (bytes.length < HEAD_BYTES || bytes.readUInt32BE(0) !== MAGIC || crc32(bytes.subarray(0, 12)) !== bytes.readUInt32BE(12)) return undefined
+    if (bytes.length < HEAD_BYTES || bytes.readUInt32BE(0) !== MAGIC) return undefined
+    if (crc32(bytes.subarray(0, 12)) !== bytes.readUInt32BE(12)) return undefined
     const records: Buffer[] = []
     let sum = bytes.readUInt32BE(12)
     for (let at = HEAD_BYTES; at + RECORD_HEAD_BYTES <= bytes.length; ) {

@@ -62,22 +62,23 @@ export class Held {
   page(run: string, after: number, maxBytes: number): EventChunk[] | undefined {
     const rows = this.#runs.get(run)?.rows
     if (!rows || rows[0]!.first > after + 1) return undefined
-    const page: EventChunk[] = []
+    const page: WholeRow[] = []
     let bytes = 0
-    for (const { kind, first, count, bytes: its } of rows) {
+    for (const row of rows) {
+      const { kind, first, count } = row
       if (first + count <= after + 1) continue
       if (bytes >= maxBytes) break
       const skip = kind === 'ev' ? Math.max(0, after + 1 - first) : 0
-      const rest = afterLines(its, skip)
-      page.push({ kind, first: first + skip, count: count - skip, bytes: rest })
-      bytes += rest.length
+      const rest = skip === 0 ? row : { ...row, first: first + skip, count: count - skip, bytes: afterLines(row.bytes, skip) }
+      page.push(rest)
+      bytes += rest.bytes.length
     }
-    return page.length > 0 ? page : undefined
+    return page.length > 0 ? merged(page) : undefined
   }
 }
 
 /** Few rows in place of many: a slow run has one event in each of them, and a row costs far more than its bytes. */
-function merged(rows: readonly WholeRow[]): WholeRow[] {
+export function merged(rows: readonly WholeRow[]): WholeRow[] {
   const groups: WholeRow[][] = []
   let bytes = 0
   for (const row of rows) {
@@ -93,5 +94,6 @@ function merged(rows: readonly WholeRow[]): WholeRow[] {
 }
 
 function asOne(group: readonly WholeRow[]): WholeRow {
-  return { ...group[0]!, count: group.reduce((sum, { count }) => sum + count, 0), bytes: Buffer.concat(group.map(({ bytes }) => bytes)) }
+  const count = group.reduce((sum, row) => sum + row.count, 0)
+  return { ...group[0]!, count, bytes: Buffer.concat(group.map(({ bytes }) => bytes)) }
 }

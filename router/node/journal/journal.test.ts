@@ -1,7 +1,7 @@
-import { cp, mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { cp, mkdir, mkdtemp, readdir, rm, symlink } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { eq } from 'drizzle-orm'
+import { eq, sql } from 'drizzle-orm'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { runEvents, runs } from '../../../drizzle/schema.ts'
@@ -11,9 +11,10 @@ import type { Append } from '../../core/runner-core.ts'
 import { GroupCommitLog, sqlCommit, type Outcome } from '../../hub/event-log.ts'
 import type { EventChunk, Log, Platform } from '../../ports.ts'
 import { databaseReads, type LogReads } from '../../store/run-events.ts'
+import { PATIENCE_MS } from '../connection.ts'
 import { openDatabase, type Database } from '../database.ts'
 import { Journal, weigh } from './journal.ts'
-import { JOURNAL_FILES } from './recover.ts'
+import { JOURNAL_FILES, recover } from './recover.ts'
 
 const platform = { now: () => 7 } as Platform
 const FILE_BYTES = 4_096
@@ -37,16 +38,26 @@ afterEach(async () => {
   await rm(dir, { recursive: true, force: true })
 })
 
-function opened(database: Database, where: string): Promise<Journal> {
+function quiet(): Log {
   const note = (_: object, message: string) => void said.push(message)
-  const quiet: Log = { info: note, warn: note, error: note }
-  return Journal.open({ dir: where, db: database.db, commit: sqlCommit(database, platform), log: quiet, nextTurn, fileBytes: FILE_BYTES })
+  return { info: note, warn: note, error: note }
+}
+
+function opened(database: Database, where: string, fileBytes = FILE_BYTES): Promise<Journal> {
+  const commit = sqlCommit(database, platform)
+  return Journal.open({ dir: where, db: database.db, commit, log: quiet(), nextTurn, fileBytes })
 }
 
 async function running(): Promise<string> {
   const run = await rig.run()
   await rig.database.db.update(runs).set({ state: 'running' }).where(eq(runs.id, run))
   return run
+}
+
+/** The database takes nothing of this run any more, and would never. */
+async function refuse(run: string, database = rig.database): Promise<void> {
+  const raise = `SELECT RAISE(ABORT, 'integer overflow')`
+  await database.db.run(sql.raw(`CREATE TRIGGER refuses BEFORE INSERT ON run_events WHEN NEW.run = '${run}' BEGIN ${raise}; END`))
 }
 
 const line = (run: string, seq: number, text = `{"n":${seq}}`) => appendOf(run, [lines(seq, [text])])
@@ -66,7 +77,7 @@ async function allOf(reads: LogReads, run: string, pageBytes = 64): Promise<stri
 }
 
 /** Database and journal as a `kill -9` leaves them now. */
-async function crashed(): Promise<{ database: Database; journal: Journal; close(): Promise<void> }> {
+async function crashed(): Promise<{ database: Database; close(): Promise<void> }> {
   const copy = await mkdtemp(join(tmpdir(), 'runyard-journal-'))
   for (const suffix of ['', '-wal']) await cp(`${rig.path}${suffix}`, join(copy, `test.db${suffix}`))
   for (const name of await readdir(dir)) await cp(join(dir, name), join(copy, name))
@@ -74,7 +85,6 @@ async function crashed(): Promise<{ database: Database; journal: Journal; close(
   const another = await opened(database, copy)
   return {
     database,
-    journal: another,
     async close() {
       await another.close()
       await database.close()
@@ -179,12 +189,64 @@ describe('the journal', () => {
     expect(await allOf(journal.reads, run)).toHaveLength(kept + 1)
   })
 
-  it('refuses what no file takes, and takes it when one does', async () => {
+  it('has the database keep what no file takes, and answers for each what else was in its group', async () => {
     await mkdir(join(dir, JOURNAL_FILES[0]))
-    const run = await running()
-    await expect(log.append(line(run, 1))).rejects.toMatchObject({ code: 'storage' })
+    const [ended, run] = [await running(), await running()]
+    const end = appendOf(ended, [mark(1, { kind: 'exit' })], { ending: ENDED })
+    expect(await Promise.all([log.append(end), log.append(line(run, 1))])).toEqual(['durable', 'durable'])
+    expect(await rig.rows(run)).toEqual([[1, 0]])
     await rm(join(dir, JOURNAL_FILES[0]), { recursive: true })
-    expect(await log.append(line(run, 1))).toBe('durable')
+    expect(await log.append(line(run, 2))).toBe('durable')
+    expect(await rig.rows(run)).toEqual([[1, 0]])
+  })
+
+  it('rejects only what nobody keeps, beside what is kept', async () => {
+    await mkdir(join(dir, JOURNAL_FILES[0]))
+    const [ended, run] = [await running(), await running()]
+    await refuse(run)
+    const end = appendOf(ended, [mark(1, { kind: 'exit' })], { ending: ENDED })
+    const outcomes = await Promise.allSettled([log.append(end), log.append(line(run, 1))])
+    expect(outcomes).toMatchObject([{ value: 'durable' }, { reason: { code: 'storage' } }])
+    await rm(join(dir, JOURNAL_FILES[0]), { recursive: true })
+  })
+
+  it('lets go of what the database refuses of one run, and says so, as all others would wait for it', async () => {
+    const [bad, good] = [await running(), await running()]
+    await Promise.all([bad, good].map((run) => log.append(line(run, 1))))
+    await refuse(bad)
+    for (let seq = 2; seq < 40; seq++) expect(await log.append(line(good, seq, 'z'.repeat(1_000)))).toBe('durable')
+    expect(await allOf(journal.reads, good)).toHaveLength(39)
+    expect(said).toContain('events of a run are lost: the database refuses them')
+  })
+
+  it('keeps events while the database is asked in vain to take what a full file holds', async () => {
+    const run = await running()
+    for (let seq = 1; seq <= 8; seq++) await log.append(line(run, seq, 'y'.repeat(500)))
+    const release = await lockWrites(rig.path)
+    // This one is the first in the other file; what the full one holds is on its way to the database from here on.
+    await log.append(line(run, 9))
+    const since = performance.now()
+    for (let seq = 10; seq <= 20; seq++) await log.append(line(run, seq))
+    expect(performance.now() - since).toBeLessThan(PATIENCE_MS / 2)
+    await release()
+    expect(await allOf(journal.reads, run)).toHaveLength(20)
+  })
+
+  it('leaves its files where the database does not take what they hold', async () => {
+    await log.append(line(await running(), 1))
+    const release = await lockWrites(rig.path)
+    await journal.close()
+    await release()
+    expect((await readdir(dir)).toSorted()).toEqual([...JOURNAL_FILES])
+  })
+
+  it('refuses what comes when it is being closed', async () => {
+    const run = await running()
+    await log.append(line(run, 1))
+    const closing = journal.close()
+    await expect(log.append(line(run, 2))).rejects.toMatchObject({ code: 'storage' })
+    await closing
+    expect(await rig.rows(run)).toEqual([[1, 0]])
   })
 })
 
@@ -202,6 +264,43 @@ describe('after a crash', () => {
     await first.close()
   })
 
+  it('one run that the database refuses keeps nobody from starting', async () => {
+    const [bad, good] = [await running(), await running()]
+    await Promise.all([bad, good].map((run) => log.append(line(run, 1))))
+    await refuse(bad)
+    const after = await crashed()
+    expect(await allOf(databaseReads(after.database.db), good)).toEqual(['{"n":1}'])
+    expect(said).toContain('events of a run are lost: the database refuses them')
+    await after.close()
+  })
+
+  it('many runs are few transactions', async () => {
+    await journal.close()
+    journal = await opened(rig.database, dir, 1024 * 1024)
+    log = new GroupCommitLog(journal.commit, nextTurn, weigh)
+    const ids = await Promise.all(Array.from({ length: 300 }, running))
+    for (const seq of [1, 2]) await Promise.all(ids.map((run) => log.append(line(run, seq, 'y'))))
+    const groups: number[] = []
+    const commit = sqlCommit(rig.database, platform)
+    await recover({
+      dir,
+      db: rig.database.db,
+      log: quiet(),
+      commit(appends) {
+        groups.push(appends.length)
+        return commit(appends)
+      },
+    })
+    expect(groups).toEqual([256, 44])
+  })
+
+  it('a file that cannot be looked at is not taken for one that is not there', async () => {
+    const elsewhere = join(dir, 'elsewhere')
+    await mkdir(elsewhere)
+    await symlink(JOURNAL_FILES[0], join(elsewhere, JOURNAL_FILES[0]))
+    await expect(opened(rig.database, elsewhere)).rejects.toMatchObject({ code: 'ELOOP' })
+  })
+
   it('a run that was given to another runner since has nothing of the first one', async () => {
     const run = await running()
     await log.append(line(run, 1))
@@ -213,12 +312,14 @@ describe('after a crash', () => {
 
   /** Any schedule of appends of several runs, endings and crashes: each log is what was answered `durable`, in its order. */
   it('every log is what was said to be durable, whenever it comes', async () => {
-    const step = fc.record({ run: fc.nat(2), what: fc.constantFrom('line', 'line', 'line', 'mark', 'part', 'loud', 'end'), together: fc.boolean(), crash: fc.nat(6) })
+    const what = fc.constantFrom('line', 'line', 'line', 'mark', 'part', 'loud', 'end')
+    const step = fc.record({ run: fc.nat(2), what, together: fc.boolean(), crash: fc.nat(6) })
     await fc.assert(
       fc.asyncProperty(fc.array(step, { minLength: 1, maxLength: 40 }), async (steps) => {
-        const logs = await Promise.all([0, 1, 2].map(async () => ({ run: await running(), seq: 0, durable: [] as string[], over: false })))
+        const begun = async () => ({ run: await running(), seq: 0, durable: [] as string[], over: false })
+        const logs = await Promise.all([begun(), begun(), begun()])
         let pending: Promise<unknown>[] = []
-        for (const { run: at, what, together, crash } of steps) {
+        for (const { run: at, what: does, together, crash } of steps) {
           const its = logs[at]!
           if (its.over) continue
           const add = (append: Append, text: string) => {
@@ -226,14 +327,14 @@ describe('after a crash', () => {
             pending.push(answered)
           }
           const seq = ++its.seq
-          const text = what === 'loud' ? `${seq}`.padEnd(20_000, '.') : `${seq}`.padEnd(300, '.')
-          if (what === 'line' || what === 'loud') add(line(its.run, seq, text), text)
-          else if (what === 'part') {
+          const text = does === 'loud' ? `${seq}`.padEnd(20_000, '.') : `${seq}`.padEnd(300, '.')
+          if (does === 'line' || does === 'loud') add(line(its.run, seq, text), text)
+          else if (does === 'part') {
             pending.push(log.append(appendOf(its.run, [part(seq, 0, 2, text)])))
             add(appendOf(its.run, [part(seq, 1, 2, '!')]), `${text}!`)
           } else {
-            its.over = what === 'end'
-            const json = { kind: what === 'end' ? 'exit' : 'gap', seq }
+            its.over = does === 'end'
+            const json = { kind: does === 'end' ? 'exit' : 'gap', seq }
             add(appendOf(its.run, [mark(seq, json)], its.over ? { ending: ENDED } : {}), JSON.stringify(json))
           }
           if (together) continue

@@ -19,6 +19,8 @@ import { JournalFile } from './file.ts'
 import { Held, type WholeRow } from './held.ts'
 import { encodeRow, type JournalRow } from './record.ts'
 import { JOURNAL_FILES, recover, type RecoverParts } from './recover.ts'
+import { Serial } from './serial.ts'
+import { Settler } from './settler.ts'
 
 /** One file is written while the rows of the other one go to the database: this much is in memory twice at most. */
 const FILE_BYTES = 8 * 1024 * 1024
@@ -28,8 +30,6 @@ const LOUD_BYTES = 16 * 1024
 const WEIGHT = { least: 1 / 16, bytes: 4 * 1024 } as const
 /** A backup of the database lacks no more than this of what live runs said. */
 const SETTLE_EVERY_MS = 5_000
-/** How long one transaction of many may hold the event loop: a few milliseconds. */
-const SLICE = { bytes: 512 * 1024, runs: 64 } as const
 
 export interface JournalParts extends RecoverParts {
   /** Resolves when the event loop has come round. */
@@ -40,25 +40,29 @@ export interface JournalParts extends RecoverParts {
 export class Journal {
   readonly #held = new Held()
   readonly #parts: JournalParts
+  readonly #settler: Settler
+  /** Of whoever writes to a file, or says which one is written. */
+  readonly #writing = new Serial()
   /** The first is written, the other rests until the database has what it holds. */
   #files: [JournalFile, JournalFile] | undefined
   #use: number
   /** Runs that were seen under way, with their fence: only an append through here ends one. */
   readonly #underWay = new Map<string, number>()
-  #turn: Promise<unknown> = Promise.resolve()
   /** Whether the database has everything that the resting file holds. */
   #settled: Promise<boolean> = Promise.resolve(true)
-  #turning: Promise<void> | undefined
+  #switching: Promise<void> | undefined
+  #isClosed = false
   readonly #ticker: NodeJS.Timeout
 
   private constructor(parts: JournalParts, use: number) {
     this.#parts = parts
+    this.#settler = new Settler(this.#held, parts)
     this.#use = use
     this.#ticker = setInterval(() => this.#tick(), SETTLE_EVERY_MS)
     this.#ticker.unref()
   }
 
-  /** Brings into the database what a crash has left in the files. Rejects when it does not take it. */
+  /** Brings into the database what a crash has left in the files. Rejects when it takes nothing. */
   static async open(parts: JournalParts): Promise<Journal> {
     return new Journal(parts, await recover(parts))
   }
@@ -73,7 +77,8 @@ export class Journal {
         const end = await database.end(run)
         return end.seq < held ? { seq: held, part: 0, parts: 0 } : end
       },
-      chunks: async (run, afterSeq, maxBytes) => this.#held.page(run, afterSeq, maxBytes) ?? database.chunks(run, afterSeq, maxBytes),
+      chunks: async (run, afterSeq, maxBytes) =>
+        this.#held.page(run, afterSeq, maxBytes) ?? database.chunks(run, afterSeq, maxBytes),
       event: async (run, seq) => this.#held.event(run, seq) ?? database.event(run, seq),
     }
   }
@@ -81,24 +86,25 @@ export class Journal {
   /** As the database does it: see `Commit`. Not to be called again before it is done. */
   readonly commit: Commit = async (appends) => {
     const plain = await this.#plainOf(appends)
-    if (plain.size > 0 && (this.#files?.[0].end ?? 0) >= this.#fileBytes) await this.#turnOver()
-    return this.#inTurn(async () => {
-      const outcomes = new Map<Append, Outcome>()
-      const others = appends.filter((append) => !plain.has(append))
-      if (others.length > 0) for (const [i, outcome] of (await this.#throughDatabase(others)).entries()) outcomes.set(others[i]!, outcome)
-      if (plain.size > 0) await this.#write([...plain])
-      return appends.map((append) => outcomes.get(append) ?? 'durable')
-    })
+    const moves = appends.filter((append) => !plain.has(append))
+    // First what may be refused, and with it the whole group.
+    const moved = moves.length > 0 ? await this.#throughDatabase(moves) : []
+    const outcomes = new Map<Append, Outcome | Error>(moves.map((append, i) => [append, moved[i]!]))
+    if (plain.size > 0) {
+      for (const [append, outcome] of await this.#keepPlain([...plain], moves.length > 0)) outcomes.set(append, outcome)
+    }
+    return appends.map((append) => outcomes.get(append)!)
   }
 
-  /** Everything is in the database. Nothing may be appended from here on. */
+  /** Everything is in the database, and no file is left; or it did not take it, and they are. What is appended now is refused. */
   async close(): Promise<void> {
+    this.#isClosed = true
     clearInterval(this.#ticker)
-    await this.#turning?.catch(() => undefined)
+    await this.#writing.run(() => undefined)
+    await this.#switching?.catch(() => undefined)
     await this.#settled
-    const isDone = await this.#settle()
-    const files = await this.#inTurn(() => Promise.resolve(this.#files))
-    for (const file of files ?? []) await file.close(isDone)
+    const isDone = await this.#settler.settle()
+    for (const file of this.#files ?? []) await file.close(isDone)
   }
 
   get #fileBytes(): number {
@@ -121,18 +127,32 @@ export class Journal {
     return plain
   }
 
-  async #write(appends: readonly Append[]): Promise<void> {
-    const rows = appends.flatMap(({ run, fence, rows: its }) => its.map((row): JournalRow => ({ run, fence, row: row as WholeRow })))
+  /** `others`: what else was in the group is kept, so that trouble of these is theirs alone. */
+  async #keepPlain(appends: readonly Append[], others: boolean): Promise<(readonly [Append, Outcome | Error])[]> {
     try {
-      const [file] = (this.#files ??= await this.#open())
-      const written = await file.write(rows.map(encodeRow))
-      for (const [i, { run, fence, row }] of rows.entries()) {
-        // Of what was written, so that the frames which it came in, and all that came with them, can go.
-        const record = written[i]!
-        this.#held.add(run, fence, { ...row, bytes: record.subarray(record.length - row.bytes.length) })
-      }
+      if ((this.#files?.[0].end ?? 0) >= this.#fileBytes) await this.#switchFiles()
+      await this.#writing.run(() => this.#write(appends))
+      return appends.map((append) => [append, 'durable'] as const)
     } catch (error) {
-      throw storage(error)
+      if (this.#isClosed) throw error
+      this.#parts.log.error({ err: error }, 'the journal could not be written; the database is asked to take it')
+      const kept = await this.#throughDatabase(appends).catch((trouble: unknown) => {
+        if (!others) throw trouble
+        return storage(trouble)
+      })
+      return appends.map((append, i) => [append, kept instanceof Error ? kept : kept[i]!] as const)
+    }
+  }
+
+  async #write(appends: readonly Append[]): Promise<void> {
+    if (this.#isClosed) throw storage(new Error('the journal is closed'))
+    const rows = appends.flatMap((append) => append.rows.map((row): JournalRow => ({ run: append.run, fence: append.fence, row: row as WholeRow })))
+    const [file] = (this.#files ??= await this.#open())
+    const written = await file.write(rows.map(encodeRow))
+    for (const [i, { run, fence, row }] of rows.entries()) {
+      // Of what was written, so that the frames which it came in, and all that came with them, can go.
+      const record = written[i]!
+      this.#held.add(run, fence, { ...row, bytes: record.subarray(record.length - row.bytes.length) })
     }
   }
 
@@ -151,9 +171,7 @@ export class Journal {
 
   /** One transaction of these, behind all that is held of their runs. */
   async #throughDatabase(appends: readonly Append[]): Promise<Outcome[]> {
-    const runs = new Set(appends.map(({ run }) => run))
-    const before = [...runs].flatMap((run) => this.#heldOf(run, Infinity) ?? [])
-    const outcomes = await this.#keep(before, appends)
+    const outcomes = await this.#settler.with(appends)
     for (const [i, { run, fence, running, started, ending }] of appends.entries()) {
       if (outcomes[i] === 'fenced_out' || ending) this.#underWay.delete(run)
       else if (running ?? started) this.#underWay.set(run, fence)
@@ -161,91 +179,40 @@ export class Journal {
     return outcomes
   }
 
-  async #keep(held: readonly HeldAppend[], appends: readonly Append[]): Promise<Outcome[]> {
-    const outcomes = await this.#parts.commit([...held.map(({ append }) => append), ...appends])
-    for (const [i, { append, count }] of held.entries()) {
-      if (outcomes[i] === 'fenced_out') this.#parts.log.error({ run: append.run, events: count }, 'events of a run that had ended were in the journal')
-      this.#held.release(append.run, count)
-    }
-    return outcomes.slice(held.length)
-  }
-
-  #heldOf(run: string, maxBytes: number): HeldAppend | undefined {
-    const held = this.#held.take(run, maxBytes)
-    if (!held) return undefined
-    const { fence, rows, count, isAll } = held
-    const last = rows.at(-1)!
-    return { count, isAll, append: { run, fence, rows, upTo: { seq: last.first + last.count - 1, part: 0 } } }
-  }
-
   #tick(): void {
     // Whoever has to wait for it hears of its trouble, and it is in the log.
-    if (!this.#held.isEmpty) this.#turnOver().catch(() => undefined)
+    if (!this.#held.isEmpty) this.#switchFiles().catch(() => undefined)
   }
 
-  /** The other file's turn, as soon as the database has what it holds. Rejects when it does not take it. */
-  #turnOver(): Promise<void> {
-    this.#turning ??= this.#swap().finally(() => (this.#turning = undefined))
-    return this.#turning
+  /** The other file is written from here on, as soon as the database has what it holds. Rejects when it does not take it. */
+  #switchFiles(): Promise<void> {
+    this.#switching ??= this.#switch().finally(() => (this.#switching = undefined))
+    return this.#switching
   }
 
-  async #swap(): Promise<void> {
-    if (!(await this.#settled) && !(await (this.#settled = this.#settle()))) throw storage(new Error('the database does not take what the journal holds'))
-    await this.#inTurn(() => {
-      if (this.#files) this.#files = [this.#files[1], this.#files[0]]
-      this.#files?.[0].begin(++this.#use)
-      return Promise.resolve()
+  async #switch(): Promise<void> {
+    if (!(await this.#settled) && !(await (this.#settled = this.#settler.settle()))) {
+      throw storage(new Error('the database does not take what the journal holds'))
+    }
+    // What was written to a file is held before that file rests, and so is brought to the database now.
+    await this.#writing.run(() => {
+      if (!this.#files || this.#isClosed) return
+      this.#files = [this.#files[1], this.#files[0]]
+      this.#files[0].begin(++this.#use)
     })
-    this.#settled = this.#settle()
-  }
-
-  /** Brings into the database what is held now, in slices, so that others come between. False: it did not take it. */
-  async #settle(): Promise<boolean> {
-    const runs = this.#held.runs()
-    try {
-      while (runs.length > 0) {
-        await this.#inTurn(() => this.#keep(this.#slice(runs), []))
-        await this.#parts.nextTurn()
-      }
-      return true
-    } catch (error) {
-      this.#parts.log.error({ err: error }, 'what the journal holds could not go to the database')
-      return false
-    }
-  }
-
-  /** Takes from `runs` what one transaction is to have; of a run that has more, the rest is for the next one. */
-  #slice(runs: string[]): HeldAppend[] {
-    const slice: HeldAppend[] = []
-    let bytes = 0
-    while (runs.length > 0 && slice.length < SLICE.runs && bytes < SLICE.bytes) {
-      const run = runs.at(-1)!
-      const held = this.#heldOf(run, SLICE.bytes - bytes)
-      if (held) slice.push(held)
-      bytes += held?.append.rows.reduce((sum, row) => sum + row.bytes.length, 0) ?? 0
-      if (!held || held.isAll) runs.pop()
-    }
-    return slice
-  }
-
-  /** One after the other: what is held of a run must not go to the database twice. */
-  #inTurn<T>(work: () => Promise<T>): Promise<T> {
-    const done = this.#turn.then(work)
-    this.#turn = done.catch(() => undefined)
-    return done
+    this.#settled = this.#settler.settle()
   }
 }
 
-/** `count` rows that are held of a run, as one append. */
-type HeldAppend = { readonly append: Append; readonly count: number; readonly isAll: boolean }
-
 function isPlain({ started, running, ending, loss, rows }: Append): boolean {
-  return !started && !running && !ending && !loss && rows.every(({ kind, bytes }) => kind !== 'part' && bytes.length < LOUD_BYTES)
+  if (started || running || ending || loss) return false
+  return rows.every(({ kind, bytes }) => kind !== 'part' && bytes.length < LOUD_BYTES)
 }
 
 /** How much of a group of the log an append is: what goes to the journal costs far less there than a row of the database. */
 export function weigh(append: Append): number {
-  return isPlain(append) ? Math.max(WEIGHT.least, append.rows.reduce((sum, { bytes }) => sum + bytes.length, 0) / WEIGHT.bytes) : 1
+  const bytes = append.rows.reduce((sum, row) => sum + row.bytes.length, 0)
+  return isPlain(append) ? Math.max(WEIGHT.least, bytes / WEIGHT.bytes) : 1
 }
 
 /** A file that was just made is there after a power cut too. */

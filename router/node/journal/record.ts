@@ -25,5 +25,6 @@ export function decodeRow(record: Buffer): JournalRow | undefined {
   if (record.length < HEAD_BYTES || kind === undefined) return undefined
   const runEnd = HEAD_BYTES + record.readUInt8(17)
   const [fence, first, count] = [record.readUIntBE(1, 6), record.readUIntBE(7, 6), record.readUInt32BE(13)]
-  return { run: record.toString('latin1', HEAD_BYTES, runEnd), fence, row: { first, part: 0, parts: 1, count, kind, bytes: record.subarray(runEnd) } }
+  const row = { first, part: 0, parts: 1, count, kind, bytes: record.subarray(runEnd) }
+  return { run: record.toString('latin1', HEAD_BYTES, runEnd), fence, row }
 }

@@ -1,0 +1,107 @@
+/** Brings what is held into the database: by itself in slices, and in front of what moves a run. */
+import type { Append } from '../../core/runner-core.ts'
+import type { Outcome } from '../../hub/event-log.ts'
+import type { Log } from '../../ports.ts'
+import { isRefusedStatement } from '../../store/statement-error.ts'
+import type { Held } from './held.ts'
+import { Serial } from './serial.ts'
+
+/** How long one transaction of many may hold the event loop: a few milliseconds. */
+const SLICE = { bytes: 512 * 1024, runs: 64 } as const
+
+/** What the database does with appends, all of them or none. */
+export type DatabaseCommit = (appends: readonly Append[]) => Promise<Outcome[]>
+
+export interface SettlerParts {
+  readonly commit: DatabaseCommit
+  readonly log: Log
+  readonly nextTurn: () => Promise<void>
+}
+
+/** `count` rows that are held of a run, as one append. */
+type HeldAppend = { readonly append: Append; readonly count: number; readonly isAll: boolean }
+
+export class Settler {
+  readonly #held: Held
+  readonly #parts: SettlerParts
+  /** What is held of a run must not go to the database twice. */
+  readonly #alone = new Serial()
+
+  constructor(held: Held, parts: SettlerParts) {
+    this.#held = held
+    this.#parts = parts
+  }
+
+  /** One transaction of these, behind all that is held of their runs. */
+  with(appends: readonly Append[]): Promise<Outcome[]> {
+    return this.#alone.run(() => {
+      const runs = new Set(appends.map(({ run }) => run))
+      return this.#keep([...runs].flatMap((run) => this.#heldOf(run, Infinity) ?? []), appends)
+    })
+  }
+
+  /** All that is held now, in slices, so that others come between. False: the database does not take it for now. */
+  async settle(): Promise<boolean> {
+    const runs = this.#held.runs()
+    try {
+      while (runs.length > 0) {
+        await this.#alone.run(() => this.#keepSlice(this.#slice(runs)))
+        await this.#parts.nextTurn()
+      }
+      return true
+    } catch (error) {
+      this.#parts.log.error({ err: error }, 'what the journal holds could not go to the database')
+      return false
+    }
+  }
+
+  async #keepSlice(slice: readonly HeldAppend[]): Promise<void> {
+    try {
+      await this.#keep(slice, [])
+    } catch (error) {
+      if (!isRefusedStatement(error)) throw error
+      for (const one of slice) await this.#keep([one], []).catch((its: unknown) => this.#drop(one, its))
+    }
+  }
+
+  /** What the database refuses it refuses again, and all others would wait for it. */
+  #drop({ append: { run, rows, upTo }, count }: HeldAppend, error: unknown): void {
+    if (!isRefusedStatement(error)) throw error
+    const which = { run, from: rows[0]?.first, to: upTo.seq }
+    this.#parts.log.error({ err: error, ...which }, 'events of a run are lost: the database refuses them')
+    this.#held.release(run, count)
+  }
+
+  async #keep(held: readonly HeldAppend[], appends: readonly Append[]): Promise<Outcome[]> {
+    const outcomes = await this.#parts.commit([...held.map(({ append }) => append), ...appends])
+    for (const [i, { append: { run }, count }] of held.entries()) {
+      const isLate = outcomes[i] === 'fenced_out'
+      if (isLate) this.#parts.log.error({ run, rows: count }, 'events of a run that had ended were in the journal')
+      this.#held.release(run, count)
+    }
+    return outcomes.slice(held.length)
+  }
+
+  /** Takes from `runs` what one transaction is to have; of a run that has more, the rest is for the next one. */
+  #slice(runs: string[]): HeldAppend[] {
+    const slice: HeldAppend[] = []
+    let bytes = 0
+    while (runs.length > 0 && slice.length < SLICE.runs && bytes < SLICE.bytes) {
+      const held = this.#heldOf(runs.at(-1)!, SLICE.bytes - bytes)
+      if (held) slice.push(held)
+      bytes += held?.append.rows.reduce((sum, row) => sum + row.bytes.length, 0) ?? 0
+      if (!held || held.isAll) runs.pop()
+      // The rest of it is behind this, and cannot be taken before this is released.
+      else break
+    }
+    return slice
+  }
+
+  #heldOf(run: string, maxBytes: number): HeldAppend | undefined {
+    const held = this.#held.take(run, maxBytes)
+    if (!held) return undefined
+    const { fence, rows, count, isAll } = held
+    const last = rows.at(-1)!
+    return { count, isAll, append: { run, fence, rows, upTo: { seq: last.first + last.count - 1, part: 0 } } }
+  }
+}
