@@ -1,10 +1,12 @@
 import { join } from 'node:path'
 import { sql } from 'drizzle-orm'
 import { afterEach, describe, expect, it } from 'vitest'
+import { findRun } from '../router/store/runs.ts'
 import type { Fleet } from './kit/fleet.ts'
 import { follow } from './kit/follow.ts'
 import { startNodeFleet, type OpenNodeHost } from './kit/host-node.ts'
 import { lockWrites } from './kit/lock.ts'
+import { held, RawRunner } from './kit/raw-runner.ts'
 import { noSmallDisk, smallDisk, type SmallDisk } from './kit/small-disk.ts'
 import { idsOf, readSse, SSE } from './kit/sse.ts'
 import { resultAt, type Turn } from './kit/turns.ts'
@@ -108,6 +110,31 @@ describe('a database that refuses what one run told', () => {
     expect((await f.runners()).map(({ status }) => status)).toEqual(['online'])
     cli.stop()
     await expectWhole(stream, cli.lines)
+  })
+})
+
+describe('a database that keeps the end of a run and reports its commit as failed', () => {
+  it('holds up neither the next turn of the session nor the slot', async () => {
+    const f = (fleet = await startNodeFleet())
+    const runner = await RawRunner.enlist(f)
+    const link = await runner.connect()
+    const [first, offer] = await Promise.all([f.start({ prompt: 'first' }), link.begin()])
+    await link.acked(offer, 1)
+    const next = await f.start({ prompt: 'next', session_id: first.session_id })
+    const { store } = f.host.router.deps
+    const batch = store.batch.bind(store)
+    store.batch = async (statements) => {
+      const results = await batch(statements)
+      if ((await findRun(store.db, 'default', first.id))?.state !== 'succeeded') return results
+      store.batch = batch
+      throw new Error('SQLITE_IOERR: disk I/O error')
+    }
+    link.exit(offer, 2)
+    await link.closed
+    const again = await runner.connect({ runs: [held(offer, 'exited', 2)] })
+    expect(await again.next('offer')).toMatchObject({ run: next.id, spec: { prompt: 'next' } })
+    expect(await f.get(first.id)).toMatchObject({ status: 'succeeded' })
+    await again.cut()
   })
 })
 

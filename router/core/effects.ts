@@ -46,6 +46,8 @@ export type Effect =
   /** The runner had the go and never started: back to the line, then call `requeued`. */
   | { do: 'requeue'; run: string; fence: number }
   | { do: 'wake'; run: string }
+  /** The database has it as over although it reported the commit as failed: what follows a durable ending is still to be done. */
+  | { do: 'over'; run: string }
   | { do: 'log'; message: string; fields: Record<string, string | number> }
 
 export type RestoredRun = {

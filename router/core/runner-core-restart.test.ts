@@ -44,9 +44,25 @@ describe('a router that was restarted', () => {
     rig.failStorage()
     rig.do(rig.core.restore([], 0))
     expect(rig.woken.at(-1)).toBe(RUN)
+    expect(rig.over).toEqual([RUN])
     rig.connect(2, [held('exited', 2)])
     expect(rig.last('welcome').resume).toMatchObject([{ run: RUN, do: 'revoke' }])
     expect(rig.core.busy).toBe(0)
+  })
+
+  it('says once which runs are over of those whose commit failed, and that of none that goes on', () => {
+    const rig = running()
+    rig.start(1, OTHER)
+    rig.mark(1, 2, EXIT)
+    rig.mark(1, 2, EXIT, OTHER)
+    rig.failStorage()
+    rig.do(rig.core.restore([restored({ run: OTHER, durable: { seq: 1, part: 0 } })], 0))
+    rig.do(rig.core.restore([], 0))
+    expect(rig.over).toEqual([RUN])
+    rig.connect(2, [held('exited', 2, OTHER)])
+    rig.mark(2, 2, EXIT, OTHER)
+    rig.commit()
+    expect([rig.over, rig.core.busy]).toEqual([[RUN], 0])
   })
 
   it('does not take a run for ended that was leased while the database was read', () => {

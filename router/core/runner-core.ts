@@ -65,7 +65,7 @@ export class RunnerCore {
   restore(runs: readonly RestoredRun[], now: number): Effect[] {
     const over = takeUp(this.#live, this.#unsure ?? [], runs, now, this.#link ? now : this.#offlineSince)
     this.#unsure = undefined
-    const effects: Effect[] = over.map((run) => ({ do: 'wake', run }))
+    const effects = over.flatMap((run): Effect[] => [{ do: 'wake', run }, { do: 'over', run }])
     for (const run of this.#link?.hello ? this.#live.values() : []) {
       if (run.cancel && run.cancel.sentAt === undefined && isStarted(run)) effects.push(this.#sendCancel(run, now))
     }

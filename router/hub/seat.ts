@@ -229,6 +229,9 @@ export class Seat {
         case 'wake':
           wake(effect.run)
           break
+        case 'over':
+          this.#over(effect.run)
+          break
         case 'log':
           log.warn({ runner: this.who.runner, ...effect.fields }, effect.message)
           break
@@ -257,16 +260,12 @@ export class Seat {
   }
 
   #append(append: Append): void {
-    const { eventLog, log, on } = this.#parts
+    const { eventLog, log } = this.#parts
     eventLog.append(append).then(
       (outcome) => {
         if (outcome === 'durable') this.#parts.durable?.(append)
         this.perform(outcome === 'durable' ? this.core.committed(append) : this.core.fencedOut(append))
-        if (append.ending || outcome === 'fenced_out') {
-          this.#parts.treasury.over({ run: append.run, tenant: this.who.tenant })
-          on.turnOver(append.run)
-          on.capacity()
-        }
+        if (append.ending || outcome === 'fenced_out') this.#over(append.run)
       },
       (error: unknown) => {
         log.error({ err: error, run: append.run }, 'the event log could not write')
@@ -274,6 +273,14 @@ export class Seat {
         else this.#storageFailed()
       },
     )
+  }
+
+  /** Its reservation, its session and its slot are free. */
+  #over(run: string): void {
+    const { treasury, on } = this.#parts
+    treasury.over({ run, tenant: this.who.tenant })
+    on.turnOver(run)
+    on.capacity()
   }
 
   async #lease({ run, fence, home }: { run: string; fence: number; home: Home }): Promise<void> {

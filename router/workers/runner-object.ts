@@ -62,12 +62,12 @@ export class RunnerDO extends DurableObject<Env> {
   #drains = 0
   readonly #commit: Commit = async (appends) => {
     const outcomes = await sqlCommit(this.#own, this.#platform, this.#settlement.owed)(appends)
+    // An ending that is here although its sync failed is shown like any other, once it was read anew.
+    for (const { run, ending } of appends) if (ending) this.#ended.add(run)
     await this.ctx.storage.sync()
     for (const { run, running, started, ending } of appends) {
-      if (ending) {
-        this.#ended.add(run)
-        this.#attendance.over(run)
-      } else if (running || started) this.#settlement.soon()
+      if (ending) this.#attendance.over(run)
+      else if (running || started) this.#settlement.soon()
     }
     return outcomes
   }

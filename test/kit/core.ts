@@ -28,6 +28,7 @@ export class CoreRig {
   readonly closed: { conn: number; code: number }[] = []
   readonly refused: Refused[] = []
   readonly woken: string[] = []
+  readonly over: string[] = []
   /** Asked for and not yet answered. */
   readonly pending: Append[] = []
   readonly leases: Lease[] = []
@@ -49,6 +50,7 @@ export class CoreRig {
       else if (effect.do === 'accepted') this.leases.push(effect)
       else if (effect.do === 'refused') this.refused.push(effect)
       else if (effect.do === 'wake') this.woken.push(effect.run)
+      else if (effect.do === 'over') this.over.push(effect.run)
     }
   }
 
