@@ -2,10 +2,9 @@
  * One timer for everything that has to be looked at now and then: a timer for each of thousands of streams is memory, and
  * work at every event.
  *
- * Its time is counted in its own beats, so that a clock that somebody sets ends nothing, and reading it costs nothing. It is
- * late by up to one beat, and by as much as the event loop is.
+ * Its time is counted in its own beats, so that a clock that somebody sets ends nothing, and reading it costs nothing. A time
+ * counted by it is wrong by up to one beat, and late by as much as the event loop is.
  */
-const BEAT_MS = 250
 
 export interface Beating {
   /** `now`: milliseconds, as in `Beat.now`. */
@@ -13,9 +12,14 @@ export interface Beating {
 }
 
 export class Beat {
+  readonly #everyMs: number
   readonly #beating = new Set<Beating>()
   #now = 0
   #timer: ReturnType<typeof setInterval> | undefined
+
+  constructor(everyMs: number) {
+    this.#everyMs = everyMs
+  }
 
   /** Milliseconds in which there was somebody to look at. */
   get now(): number {
@@ -24,7 +28,7 @@ export class Beat {
 
   add(one: Beating): void {
     this.#beating.add(one)
-    this.#timer ??= setInterval(() => this.#beat(), BEAT_MS)
+    this.#timer ??= setInterval(() => this.#beat(), this.#everyMs)
   }
 
   delete(one: Beating): void {
@@ -35,18 +39,21 @@ export class Beat {
   }
 
   #beat(): void {
-    this.#now += BEAT_MS
+    this.#now += this.#everyMs
     for (const one of this.#beating) one.beat(this.#now)
   }
 }
 
 const beats = new WeakMap<object, Beat>()
 
-/** Of a process on Node, of a request on Workers, where no timer may serve another one: of whatever has `deps` of its own. */
-export function beatOf(deps: object): Beat {
+/**
+ * Of a process on Node, of a request on Workers, where no timer may serve another one: of whatever has `deps` of its own.
+ * `everyMs` is the shortest time that is counted by it, and the same for all who have these `deps`.
+ */
+export function beatOf(deps: object, everyMs: number): Beat {
   const known = beats.get(deps)
   if (known) return known
-  const made = new Beat()
+  const made = new Beat(everyMs)
   beats.set(deps, made)
   return made
 }

@@ -29,6 +29,7 @@ interface Seen {
   attending: number
   logged: string[]
   takes: boolean
+  hears: boolean
   position: number | undefined
 }
 
@@ -36,16 +37,20 @@ interface Seen {
 function followed({ row: of = row, ...more }: Partial<RunStreamParts> & { settings?: { blockedMs: number } } = {}) {
   const rows: EventChunk[] = []
   const wakeups = new Wakeups()
-  const seen: Seen = { said: [], over: '', attending: 0, logged: [], takes: true, position: undefined }
+  const seen: Seen = { said: [], over: '', attending: 0, logged: [], takes: true, hears: true, position: undefined }
   let trouble: Error | undefined
-  const readChunks = (_run: string, after: number) => {
-    return trouble ? Promise.reject(trouble) : Promise.resolve(rows.filter(({ first }) => first > after).slice(0, 2))
+  const readChunks = async (_run: string, after: number) => {
+    await microtasks(2)
+    if (trouble) throw trouble
+    return rows.filter(({ first }) => first > after).slice(0, 2)
   }
   let why: Error | undefined
   const note = (_fields: object, message: string) => void seen.logged.push(message)
   const deps = {
     hub: {
-      follow: (run: RunRow, after: number, wake: () => void) => new LogCursor({ store: { readChunks }, wakeups }, run.id, after, wake),
+      follow(run: RunRow, after: number, wake: () => void) {
+        return new LogCursor({ store: { readChunks }, wakeups }, run.id, after, () => seen.hears && wake())
+      },
       attend: () => {
         seen.attending++
         return () => void seen.attending--
@@ -92,6 +97,10 @@ function followed({ row: of = row, ...more }: Partial<RunStreamParts> & { settin
 const event = (id: number, line: string) => `id: ${id}\nevent: message\ndata: ${line}\n\n`
 const LONG = 61_000
 
+async function microtasks(count: number) {
+  for (let i = 0; i < count; i++) await Promise.resolve()
+}
+
 describe('a stream', () => {
   it('says its head, what there was, what comes and its end, and then nobody is there any more', async () => {
     const { open, commit, seen } = followed()
@@ -107,6 +116,33 @@ describe('a stream', () => {
     expect(seen.said).toEqual(['head\n', ...lines, 'id: 5\nevent: gap\ndata: {"kind":"gap"}\n\n', 'end 6\n'])
     expect(seen).toMatchObject({ over: 'ended', attending: 0 })
     expect(vi.getTimerCount()).toBe(0)
+  })
+
+  it('says what was committed, at whatever moment of its looks it was told', async () => {
+    for (let toFirst = 0; toFirst < 5; toFirst++) {
+      for (let between = 0; between < 12; between++) {
+        const { open, commit, seen, stream, wakeups } = followed()
+        const opened = open()
+        await microtasks(toFirst)
+        // For nothing: this makes it read once more.
+        wakeups.wake(row.id)
+        await microtasks(between)
+        await commit('a\n')
+        await opened
+        expect([toFirst, between, ...seen.said]).toEqual([toFirst, between, 'head\n', event(1, 'a')])
+        stream.gone()
+      }
+    }
+  })
+
+  it('says within a second what it was not woken for', async () => {
+    const { open, commit, seen } = followed()
+    await open()
+    seen.hears = false
+    await commit('a\n')
+    expect(seen.said).toEqual(['head\n'])
+    await vi.advanceTimersByTimeAsync(1_000)
+    expect(seen.said).toEqual(['head\n', event(1, 'a')])
   })
 
   it('says nothing more to a client that takes nothing, and goes on where it was', async () => {

@@ -37,6 +37,8 @@ export class RunStream implements BodySource, Beating {
   /** Woken, and will look before the event loop comes round. */
   #called = false
   #reading = false
+  /** It was to look while it was reading, when it may have looked already. */
+  #again = false
   /** On the clock of the beat, like all of these. */
   #blockedSince: number | undefined
   #spokenAt = 0
@@ -48,7 +50,8 @@ export class RunStream implements BodySource, Beating {
 
   constructor(parts: RunStreamParts) {
     this.#parts = parts
-    this.#beat = beatOf(parts.deps)
+    const { commentEveryMs = COMMENT_EVERY_MS, blockedMs = BLOCKED_MS } = parts.deps.settings
+    this.#beat = beatOf(parts.deps, Math.min(POSITION_EVERY_MS, commentEveryMs, blockedMs))
     this.#waits = parts.row.state === 'queued' || parts.row.state === 'offered'
   }
 
@@ -75,7 +78,8 @@ export class RunStream implements BodySource, Beating {
 
   beat(now: number): void {
     const { framing, deps: { settings, platform } } = this.#parts
-    if (this.#blockedSince !== undefined && now - this.#blockedSince >= (settings.blockedMs ?? BLOCKED_MS)) {
+    // Not a beat too early: there may be few beats in it.
+    if (this.#blockedSince !== undefined && now - this.#blockedSince > (settings.blockedMs ?? BLOCKED_MS)) {
       this.#log('a subscriber that does not read was let go')
       return this.#close()?.cut()
     }
@@ -83,6 +87,8 @@ export class RunStream implements BodySource, Beating {
     if (isSilent) this.#write(framing.comment(platform.now()))
     if (this.#lookedAt !== undefined && now - this.#lookedAt >= LOOK_EVERY_MS) void this.#look()
     if (this.#waits && this.#askedAt !== undefined && now - this.#askedAt >= POSITION_EVERY_MS) void this.#askPlace()
+    // One that was told of something and did not look would be silent for ever. Where nothing was told, nothing is read.
+    if (!this.#reading && this.#blockedSince === undefined) void this.#read()
   }
 
   /** What is committed together comes in several calls, one right after the other. */
@@ -97,21 +103,28 @@ export class RunStream implements BodySource, Beating {
 
   /** Until there is nothing more, or no room for it. */
   async #read(): Promise<void> {
+    this.#again = true
     if (this.#reading) return
     this.#reading = true
     const { framing } = this.#parts
     try {
       while (this.#cursor && this.#blockedSince === undefined) {
+        this.#again = false
         const next = this.#cursor.next()
         // What was handed over is written now, and not a turn later.
         const page = next instanceof Promise ? await next : next
-        if (page === undefined) break
+        if (page === undefined) {
+          if (this.#again) continue
+          break
+        }
         if (page === 'end') {
           this.#close()?.end()
           break
         }
         this.#waits = false
-        for (const chunk of page) this.#write(chunk.kind === 'ev' ? framing.lines(chunk.first, chunk.bytes) : await this.#mark(chunk))
+        for (const chunk of page) {
+          this.#write(chunk.kind === 'ev' ? framing.lines(chunk.first, chunk.bytes) : await this.#mark(chunk))
+        }
       }
     } catch (error) {
       this.#failed(error)

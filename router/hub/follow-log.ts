@@ -28,12 +28,8 @@ export class LogCursor implements Cursor {
   }
 
   next(): Page | undefined | 'end' | Promise<Page | undefined | 'end'> {
-    if (this.#isOver || this.#news.isOver) return 'end'
-    if (!this.#isBehind && !this.#news.isWoken) return undefined
-    const handed = this.#news.take(this.#after, this.#source.pageBytes ?? PAGE_BYTES)
-    if (handed.length === 0) return this.#read()
-    this.#isBehind = false
-    return this.#passed(handed)
+    const known = this.#known()
+    return known === 'unread' ? this.#read() : known
   }
 
   close(): void {
@@ -41,12 +37,25 @@ export class LogCursor implements Cursor {
     this.#news.end()
   }
 
+  /** What can be said without the log. */
+  #known(): Page | undefined | 'end' | 'unread' {
+    if (this.#isOver || this.#news.isOver) return 'end'
+    if (!this.#isBehind && !this.#news.isWoken) return undefined
+    const handed = this.#news.take(this.#after, this.#source.pageBytes ?? PAGE_BYTES)
+    this.#isBehind = handed.length === 0
+    return this.#isBehind ? 'unread' : this.#passed(handed)
+  }
+
   async #read(): Promise<Page | undefined | 'end'> {
     const { store, pageBytes = PAGE_BYTES } = this.#source
-    const chunks = await store.readChunks(this.#run, this.#after, pageBytes)
-    this.#isBehind = chunks.length > 0
-    // Nothing yet, or it was told meanwhile that there is more.
-    return this.#isBehind ? this.#passed(chunks) : this.next()
+    for (;;) {
+      const chunks = await store.readChunks(this.#run, this.#after, pageBytes)
+      if (chunks.length > 0) return this.#passed(chunks)
+      this.#isBehind = false
+      // Nothing yet, or it was told meanwhile that there is more.
+      const known = this.#known()
+      if (known !== 'unread') return known
+    }
   }
 
   #passed(page: readonly EventChunk[]): Page {
