@@ -1,8 +1,9 @@
 import { createServer, type Server } from 'node:http'
-import { connect, type AddressInfo } from 'node:net'
+import { connect, type AddressInfo, type Socket } from 'node:net'
+import { setImmediate as nextTurn } from 'node:timers/promises'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
-import type { BodySource, Sink } from '../engine/body-source.ts'
+import { nowhere, type BodySource, type Sink } from '../engine/body-source.ts'
 import { sendStream } from './send-stream.ts'
 
 let server: Server
@@ -20,6 +21,7 @@ class Written implements BodySource {
   #open: (sink: Sink) => void = () => undefined
   readonly opened = new Promise<Sink>((resolve) => (this.#open = resolve))
   sink: Sink | undefined
+  timesGone = 0
 
   constructor(write: (sink: Sink) => void) {
     this.#write = write
@@ -36,6 +38,7 @@ class Written implements BodySource {
   }
 
   gone(): void {
+    this.timesGone++
     this.#end()
   }
 }
@@ -142,17 +145,66 @@ describe('a streamed answer', () => {
     await expect(read.over).resolves.toBeUndefined()
   })
 
-  it('is not begun when the client left before there was an answer', async () => {
-    const unread = new Written(() => undefined)
-    body = unread
-    const socket = connect(port(), '127.0.0.1')
-    beforeAnswer = async () => {
-      const closed = new Promise<void>((resolve) => server.once('connectionClosed', () => resolve()))
-      await closed
-    }
-    server.on('connection', (peer) => peer.once('close', () => setImmediate(() => server.emit('connectionClosed'))))
+  it('listens once for room, however much is written to a client that takes nothing', async () => {
+    let peer: Socket | undefined
+    server.on('connection', (socket: Socket) => void (peer = socket))
+    const given = new Written(() => undefined)
+    body = given
+    const socket = connect(port(), '127.0.0.1').pause()
     socket.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n')
-    server.once('request', () => socket.destroy())
+    const sink = await given.opened
+    const ofNode = peer!.listenerCount('drain')
+    while (sink.write(new Uint8Array(3_000))) await nextTurn()
+    for (let i = 0; i < 20; i++) sink.write(new Uint8Array(1_000))
+    expect(peer!.listenerCount('drain')).toBe(ofNode + 1)
+    const room = new Promise<void>((resolve) => (given.drained = resolve))
+    socket.resume()
+    await room
+    expect(peer!.listenerCount('drain')).toBe(ofNode)
+    socket.destroy()
+  })
+
+  it('is not produced any more behind another one when the client has gone, and leaves nothing on a connection that stays', async () => {
+    let peer: Socket | undefined
+    server.on('connection', (socket: Socket) => void (peer = socket))
+    const bodies = Array.from({ length: 4 }, () => new Written((sink) => void sink.write(bytes('data: 1\n\n'))))
+    const left = [...bodies]
+    beforeAnswer = () => {
+      body = left.shift()!
+      return Promise.resolve()
+    }
+    const socket = connect(port(), '127.0.0.1')
+    socket.resume()
+    const get = 'GET / HTTP/1.1\r\nhost: x\r\n\r\n'
+    socket.write(get)
+    await bodies[0]!.opened
+    const alone = peer!.listenerCount('close')
+    socket.write(get.repeat(3))
+    const sinks = await Promise.all(bodies.map(({ opened }) => opened))
+    for (const sink of sinks.slice(0, 2)) sink.end()
+    await Promise.all(bodies.slice(0, 2).map(({ over }) => over))
+    // Only the two that are not done listen to it.
+    expect(peer!.listenerCount('close')).toBe(alone + 2)
+    socket.destroy()
+    await Promise.all(bodies.map(({ over }) => over))
+    expect(bodies.map(({ timesGone }) => timesGone)).toEqual([1, 1, 1, 1])
+  })
+
+  it.each([0, 1])('is not begun when the client left before there was an answer, behind %i others', async (others) => {
+    const unread = new Written(() => undefined)
+    const closed = new Promise<void>((resolve) => {
+      server.on('connection', (peer) => peer.once('close', () => setImmediate(resolve)))
+    })
+    const socket = connect(port(), '127.0.0.1')
+    let asked = 0
+    beforeAnswer = () => {
+      body = asked++ < others ? new Written(() => undefined) : unread
+      if (body !== unread) return Promise.resolve()
+      socket.destroy()
+      return closed
+    }
+    socket.write('GET / HTTP/1.1\r\nhost: x\r\n\r\n'.repeat(others + 1))
+    expect(await unread.opened).toBe(nowhere)
     await expect(unread.over).resolves.toBeUndefined()
   })
 })

@@ -15,7 +15,7 @@ const MOST_COPIED = 4_000
 
 /** The answer for the adapter: there is nothing left for it to do. */
 export function sendStream(source: BodySource, { status, headers }: Response, outgoing: ServerResponse): Response {
-  if (outgoing.destroyed) {
+  if (outgoing.destroyed || outgoing.req.socket.destroyed) {
     source.open(nowhere)
     source.gone()
     return RESPONSE_ALREADY_SENT
@@ -23,7 +23,7 @@ export function sendStream(source: BodySource, { status, headers }: Response, ou
   outgoing.writeHead(status, Object.fromEntries(headers))
   outgoing.flushHeaders()
   forget(outgoing)
-  outgoing.once('close', () => source.gone())
+  onceGone(outgoing, () => source.gone())
   source.open(new SocketSink(outgoing, () => source.drained()))
   return RESPONSE_ALREADY_SENT
 }
@@ -37,6 +37,19 @@ function forget(outgoing: ServerResponse): void {
   outgoing.removeAllListeners('close')
 }
 
+function onceGone(outgoing: ServerResponse, gone: () => void): void {
+  const { req: { socket } } = outgoing
+  // Behind another answer on its connection it hears nothing of it until that one is done.
+  const isBehind = outgoing.socket === null
+  const over = () => {
+    if (isBehind) socket.off('close', over)
+    outgoing.off('close', over)
+    gone()
+  }
+  if (isBehind) socket.on('close', over)
+  outgoing.on('close', over)
+}
+
 /**
  * Small pieces go to the socket in one buffer with the frame of their chunk (RFC 9112 §7.1). Node would make four of each, and
  * collect them until the next tick: a fifth of what it costs to send one.
@@ -46,17 +59,23 @@ class SocketSink implements Sink {
   /** Undefined where Node has to say what goes out: behind another answer that is not done, or to a client of HTTP/1.0. */
   readonly #socket: Socket | undefined
   readonly #drained: () => void
+  /** Already listens for room: who is given a page writes all of it. */
+  #waits = false
 
   constructor(outgoing: ServerResponse, drained: () => void) {
     this.#outgoing = outgoing
     this.#socket = outgoing.chunkedEncoding ? (outgoing.socket ?? undefined) : undefined
-    this.#drained = drained
+    this.#drained = () => {
+      this.#waits = false
+      drained()
+    }
   }
 
   write(bytes: Uint8Array): boolean {
     const isSmall = bytes.length > 0 && bytes.length <= MOST_COPIED
     const took = this.#socket && isSmall ? this.#socket.write(chunkOf(bytes)) : this.#outgoing.write(bytes)
-    if (!took) (this.#socket ?? this.#outgoing).once('drain', this.#drained)
+    if (!took && !this.#waits) (this.#socket ?? this.#outgoing).once('drain', this.#drained)
+    this.#waits ||= !took
     return took
   }
 
