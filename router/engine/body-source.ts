@@ -26,7 +26,9 @@ export interface BodySource {
 const sources = new WeakMap<ReadableStream<Uint8Array>, BodySource>()
 
 /** For a body that nobody has read from. */
-export const sourceOf = (body: ReadableStream<Uint8Array> | null): BodySource | undefined => (body ? sources.get(body) : undefined)
+export function sourceOf(body: ReadableStream<Uint8Array> | null): BodySource | undefined {
+  return body ? sources.get(body) : undefined
+}
 
 export function bodyOf(source: BodySource): ReadableStream<Uint8Array> {
   let isOpen = false

@@ -1,8 +1,8 @@
 /**
  * A run as a stream of server-sent events: a cursor over the log, framed on the way out.
  *
- * It is pulled, so a slow client holds one page and never the run. The last event is `done`; a stream that ends
- * without it was cut and can be resumed with `Last-Event-ID`.
+ * It is written as far as the client takes it, so a slow one holds one page and never the run. The last event is `done`; a
+ * stream that ends without it was cut and can be resumed with `Last-Event-ID`.
  */
 import type { Context } from 'hono'
 import type { ExitMark } from '../../shared/marks.ts'
@@ -52,7 +52,8 @@ export function streamTo(c: Context<AppEnv>, row: RunRow, afterSeq: number, fram
     ...framing.headers,
   }
   // A response that is returned as it is would be without what `c.header` has set.
-  return c.newResponse(bodyOf(new RunStream({ deps: c.get('deps'), row, afterSeq, recheck: c.get('recheck'), framing })), 200, headers)
+  const stream = new RunStream({ deps: c.get('deps'), row, afterSeq, recheck: c.get('recheck'), framing })
+  return c.newResponse(bodyOf(stream), 200, headers)
 }
 
 /** Not an event of the run: it is not stored and has no id. */

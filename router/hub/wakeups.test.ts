@@ -73,7 +73,9 @@ describe('what is handed over', () => {
     return { listener, hand }
   }
   const handed = (...rows: LogRow[]) => follower(...rows).listener
-  const firsts = (listener: Listener, after: number, pageBytes = HANDED_BYTES) => listener.take(after, pageBytes).map(({ first }) => first)
+  const firsts = (listener: Listener, after: number, pageBytes = HANDED_BYTES) => {
+    return listener.take(after, pageBytes).map(({ first }) => first)
+  }
 
   it('is what follows the cursor, once', () => {
     const listener = handed(row(1, 2), row(3), row(4, 3, { kind: 'mark' }))
