@@ -3,7 +3,7 @@
  * beside them what it still owes to others.
  */
 import { integer, sqliteTable, text } from 'drizzle-orm/sqlite-core'
-import type { Hello } from '../shared/frames.ts'
+import type { Greeting } from '../shared/frames.ts'
 
 export { runEvents, runs } from './schema.ts'
 
@@ -16,7 +16,7 @@ export const seats = sqliteTable('seats', {
   /** The number of its newest connection. */
   conns: integer('conns').notNull(),
   /** What it said of itself, while its connection lives. */
-  hello: text('hello', { mode: 'json' }).$type<Omit<Hello, 't' | 'proto' | 'boot' | 'conn' | 'os' | 'runs'>>(),
+  hello: text('hello', { mode: 'json' }).$type<Greeting>(),
   draining: integer('draining', { mode: 'boolean' }).notNull(),
   /** An admin wants it to take nothing new. */
   cordoned: integer('cordoned', { mode: 'boolean' }).notNull(),

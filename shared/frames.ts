@@ -49,6 +49,8 @@ export const Hello = z.object({
   runs: z.array(HeldRun).max(4096),
 })
 export type Hello = z.infer<typeof Hello>
+/** What a router keeps of it for as long as the connection lives: it may have thousands that do nothing else. */
+export type Greeting = Pick<Hello, 'agent' | 'cli' | 'caps' | 'slots' | 'labels' | 'provider' | 'policy'>
 
 /**
  * `cwd` is the real path that the session will live in: a later turn must use the same one. `session` is the CLI's own id

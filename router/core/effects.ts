@@ -5,7 +5,7 @@
  */
 import type { FaultCode } from '../../shared/faults.ts'
 import type { ProviderReport } from '../../shared/grants.ts'
-import { CLOSE, type AckEntry, type HeldRun, type Hello, type Resume, type ToRunner } from '../../shared/frames.ts'
+import { CLOSE, type AckEntry, type Greeting, type HeldRun, type Hello, type Resume, type ToRunner } from '../../shared/frames.ts'
 import { CONNECTION_WINDOW, DEAD_MS, GRACE_MS, HELLO_MS, LEASE_MS, MAX_MESSAGE, PING_MS } from '../../shared/limits.ts'
 import type { ExitMark, GapMark } from '../../shared/marks.ts'
 import type { LogRow, Position } from './intake.ts'
@@ -61,9 +61,6 @@ export type RestoredRun = {
   /** When it must be over, where the clock outlives the host. */
   deadlineAt?: number
 }
-
-/** What is kept of a hello for as long as its connection lives: a router may have thousands that do nothing else. */
-export type Greeting = Pick<Hello, 'agent' | 'cli' | 'caps' | 'slots' | 'labels' | 'provider' | 'policy'>
 
 export function greetingOf({ agent, cli, caps, slots, labels, provider, policy }: Hello): Greeting {
   return { agent, cli, caps, slots, labels, provider, policy }

@@ -34,12 +34,13 @@ describe('a lock that somebody else holds', () => {
       last = performance.now()
     }, 1)
     expect(await count()).toBe(0)
-    await new Promise((resolve) => setTimeout(resolve, 300))
+    await new Promise((resolve) => setTimeout(resolve, 1_000))
     clearInterval(beat)
     await release()
     await Promise.all(writes)
     expect(await count()).toBe(5)
-    expect(longestMs).toBeLessThan(150)
+    // A wait inside SQLite would be as long as the lock, and the machine may be busy.
+    expect(longestMs).toBeLessThan(500)
   })
 
   it('is reported as a fault that can be retried when it stays, and nothing of the statement is left', async () => {

@@ -2,7 +2,7 @@
 import { and, asc, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import { seats, unsettled } from '../../drizzle/object-schema.ts'
 import { runs } from '../../drizzle/schema.ts'
-import type { Greeting } from '../core/effects.ts'
+import type { Greeting } from '../../shared/frames.ts'
 import type { RunnerIdentity, Store } from '../ports.ts'
 
 export type SeatRow = typeof seats.$inferSelect
@@ -34,7 +34,6 @@ export class SeatRecord {
   /** Without a hello there is no connection since `now`, unless it was known before. */
   async present(hello: Greeting | undefined, draining: boolean, now: number): Promise<void> {
     const lostAt = hello ? null : sql`coalesce(${seats.lostAt}, ${now})`
-    // What it brought back is history by the time anybody asks.
     await this.#db
       .update(seats)
       .set({ hello: hello ?? null, draining, lostAt, told: false })

@@ -146,7 +146,7 @@ export class Journal {
 
   async #write(appends: readonly Append[]): Promise<void> {
     if (this.#isClosed) throw storage(new Error('the journal is closed'))
-    const rows = appends.flatMap((append) => append.rows.map((row): JournalRow => ({ run: append.run, fence: append.fence, row: row as WholeRow })))
+    const rows = appends.flatMap(({ run, fence, rows: its }) => its.map((row): JournalRow => ({ run, fence, row: row as WholeRow })))
     const [file] = (this.#files ??= await this.#open())
     const written = await file.write(rows.map(encodeRow))
     for (const [i, { run, fence, row }] of rows.entries()) {
