@@ -1,11 +1,11 @@
-import { mkdir, mkdtemp, readdir, readFile, realpath, rm, stat } from 'node:fs/promises'
+import { mkdir, mkdtemp, readdir, readFile, realpath, rm, stat, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { generateKeyPair } from 'jose'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Offer } from '../shared/frames.ts'
-import { systemClock } from './clock.ts'
+import { systemClock, type Clock } from './clock.ts'
 import { startGateway, type Gateway } from './gateway/gateway.ts'
 import { InUse } from './in-use.ts'
 import { parsePolicy } from './policy.ts'
@@ -13,6 +13,7 @@ import { preparer } from './prepare.ts'
 import { detect } from './sandbox.ts'
 import { WarmPool } from './warm/pool.ts'
 import { WarmRecords } from './warm/record.ts'
+import { processesWith } from '../test/kit/processes.ts'
 import { until } from '../test/kit/wait.ts'
 
 const CLI = fileURLToPath(new URL('../test/chaos/fake-claude.mjs', import.meta.url))
@@ -39,13 +40,14 @@ describe('preparing a run', () => {
   })
 
   const inUse = new InUse()
-  const warm = new WarmPool({ clock: systemClock, limits: { idleMs: 60_000, budgetBytes: 2 ** 32, spares: 2 }, memoryOf: () => Promise.resolve(0), log: () => undefined })
-  const machine = async (closed: string[] = []) => {
+  type Setting = { closed?: string[]; roots?: string[]; claude?: string; clock?: Clock; log?: (message: string, fields: Record<string, unknown>) => void }
+  const machine = async ({ closed = [], roots = [dir], claude = CLI, clock = systemClock, log = () => undefined }: Setting = {}) => {
     const env = { PATH: process.env['PATH'], HOME: dir, CHAOS_LOG: join(dir, 'diary') }
+    const warm = new WarmPool({ clock, limits: { idleMs: 60_000, budgetBytes: 2 ** 32, spares: 2 }, memoryOf: () => Promise.resolve(0), log })
     return preparer({
-      sandbox: await detect('none', { env, claude: CLI, hidden: [] }),
+      sandbox: await detect('none', { env, claude, hidden: [] }),
       policy: parsePolicy('env_allow = ["CHAOS_LOG"]', 'runner.toml'),
-      roots: [dir],
+      roots,
       closed,
       inUse,
       configRoot: join(dir, 'config'),
@@ -61,7 +63,7 @@ describe('preparing a run', () => {
       records: new WarmRecords(join(dir, 'state'), () => undefined),
       env,
       home: dir,
-      log: () => undefined,
+      log,
     })
   }
 
@@ -88,7 +90,7 @@ describe('preparing a run', () => {
   it('keeps a run out of the folders of the runner inside its workspace, and tools of one that works around them', async () => {
     const state = join(dir, 'state')
     await mkdir(join(state, 'spool'), { recursive: true })
-    const prepare = await machine([state])
+    const prepare = await machine({ closed: [state] })
     const run = (more: Partial<Offer['spec']>) => prepare(offer(1, more), '0190a8c4-7c1e-4000-8000-0000000000a3', new AbortController().signal)
     for (const more of [{ cwd: 'state' }, { cwd: 'state/spool' }, { cwd: '.', add_dirs: ['state'] }]) {
       await expect(run(more)).rejects.toMatchObject({ code: 'cwd' })
@@ -99,5 +101,53 @@ describe('preparing a run', () => {
     expect(permissions.deny).toEqual(['WebFetch', `Read(/${state})`, `Read(/${state}/**)`, `Edit(/${state})`, `Edit(/${state}/**)`])
     await prepared.process.cancel('kill')
     await prepared.dispose()
+  })
+
+  const MARKER = '0190a8c4-7c1e-4000-8000-0000000000a4'
+  const never = new AbortController().signal
+  /** Of the run: its fresh folder, its processes, what was made for them, and what nobody may clean away. */
+  const left = async (root = dir) => ({
+    folder: (await readdir(root)).includes(SESSION),
+    processes: await processesWith(MARKER),
+    uses: inUse.has(SESSION) || inUse.hasIn(root),
+  })
+  const NOTHING = { folder: false, processes: [], uses: false }
+  const script = async (...lines: string[]) => {
+    const file = join(dir, 'claude')
+    await writeFile(file, ['#!/bin/sh', ...lines, ''].join('\n'), { mode: 0o755 })
+    return file
+  }
+
+  it('leaves no fresh folder where the CLI does not start', async () => {
+    const prepare = await machine({ claude: await script('exit 3') })
+    await expect(prepare(offer(1), MARKER, never)).rejects.toThrow('exit code 3')
+    expect(await left()).toEqual(NOTHING)
+    expect(await readdir(join(dir, 'runs'))).toEqual([])
+  })
+
+  it('leaves no process and no fresh folder where something fails after the CLI has started', async () => {
+    let isBroken = true
+    // The first thing that is asked of the pool's clock is when the new session was opened, by a CLI that is ready.
+    const now = () => {
+      if (!isBroken) return systemClock.now()
+      isBroken = false
+      throw new Error('there is no time')
+    }
+    const prepare = await machine({ clock: { ...systemClock, now } })
+    await expect(prepare(offer(1), MARKER, never)).rejects.toThrow('there is no time')
+    expect(await left()).toMatchObject({ folder: false, processes: [] })
+    await until('what was made for the CLI to be gone', async () => (await readdir(join(dir, 'runs'))).length === 0 && !inUse.has(SESSION))
+    expect(await left()).toEqual(NOTHING)
+  })
+
+  it('says why it failed, and not what of it could not be taken away', async () => {
+    const root = join(dir, 'root')
+    await mkdir(root)
+    const codes: unknown[] = []
+    // Meanwhile the way to the fresh folder became a loop.
+    const claude = await script(`mv '${root}' '${root}.away'`, `ln -s '${root}' '${root}'`, 'exit 3')
+    const prepare = await machine({ roots: [root], claude, log: (_message, { err }) => codes.push((err as NodeJS.ErrnoException | undefined)?.code) })
+    await expect(prepare(offer(1), MARKER, never)).rejects.toThrow('exit code 3')
+    expect(codes).toContain('ELOOP')
   })
 })

@@ -104,7 +104,14 @@ function unordered(machine: Machine): Prepare {
       }
     } catch (error) {
       leave()
-      for (const step of undo) await step()
+      for (const step of undo) {
+        try {
+          await step()
+        } catch (err) {
+          // The next one is undone all the same, and the caller is to hear why it came to this.
+          order.log('what a start that failed had made could not be taken away', { err })
+        }
+      }
       throw error
     }
   }
