@@ -60,6 +60,8 @@ export class Spool {
   #starting = false
   #torn = false
   #dirty = false
+  /** The newest sync: nothing is dirty but what was written after it began. */
+  #synced = Promise.resolve()
   #closed = false
 
   private constructor(path: string, intent: Intent, fd: number) {
@@ -185,10 +187,12 @@ export class Spool {
     return this.#last
   }
 
+  /** Resolves when all that was written is on disk; where an earlier call sees to that, with that one, or rejects with it. */
   async sync(): Promise<void> {
-    if (!this.#dirty || this.#closed) return
+    if (this.#closed) return
+    if (this.#dirty) this.#synced = datasync(this.#fd)
     this.#dirty = false
-    await datasync(this.#fd).catch((error: unknown) => {
+    await this.#synced.catch((error: unknown) => {
       // Closed meanwhile: nobody waits for it any more.
       if (!this.#closed) throw error
     })

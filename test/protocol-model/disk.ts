@@ -5,31 +5,39 @@
 import type * as NodeFs from 'node:fs'
 
 type Fs = typeof NodeFs
-type Waiting = { fd: number; size: number; done: (error: null) => void }
+type Waiting = { fd: number; size: number; done: (error: Error | null) => void }
 
 let fs: Fs
 const paths = new Map<number, string>()
 const synced = new Map<string, number>()
 let waiting: Waiting[] = []
+const folders: ((error: null) => void)[] = []
 /** Of processes that are gone. What still runs of one here must not get at the files of its successor by their numbers. */
 const dead = new Set<number>()
 
 export const disk = {
   held: false,
+  /** Syncs of folders wait too, for `releaseFolders`; else a folder has every name at once. */
+  foldersHeld: false,
   /** Writes to spools in these folders fail. */
   full: new Set<string>(),
-  /** Ends the syncs that wait; true if there were any. */
-  release(): boolean {
+  /** Ends the syncs that wait, with an error if there is one; true if there were any. */
+  release(error: Error | null = null): boolean {
     if (disk.held || waiting.length === 0) return false
     const all = waiting
     waiting = []
     for (const { fd, size, done } of all) {
       const path = paths.get(fd)
-      if (path !== undefined) synced.set(path, Math.max(size, synced.get(path) ?? 0))
-      done(null)
+      if (path !== undefined && !error) synced.set(path, Math.max(size, synced.get(path) ?? 0))
+      done(error)
     }
     return true
   },
+  releaseFolders(): void {
+    for (const done of folders.splice(0)) done(null)
+  },
+  /** Of a spool, by its path. */
+  syncedBytes: (path: string): number => synced.get(path) ?? 0,
   /** The process that had `dir` is gone. With `kept`, the machine lost power: of what was not synced, that share stays. */
   crash(dir: string, kept: number | undefined): void {
     for (const [fd, path] of paths) {
@@ -46,8 +54,10 @@ export const disk = {
   },
   reset(): void {
     disk.held = false
+    disk.foldersHeld = false
     disk.full.clear()
     waiting = []
+    disk.releaseFolders()
     for (const fd of [...paths.keys(), ...dead]) fs.closeSync(fd)
     paths.clear()
     dead.clear()
@@ -63,6 +73,8 @@ export function overlay(real: Fs): Fs {
     openSync(path: string, flags: string, mode?: number) {
       const fd = real.openSync(path, flags, mode)
       if (path.endsWith('.spool')) paths.set(fd, path)
+      // A new file, that nothing of an earlier one of its name is in.
+      if (flags.includes('x')) synced.delete(path)
       return fd
     },
     closeSync(fd: number) {
@@ -72,9 +84,11 @@ export function overlay(real: Fs): Fs {
     },
     readSync: (fd: number, ...rest: unknown[]) => (real.readSync as (...all: unknown[]) => number)(alive(fd), ...rest),
     ftruncateSync: (fd: number, size?: number) => real.ftruncateSync(alive(fd), size),
-    /** Of a folder: here it has every name at once. */
-    fsync: (_fd: number, done: (error: null) => void) => queueMicrotask(() => done(null)),
-    fdatasync(fd: number, done: (error: null) => void) {
+    fsync(_fd: number, done: (error: null) => void) {
+      if (disk.foldersHeld) folders.push(done)
+      else queueMicrotask(() => done(null))
+    },
+    fdatasync(fd: number, done: Waiting['done']) {
       waiting.push({ fd, size: real.fstatSync(alive(fd)).size, done })
     },
     writevSync(fd: number, buffers: NodeJS.ArrayBufferView[]) {

@@ -2,8 +2,6 @@
  * Faults that the model must see, each as a faulty port or a wrapper around a class of the product. What the protocol
  * forbids twice (late frames are refused by the connection's number and again by their seq) is broken in both places.
  */
-import { readdirSync, unlinkSync } from 'node:fs'
-import { join } from 'node:path'
 import { Intake, type LogRow, type Taken } from '../../router/core/intake.ts'
 import { RunnerCore, type Effect } from '../../router/core/runner-core.ts'
 import { LogCursor } from '../../router/hub/follow-log.ts'
@@ -11,11 +9,11 @@ import { Listener } from '../../router/hub/wakeups.ts'
 import type { EventChunk } from '../../router/ports.ts'
 import { HeldRun } from '../../runner/held-run.ts'
 import { Outbox, type Next } from '../../runner/outbox.ts'
-import { Spool } from '../../runner/spool.ts'
 import { decodeEventFrame, encodeEventFrame } from '../../shared/event-frames.ts'
 import { DEAD_MS, LEASE_MS, RUN_WINDOW } from '../../shared/limits.ts'
 import type { Row } from './ledger.ts'
 import { all, replace, type Mutant } from './mutant.ts'
+import { acceptBeforeIntent, dropOnSend, inMemorySpool } from './mutants-disk.ts'
 import type { Machine } from './runner.ts'
 import type { Up } from './wire.ts'
 import type { Faults } from './world.ts'
@@ -55,29 +53,6 @@ const ackBeforePersist: Mutant = {
   as: /^I8/,
   patch: () =>
     onAppend(({ append: { run, fence, upTo } }) => [{ do: 'ack', entry: [run, fence, upTo.seq, upTo.part, RUN_WINDOW] }]),
-}
-
-const dropOnSend: Mutant = {
-  name: 'spool dropped on send',
-  as: /^I9: .* without a cause/,
-  patch: () =>
-    replace(Spool.prototype, 'read', (original) => function (seq, maxBytes) {
-      const read = original.call(this, seq, maxBytes)
-      const upTo = read?.kind === 'lines' ? read.first + read.count - 1 : seq
-      if (upTo === this.last && readdirSync(join(this.path, '..')).some((name) => this.path.endsWith(name))) unlinkSync(this.path)
-      return read
-    }),
-}
-
-const inMemorySpool: Mutant = {
-  name: 'in-memory spool',
-  as: /^I9: .* without a cause/,
-  faults: (faults) => ({
-    ...faults,
-    killed({ dir }) {
-      for (const name of readdirSync(dir)) unlinkSync(join(dir, name))
-    },
-  }),
 }
 
 const noDedupe: Mutant = {
@@ -345,4 +320,5 @@ export const mutants: readonly Mutant[] = [
   redispatchOnSilence,
   creditBlocksLargeLine,
   oldGoObeyed,
+  acceptBeforeIntent,
 ]

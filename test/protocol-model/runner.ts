@@ -1,5 +1,6 @@
 /** A machine with a runner: its spools, its CLI processes, its clock, and the process of the real Agent that may be killed. */
 import { mkdirSync, readdirSync } from 'node:fs'
+import { join } from 'node:path'
 import { Agent } from '../../runner/agent.ts'
 import type { Transport } from '../../runner/sender.ts'
 import { Inbox } from '../../router/hub/inbox.ts'
@@ -167,7 +168,9 @@ export class Machine {
 
   #noteSent(data: string | Uint8Array): void {
     if (typeof data !== 'string') return
-    const { t, re, id } = JSON.parse(data) as { t: string; re?: string; id?: string }
+    const { t, re, id, run, fence } = JSON.parse(data) as { t: string; re?: string; id?: string; run?: string; fence?: number }
+    const isKept = t !== 'accept' || disk.syncedBytes(join(this.dir, `${run}.${fence}.spool`)) > 0
+    if (!isKept) this.#world.violate('I8', `${run} was accepted before its intent was on the disk`)
     const name = t === 'hello' ? 'hello' : t === 'accept' ? re : t === 'hb' ? id : undefined
     if (name !== undefined) this.#sentAt.set(name, { now: this.#world.time.now, sleptMs: this.sleptMs })
   }
