@@ -14,8 +14,6 @@ import { LogCap, markBytes } from './log-cap.ts'
 import { Outbox } from './outbox.ts'
 import type { Spool } from './spool.ts'
 
-export type { CancelMode, CliProcess, TurnEnd, TurnSink } from './cli-process.ts'
-
 export type Prepared = {
   readonly process: CliProcess
   readonly cwd: string

@@ -1,7 +1,8 @@
 /** An agent whose router, clock and CLI are in the hands of a test. Frames are read as the router would read them. */
 import { Agent } from '../../runner/agent.ts'
 import type { Transport } from '../../runner/sender.ts'
-import type { Prepared, TurnSink } from '../../runner/held-run.ts'
+import type { TurnSink } from '../../runner/cli-process.ts'
+import type { Prepared } from '../../runner/held-run.ts'
 import { decodeEventFrame } from '../../shared/event-frames.ts'
 import { decodeToRouter, type Hello, type Offer, type Resume, type ToRouter, type ToRunner } from '../../shared/frames.ts'
 import { CONNECTION_WINDOW, DEAD_MS, GRACE_MS, LEASE_MS, MAX_MESSAGE, PING_MS, RUN_WINDOW, START_BY_MS } from '../../shared/limits.ts'

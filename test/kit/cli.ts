@@ -1,5 +1,6 @@
 /** A CLI process that a test drives by hand, behind the runner's own port for one. */
-import type { CancelMode, CliProcess, Prepared, TurnEnd, TurnSink } from '../../runner/held-run.ts'
+import type { CancelMode, CliProcess, TurnEnd, TurnSink } from '../../runner/cli-process.ts'
+import type { Prepared } from '../../runner/held-run.ts'
 
 export class HandCli implements CliProcess {
   readonly cliVersion = '9.9.9-test'

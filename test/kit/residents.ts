@@ -1,5 +1,5 @@
 /** Processes of the pool without a process: they end when they are told to, or when a test says so. */
-import type { CancelMode, TurnEnd, TurnSink } from '../../runner/held-run.ts'
+import type { CancelMode, TurnEnd, TurnSink } from '../../runner/cli-process.ts'
 import type { LivingCli, Resident } from '../../runner/warm/resident.ts'
 
 let pids = 1_000

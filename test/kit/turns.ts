@@ -1,7 +1,7 @@
 /** The CLI as a test scripts it: a port of the runner (`CliProcess`) without a process behind it. */
 import type { Offer } from '../../shared/frames.ts'
 import type { TurnResult } from '../../shared/marks.ts'
-import type { CliProcess, TurnEnd, TurnSink } from '../../runner/held-run.ts'
+import type { CliProcess, TurnEnd, TurnSink } from '../../runner/cli-process.ts'
 import { until } from './wait.ts'
 
 /** What it does with one turn. `stopped` resolves to how it is cancelled. */

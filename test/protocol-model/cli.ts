@@ -1,5 +1,5 @@
 /** A CLI process as a schedule drives it. It lives in the machine, not in the runner: a killed runner leaves it running. */
-import type { CancelMode, CliProcess, TurnEnd, TurnSink } from '../../runner/held-run.ts'
+import type { CancelMode, CliProcess, TurnEnd, TurnSink } from '../../runner/cli-process.ts'
 import type { Time } from './time.ts'
 
 /** How long it takes to die. */
