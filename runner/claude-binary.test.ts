@@ -69,8 +69,11 @@ describe('claudeVersion', () => {
 
   it('starts it with an empty environment but for PATH', async () => {
     process.env['RUNYARD_TEST_SECRET'] = 'x'
-    expect(await claudeVersion(await executable('claude', '#!/bin/sh\necho "1.0.${RUNYARD_TEST_SECRET:-0}"\n'))).toBe('1.0.0')
-    delete process.env['RUNYARD_TEST_SECRET']
+    try {
+      expect(await claudeVersion(await executable('claude', '#!/bin/sh\necho "1.0.${RUNYARD_TEST_SECRET:-0}"\n'))).toBe('1.0.0')
+    } finally {
+      delete process.env['RUNYARD_TEST_SECRET']
+    }
   })
 
   it.each([
