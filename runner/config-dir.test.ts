@@ -1,5 +1,7 @@
-import { execFileSync } from 'node:child_process'
-import { link, lstat, mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { readdirSync, renameSync, symlinkSync } from 'node:fs'
+import { chmod, link, lstat, mkdir, readdir, readFile, rename, stat, symlink, writeFile } from 'node:fs/promises'
 import { join, relative, sep } from 'node:path'
 import * as fc from 'fast-check'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
@@ -55,6 +57,13 @@ describe('prepareConfigDir', () => {
     expect((await stat(join(configDir, 'projects'))).isDirectory()).toBe(true)
   })
 
+  it('clears them away in other spellings too, which some file systems take for the same', async () => {
+    await mkdir(join(configDir, 'Skills/evil'), { recursive: true })
+    for (const name of ['claude.md', 'Settings.Local.json', 'RULE\u017f']) await writeFile(join(configDir, name), 'obey')
+    await prepareConfigDir(configDir)
+    expect(await readdir(configDir)).toEqual(['settings.json'])
+  })
+
   it('replaces a link, a hard link or a folder in the place of the settings without touching what is behind', async () => {
     const victim = join(base.path, 'victim')
     await writeFile(victim, 'kept')
@@ -77,6 +86,22 @@ describe('prepareConfigDir', () => {
     execFileSync('mkfifo', [settings()])
     await prepareConfigDir(configDir)
     expect(await readFile(settings(), 'utf8')).toBe('{}\n')
+  })
+
+  it.runIf(process.platform === 'linux')('replaces settings with a lease on them, which nobody else may open until it ends', async () => {
+    await prepareConfigDir(configDir)
+    await writeFile(settings(), '{"permissions":{}}')
+    // F_SETLEASE, F_WRLCK. Whoever holds one is told by a signal of others who come.
+    const lease = `$SIG{IO} = 'IGNORE'; open(my $file, '+<', $ARGV[0]) or die; fcntl($file, 1024, 1) or die $!; syswrite(STDOUT, 'held'); <STDIN>`
+    const holder = spawn('perl', ['-e', lease, settings()], { stdio: ['pipe', 'pipe', 'inherit'] })
+    try {
+      expect(String(await once(holder.stdout, 'data'))).toBe('held')
+      await prepareConfigDir(configDir)
+      expect(await readFile(settings(), 'utf8')).toBe('{}\n')
+    } finally {
+      holder.stdin.end()
+      await once(holder, 'close')
+    }
   })
 
   it('does not follow a link in the place of the folder', async () => {
@@ -142,6 +167,16 @@ describe('the files of a pool', () => {
     expect(await readdir(configDir)).not.toContain('rules')
   })
 
+  it('are put right where a tool has locked their folder, and what it locked beside them goes', async () => {
+    await prepareConfigDir(configDir, [RULE])
+    await mkdir(join(configDir, 'rules/evil'))
+    await writeFile(join(configDir, 'rules/evil/evil.md'), 'obey')
+    for (const path of ['rules/style.md', 'rules/evil', 'rules']) await chmod(join(configDir, path), 0)
+    await prepareConfigDir(configDir, [RULE])
+    expect(await all()).toEqual({ 'rules/style.md': 'No semicolons.' })
+    expect(await readdir(join(configDir, 'rules'))).toEqual(['style.md'])
+  })
+
   it('are never written through a link', async () => {
     const victim = join(home, 'reviewer.md')
     await writeFile(victim, 'kept')
@@ -151,6 +186,60 @@ describe('the files of a pool', () => {
     await prepareConfigDir(configDir, [AGENT])
     expect((await lstat(join(configDir, 'agents'))).isDirectory()).toBe(true)
     expect(await readFile(victim, 'utf8')).toBe('kept')
+  })
+
+  it.each(['agents', 'rules/evil'])('go into no folder that took the place of theirs while %s was cleared away', async (evil) => {
+    await writeFile(join(home, 'kept.md'), 'kept')
+    await prepareConfigDir(configDir, [RULE])
+    await mkdir(join(configDir, evil))
+    for (let i = 0; i < 50; i++) await writeFile(join(configDir, `${evil}/${i}.md`), 'obey')
+    const files = [{ ...RULE, content: 'Be terse.' }]
+    const preparing = prepareConfigDir(configDir, files)
+    while (readdirSync(join(configDir, evil)).length === 50) await new Promise((resolve) => setImmediate(resolve))
+    renameSync(join(configDir, 'rules'), join(configDir, 'away'))
+    symlinkSync(home, join(configDir, 'rules'))
+    await preparing
+    expect(await readdir(home)).toEqual(['kept.md'])
+    await prepareConfigDir(configDir, files)
+    expect(await readdir(home)).toEqual(['kept.md'])
+    expect(await all()).toMatchObject({ 'rules/style.md': 'Be terse.' })
+  })
+
+  it.runIf(process.platform === 'linux')('go nowhere else while a tool puts a link in the place of their folder, again and again', async () => {
+    await writeFile(join(home, 'kept.md'), 'kept')
+    await prepareConfigDir(configDir, [RULE])
+    const flip = `
+      const { renameSync, rmSync, symlinkSync, unlinkSync } = require('node:fs')
+      const [folder, home] = process.argv.slice(1)
+      process.chdir(folder)
+      const trying = (call, ...args) => { try { call(...args) } catch {} }
+      const flips = () => {
+        for (let i = 0; i < 100; i++) {
+          trying(renameSync, 'rules', 'away')
+          trying(symlinkSync, home, 'rules')
+          trying(unlinkSync, 'rules')
+          trying(renameSync, 'away', 'rules')
+        }
+        trying(rmSync, 'away', { recursive: true })
+        setImmediate(flips)
+      }
+      process.stdin.on('end', () => process.exit()).resume()
+      flips()
+      console.log('flips')`
+    const flipper = spawn(process.execPath, ['-e', flip, configDir, home], { stdio: ['pipe', 'pipe', 'inherit'] })
+    try {
+      await once(flipper.stdout, 'data')
+      // It may fail, where something is changed at the wrong moment.
+      for (let i = 0; i < 1_500; i++) {
+        await prepareConfigDir(configDir, [RULE]).catch(() => undefined)
+        expect(await readdir(home)).toEqual(['kept.md'])
+      }
+    } finally {
+      flipper.stdin.end()
+      await once(flipper, 'close')
+    }
+    await prepareConfigDir(configDir, [RULE])
+    expect(await readFile(join(configDir, 'rules/style.md'), 'utf8')).toBe('No semicolons.')
   })
 
   it('are whole at every moment for whoever reads them meanwhile', async () => {

@@ -2,27 +2,32 @@
  * The config directory of the CLI, one for each tenant: empty settings, the files of its pool, and nothing else that the CLI
  * would take for its user's own word. To be made good before every start, while others may run there.
  *
+ * Those others can write there at every moment: whatever is changed is reached through a folder that is held, so that a
+ * link in the place of one leads nobody out (held-folder.ts, also for where that is not so).
+ *
  * What the files may say was looked at before; transcripts and the login beside them are others' business.
  */
 import { randomUUID } from 'node:crypto'
-import { chmodSync, closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
-import { rm } from 'node:fs/promises'
-import { dirname, join } from 'node:path'
+import { closeSync, constants, fstatSync, lstatSync, mkdirSync, openSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { configPath, type ConfigFile } from '../shared/config-files.ts'
 import { agentFile } from './agent-file.ts'
+import { HeldFolder, removeTree, type Path } from './held-folder.ts'
 
 /** Nothing is set here: what a run may do comes with its command line. */
 const SETTINGS = '{}\n'
 
-/** What the CLI reads as its user's own instructions. A tool of one run could leave them there for the next one. */
-const INSTRUCTIONS = new Set(['CLAUDE.md', 'agents', 'commands', 'hooks', 'output-styles', 'plugins', 'rules', 'settings.local.json', 'skills'])
+/**
+ * What the CLI reads as its user's own instructions, in lower case. A tool of one run could leave them there for the next
+ * one. Where a file system takes other spellings for the same, `claude.md` is read as well.
+ */
+const INSTRUCTIONS = new Set(['claude.md', 'agents', 'commands', 'hooks', 'output-styles', 'plugins', 'rules', 'settings.local.json', 'skills'])
 /** Beside what it becomes, so that it can be renamed; the CLI looks at no such name. */
 const FRESH = '.runyard-'
 /** A tool may put a pipe there at any moment, and nobody is to wait for what comes out of it. */
 const TO_LOOK = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK
 
-/** Nothing, a link, a socket; or a file whose mode was changed. */
-const NOT_TO_BE_READ = new Set(['ENOENT', 'ELOOP', 'ENXIO', 'EACCES'])
+/** A folder by its names: the text of a file, or a folder. */
+type Wanted = Map<string, string | Wanted>
 
 /** Preparations of one directory, in turn: the last one began with the newest files. */
 const turns = new Map<string, Promise<void>>()
@@ -47,64 +52,104 @@ export function prepareConfigDir(configDir: string, files: readonly ConfigFile[]
 
 async function prepare(configDir: string, files: readonly ConfigFile[]): Promise<void> {
   mkdirSync(configDir, { recursive: true, mode: 0o700 })
-  if (kindOf(configDir) !== 'folder') throw new Error(`${configDir} is not a folder`)
-  // For one that was there already with another mode.
-  chmodSync(configDir, 0o700)
-  const wanted = new Map(files.map((file) => [configPath(file), file.kind === 'agents' ? agentFile(file) : file.content]))
-  for (const path of wanted.keys()) await folderOf(configDir, path)
-  for (const name of readdirSync(configDir)) {
-    if (INSTRUCTIONS.has(name)) await clear(configDir, name, wanted)
-    else if (name.startsWith(FRESH)) await rm(join(configDir, name), { recursive: true, force: true })
+  const top = HeldFolder.openSync(configDir)
+  if (!top) throw new Error(`${configDir} is not a folder`)
+  const wanted = wantedOf(files)
+  try {
+    // For one that was there already with another mode.
+    top.unlock()
+    for (const name of top.namesSync()) {
+      const text = name.toString()
+      if (text.startsWith(FRESH) || (isInstruction(text) && !wanted.has(text))) await removeTree(top.at(name))
+    }
+    await fill(top, wanted, top)
+  } finally {
+    top.close()
   }
-  for (const [path, content] of [...wanted, ['settings.json', SETTINGS] as const]) await keep(configDir, path, content)
 }
 
-/** A real folder for it, in place of whatever else is there. */
-async function folderOf(configDir: string, path: string): Promise<void> {
-  const folder = dirname(path)
-  if (folder === '.') return
-  await folderOf(configDir, folder)
-  const absolute = join(configDir, folder)
-  if (kindOf(absolute) === 'folder') return
-  await rm(absolute, { recursive: true, force: true })
-  mkdirSync(absolute, { mode: 0o700 })
+function wantedOf(files: readonly ConfigFile[]): Wanted {
+  const top: Wanted = new Map()
+  for (const file of files) {
+    const names = configPath(file).split('/')
+    const last = names.pop() ?? ''
+    let folder = top
+    for (const name of names) {
+      const found = folder.get(name)
+      const inner: Wanted = found instanceof Map ? found : new Map()
+      folder.set(name, inner)
+      folder = inner
+    }
+    folder.set(last, file.kind === 'agents' ? agentFile(file) : file.content)
+  }
+  return top.set('settings.json', SETTINGS)
 }
 
-/** Takes away all at `path` and below it that nobody wants there. */
-async function clear(configDir: string, path: string, wanted: ReadonlyMap<string, string>): Promise<void> {
-  if (wanted.has(path)) return
-  const absolute = join(configDir, path)
-  const holds = [...wanted.keys()].some((other) => other.startsWith(`${path}/`))
-  if (!holds) return rm(absolute, { recursive: true, force: true })
-  for (const name of readdirSync(absolute)) await clear(configDir, `${path}/${name}`, wanted)
+/** As file systems compare that take other spellings for the same: by case, and by what a letter is made of. */
+function isInstruction(name: string): boolean {
+  return INSTRUCTIONS.has(name.normalize('NFKC').toLowerCase())
 }
 
-async function keep(configDir: string, path: string, content: string): Promise<void> {
-  const file = join(configDir, path)
+async function fill(folder: HeldFolder, wanted: Wanted, top: HeldFolder): Promise<void> {
+  for (const [name, what] of wanted) {
+    if (typeof what === 'string') await keep(folder, name, what, top)
+    else await keepFolder(folder, name, what, top)
+  }
+}
+
+/** A real folder with nothing else in it, in place of whatever is there. */
+async function keepFolder(parent: HeldFolder, name: string, wanted: Wanted, top: HeldFolder): Promise<void> {
+  const folder = HeldFolder.openSync(parent.at(name)) ?? (await madeFolder(parent, name))
+  try {
+    folder.unlock()
+    for (const other of folder.namesSync()) if (!wanted.has(other.toString())) await removeTree(folder.at(other))
+    await fill(folder, wanted, top)
+  } finally {
+    folder.close()
+  }
+}
+
+async function madeFolder(parent: HeldFolder, name: string): Promise<HeldFolder> {
+  const path = parent.at(name)
+  await removeTree(path)
+  mkdirSync(path, { mode: 0o700 })
+  const made = HeldFolder.openSync(path)
+  if (!made) throw new Error(`${name} in the config directory is no folder any more`)
+  return made
+}
+
+async function keep(folder: HeldFolder, name: string, content: string, top: HeldFolder): Promise<void> {
+  const file = folder.at(name)
   if (hasExactly(file, content)) return
   // A tool may have put a folder or a link there; renaming replaces a link, not what it points to.
-  if (kindOf(file) === 'folder') await rm(file, { recursive: true, force: true })
-  const fresh = join(configDir, `${FRESH}${randomUUID()}`)
+  if (kindOf(file) === 'folder') await removeTree(file)
+  const fresh = top.at(`${FRESH}${randomUUID()}`)
   writeFileSync(fresh, content, { mode: 0o600, flag: 'wx' })
   renameSync(fresh, file)
 }
 
-/** False for all but a file with exactly that in it. */
-function hasExactly(file: string, content: string): boolean {
-  let fd: number | undefined
+/** False for all but a file with exactly that in it that can be opened at once: no link, no socket, and no lease on it. */
+function hasExactly(file: Path, content: string): boolean {
+  const fd = openedNow(file)
+  if (fd === undefined) return false
   try {
-    fd = openSync(file, TO_LOOK)
     const found = fstatSync(fd)
     return found.isFile() && found.size === Buffer.byteLength(content) && readFileSync(fd, 'utf8') === content
-  } catch (error) {
-    if (error instanceof Error && 'code' in error && NOT_TO_BE_READ.has(String(error.code))) return false
-    throw error
   } finally {
-    if (fd !== undefined) closeSync(fd)
+    closeSync(fd)
   }
 }
 
-export function kindOf(path: string): 'none' | 'file' | 'link' | 'folder' | 'other' {
+/** Undefined for whatever reason: it is replaced then, and real trouble shows there. */
+function openedNow(file: Path): number | undefined {
+  try {
+    return openSync(file, TO_LOOK)
+  } catch {
+    return undefined
+  }
+}
+
+export function kindOf(path: Path): 'none' | 'file' | 'link' | 'folder' | 'other' {
   const found = lstatSync(path, { throwIfNoEntry: false })
   if (!found) return 'none'
   if (found.isFile()) return 'file'

@@ -4,11 +4,16 @@
  * there is no /proc the path is used as it is: no sandbox of ours works there, so who could do this has our rights anyway.
  */
 import { randomUUID } from 'node:crypto'
-import { constants, existsSync } from 'node:fs'
-import { open, readdir, rename, rmdir, unlink, type FileHandle } from 'node:fs/promises'
+import { chmodSync, closeSync, constants, existsSync, fchmodSync, fstatSync, open, openSync, readdirSync } from 'node:fs'
+import { readdir, rename, rmdir, unlink } from 'node:fs/promises'
+import { promisify } from 'node:util'
 
 const BY_HANDLE = existsSync('/proc/self/fd')
-const FOLDER = constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
+/** Holds what a tool has made unreadable, too, so that it can be unlocked. Linux has it, and Node no name for it. */
+const O_PATH = BY_HANDLE ? 0o10000000 : 0
+const FOLDER = O_PATH | constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW
+const MODE = 0o700
+const openLater = promisify(open)
 /** A deeper folder is moved up to the top first: each level holds a file descriptor. */
 const MAX_DEPTH = 32
 
@@ -16,21 +21,29 @@ const MAX_DEPTH = 32
 export type Path = string | Buffer
 
 export class HeldFolder {
-  readonly #handle: FileHandle
+  readonly #fd: number
   readonly #path: Buffer
 
-  private constructor(handle: FileHandle, path: Path) {
-    this.#handle = handle
-    this.#path = Buffer.from(BY_HANDLE ? `/proc/self/fd/${handle.fd}` : path)
+  private constructor(fd: number, path: Path) {
+    this.#fd = fd
+    this.#path = Buffer.from(BY_HANDLE ? `/proc/self/fd/${fd}` : path)
   }
 
   /** Undefined: it is not there, or is no folder; a link to one is none. */
   static async open(path: Path): Promise<HeldFolder | undefined> {
     try {
-      return new HeldFolder(await open(path, FOLDER), path)
+      return new HeldFolder(await openLater(path, FOLDER), path)
     } catch (error) {
-      if (hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) return undefined
-      throw error
+      return noFolder(error)
+    }
+  }
+
+  /** The same without the thread pool, for a folder that is looked at often. */
+  static openSync(path: Path): HeldFolder | undefined {
+    try {
+      return new HeldFolder(openSync(path, FOLDER), path)
+    } catch (error) {
+      return noFolder(error)
     }
   }
 
@@ -43,14 +56,25 @@ export class HeldFolder {
     return readdir(this.#path, { encoding: 'buffer' })
   }
 
-  /** Lets its owner, whom a tool may have locked out, change what is in it. */
-  async unlock(): Promise<void> {
-    await this.#handle.chmod(0o700)
+  namesSync(): Buffer[] {
+    return readdirSync(this.#path, { encoding: 'buffer' })
   }
 
-  close(): Promise<void> {
-    return this.#handle.close()
+  /** Lets its owner, whom a tool may have locked out, change what is in it, and nobody else. */
+  unlock(): void {
+    if ((fstatSync(this.#fd).mode & 0o777) === MODE) return
+    // What is held by O_PATH is changed by its path alone.
+    if (BY_HANDLE) chmodSync(this.#path, MODE)
+    else fchmodSync(this.#fd, MODE)
   }
+
+  close(): void {
+    closeSync(this.#fd)
+  }
+}
+
+function noFolder(error: unknown): undefined {
+  if (!hasCode(error, 'ENOENT', 'ENOTDIR', 'ELOOP')) throw error
 }
 
 /** Holds a folder for as long as `work` takes; undefined when there is none. */
@@ -60,27 +84,41 @@ export async function within<T>(path: Path, work: (folder: HeldFolder) => Promis
   try {
     return await work(folder)
   } finally {
-    await folder.close()
+    folder.close()
   }
 }
 
-/** Removes what is at `path`, and what is in it. Links go, never what they lead to. What is not there is well. */
+/**
+ * Removes what is at `path`, and what is in it. Links go, never what they lead to. What is not there is well. Fails where
+ * somebody puts more into it meanwhile.
+ */
 export async function removeTree(path: Path): Promise<void> {
-  await remove(path, undefined, 0)
+  if (await unlinked(path)) return
+  await within(path, async (top) => {
+    top.unlock()
+    const names: Path[] = await top.names()
+    const raise = async (deep: Path): Promise<void> => {
+      const name = randomUUID()
+      await rename(deep, top.at(name))
+      names.push(name)
+    }
+    // It grows by what is raised.
+    for (const name of names) await remove(top.at(name), raise, 1)
+  })
+  await removeFolder(path)
 }
 
-async function remove(path: Path, top: HeldFolder | undefined, depth: number): Promise<void> {
+async function remove(path: Path, raise: (deep: Path) => Promise<void>, depth: number): Promise<void> {
   if (await unlinked(path)) return
-  if (top && depth > MAX_DEPTH) return rename(path, top.at(randomUUID()))
+  if (depth > MAX_DEPTH) return raise(path)
   await within(path, async (folder) => {
-    await folder.unlock()
-    for (;;) {
-      const names = await folder.names()
-      for (const name of names) await remove(folder.at(name), top ?? folder, depth + 1)
-      // At the top again until nothing is left: what was moved up comes back there.
-      if (top || names.length === 0) return
-    }
+    folder.unlock()
+    for (const name of await folder.names()) await remove(folder.at(name), raise, depth + 1)
   })
+  await removeFolder(path)
+}
+
+async function removeFolder(path: Path): Promise<void> {
   await rmdir(path).catch((error: unknown) => {
     if (!hasCode(error, 'ENOENT')) throw error
   })
