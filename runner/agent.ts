@@ -8,7 +8,7 @@ import { randomUUID } from 'node:crypto'
 import { readdirSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { Fault } from '../shared/faults.ts'
-import { RunnerRefusal, type Hello, type Offer, type ToRouter, type ToRunner, type Welcome } from '../shared/frames.ts'
+import { RunnerRefusal, type AckEntry, type Hello, type Offer, type ToRouter, type ToRunner, type Welcome } from '../shared/frames.ts'
 import type { ProviderReport } from '../shared/grants.ts'
 import { GRACE_MS, HEARTBEAT_MS, LEASE_MS } from '../shared/limits.ts'
 import { PROTO_MAX, PROTO_MIN, VERSION } from '../shared/version.ts'
@@ -119,8 +119,7 @@ export class Agent {
         this.#offer(message).catch((error: unknown) => this.#o.log('an offer could not be answered', { run: message.run, err: error }))
         return
       case 'ack':
-        for (const [run, fence, seq, part, window] of message.a) this.#find({ run, fence })?.acked(seq, part, window)
-        return this.#sender.pumpAll()
+        return this.#acked(message.a)
       case 'lease': {
         const ageMs = this.#ageOf(message.re)
         for (const [run, fence, ttlMs] of message.l) this.#find({ run, fence })?.leased(ageMs, ttlMs)
@@ -298,6 +297,15 @@ export class Agent {
 
   #end(held: HeldRun, ...how: Parameters<HeldRun['end']>): void {
     held.end(...how).catch((error: unknown) => this.#o.log('a run could not be ended', { run: held.run, err: error }))
+  }
+
+  #acked(entries: readonly AckEntry[]): void {
+    const outboxes = entries.flatMap(([run, fence, seq, part, window]) => {
+      const held = this.#find({ run, fence })
+      held?.acked(seq, part, window)
+      return held?.outbox ?? []
+    })
+    this.#sender.relieved(outboxes)
   }
 
   #find(ref: { run: string; fence: number }): HeldRun | undefined {

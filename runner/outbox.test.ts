@@ -49,7 +49,7 @@ function decode({ data, bytes }: Outgoing): Sent {
 }
 
 function send(now = 0, credit = CONNECTION_WINDOW): Sent | string | number {
-  const next = outbox.next(now, credit)
+  const next = outbox.next(now, () => credit)
   if (next.do === 'send') return decode(next.message)
   return next.do === 'later' ? next.inMs : next.do
 }

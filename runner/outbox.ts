@@ -72,18 +72,19 @@ export class Outbox {
     while (this.#inFlight[0] && covers(seq, part, this.#inFlight[0])) this.#unacked -= this.#inFlight.shift()!.bytes
   }
 
-  /** `credit` is what the connection as a whole may still send. */
-  next(now: number, credit: number): Next {
+  /** `credit` is what the connection as a whole may still send; asked only when it matters, as it takes a look at all runs. */
+  next(now: number, credit: () => number): Next {
     const { last } = this.#spool
     if (this.#seq > last) {
       this.#waitingSince = undefined
       return { do: 'nothing' }
     }
     if (this.#inFlight.length > 0) {
-      if (this.#unacked >= this.#window || credit <= 0) return { do: 'nothing' }
+      if (this.#unacked >= this.#window) return { do: 'nothing' }
       this.#waitingSince ??= now
       const waitedMs = now - this.#waitingSince
       if (waitedMs < COALESCE_MS && this.#mayGrow()) return { do: 'later', inMs: COALESCE_MS - waitedMs }
+      if (credit() <= 0) return { do: 'nothing' }
     }
     this.#waitingSince = undefined
     const message = this.#take()

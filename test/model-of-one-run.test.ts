@@ -134,7 +134,7 @@ class Model {
 
   #send(): void {
     this.#rig.now += COALESCE_MS
-    const next = this.#up ? this.#outbox.next(this.#rig.now, CONNECTION_WINDOW - this.#outbox.unacked) : undefined
+    const next = this.#up ? this.#outbox.next(this.#rig.now, () => CONNECTION_WINDOW - this.#outbox.unacked) : undefined
     if (next?.do === 'send') this.#wires.at(-1)!.messages.push(next.message)
   }
 
