@@ -28,8 +28,11 @@ class LongestFirst extends BaseSequencer {
   }
 }
 
-/** They have modules of ours replaced before these are loaded, and so need a process that no other file was in. */
-const REPLACING = 'test/protocol-model/**/*.test.ts'
+/**
+ * They need a process that no other file was in: the models have modules of ours replaced before these are loaded, and a
+ * process that is measured is not to have what others have left behind.
+ */
+const ALONE = ['test/protocol-model/**/*.test.ts', 'test/slow-subscribers.test.ts']
 
 /** They say within what time, of all that two cores can do: nothing else is to run beside them. */
 const TIMED = ['test/chaos/herd.test.ts', 'router/store/delivery-turns.test.ts']
@@ -49,12 +52,12 @@ export default defineConfig({
         test: {
           name: 'all',
           include: ['{shared,router,runner,cli,edge,test}/**/*.test.ts'],
-          exclude: [...configDefaults.exclude, REPLACING, ...TIMED],
+          exclude: [...configDefaults.exclude, ...ALONE, ...TIMED],
           // A process and every module anew for each file costs 0.6 s of CPU, which of 240 files is a sixth of everything.
           isolate: false,
         },
       },
-      { extends: true, test: { name: 'replacing', include: [REPLACING] } },
+      { extends: true, test: { name: 'alone', include: ALONE } },
       { extends: true, test: { name: 'timed', include: TIMED, maxWorkers: 1, sequence: { groupOrder: 1 } } },
     ],
   },
