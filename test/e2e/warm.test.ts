@@ -80,10 +80,11 @@ describe('a warm process', () => {
 
   it('that dies while it waits is replaced, and nobody sees it', async () => {
     model.script(() => text('yes'))
-    const others = await living()
     const first = await turn({ prompt: 'the word is plum' })
-    const [pid] = (await living()).filter((one) => !others.includes(one))
-    process.kill(pid!, 'SIGKILL')
+    // All of them: the session may have begun in a spare that was there before.
+    const waiting = await living()
+    expect(waiting.length).toBeGreaterThan(0)
+    for (const pid of waiting) process.kill(pid, 'SIGKILL')
     const second = await turn({ prompt: 'which word', session_id: first.session })
     expect([second.done['status'], second.done['error']]).toEqual(['succeeded', undefined])
     expect(model.main().at(-1)!.raw).toContain('the word is plum')
