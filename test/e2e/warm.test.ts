@@ -1,5 +1,5 @@
 /** Processes that outlive their turn, and spares, with the real CLI: what a caller sees of them, and what is left of them. */
-import { readdir, writeFile } from 'node:fs/promises'
+import { readdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
 import { enlist, type Enlisted } from '../kit/enlist.ts'
@@ -84,6 +84,12 @@ describe('a warm process', () => {
     // All of them: the session may have begun in a spare that was there before.
     const waiting = await living()
     expect(waiting.length).toBeGreaterThan(0)
+    // The CLI writes its transcript after its result, and without it no other one can go on.
+    await until('the transcript to be on disk', async () => {
+      const names = await readdir(state(), { recursive: true })
+      const name = names.find((one) => one.endsWith(`${first.session}.jsonl`))
+      return name !== undefined && (await readFile(join(state(), name), 'utf8')).includes('"yes"')
+    })
     for (const pid of waiting) process.kill(pid, 'SIGKILL')
     const second = await turn({ prompt: 'which word', session_id: first.session })
     expect([second.done['status'], second.done['error']]).toEqual(['succeeded', undefined])
