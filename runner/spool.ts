@@ -13,6 +13,7 @@ import { z } from 'zod'
 import { afterLines } from '../shared/event-frames.ts'
 import { RunId, SessionId, TenantId } from '../shared/ids.ts'
 import { COALESCE_BYTES } from '../shared/limits.ts'
+import { joined } from '../shared/lines.ts'
 import type { Mark } from '../shared/marks.ts'
 import { HEADER, headerOf, KIND, readFully, scan } from './spool-records.ts'
 
@@ -316,18 +317,6 @@ export class Spool {
     this.#last += events
     if (kind === KIND.mark) this.#marks.add(this.#last)
   }
-}
-
-function joined(pieces: readonly Uint8Array[], size: number): Uint8Array {
-  const [only] = pieces
-  if (only && pieces.length === 1) return only
-  const bytes = new Uint8Array(size)
-  let at = 0
-  for (const piece of pieces) {
-    bytes.set(piece, at)
-    at += piece.length
-  }
-  return bytes
 }
 
 async function syncFolder(path: string): Promise<void> {

@@ -60,7 +60,7 @@ export class LineSplitter {
     const length = this.#length
     this.#held = []
     this.#length = 0
-    return length > this.#cap ? { tooLong: length } : { bytes: join(held, length) }
+    return length > this.#cap ? { tooLong: length } : { bytes: joined(held, length) }
   }
 }
 
@@ -71,7 +71,8 @@ export function linesIn(bytes: Uint8Array): Uint8Array[] {
   return lines
 }
 
-function join(pieces: readonly Uint8Array[], length: number): Uint8Array {
+/** Of all pieces one, `length` bytes; a piece that is alone is not copied. */
+export function joined(pieces: readonly Uint8Array[], length: number): Uint8Array {
   const [first] = pieces
   if (first && pieces.length === 1) return first
   const whole = new Uint8Array(length)
