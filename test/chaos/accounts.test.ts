@@ -13,7 +13,7 @@ const sound: Accounts = { total: used(), by: { model: [half({}), half({ runs: 2,
 const story = (id: string, cost = 0.1, output = 3): Story => {
   const data = JSON.stringify({ type: 'result', cost_of_turn_usd: cost, usage: tokens(output) })
   const events = [{ id: 1, event: 'message', sha: 's', at: 1 }, { id: 2, event: 'message', sha: 's', at: 2, data }, { id: 3, event: 'done', sha: 's', at: 3, data: '{}' }]
-  const diary = { starts: 1, printed: [], clis: [], children: [], ended: true }
+  const diary = { starts: 1, printed: [], clis: [], children: [], cut: false, ended: true }
   return { key: id, run: id, diary, watches: [{ what: 'replay', after: 0, events, finished: true }], cancelAsked: false, readerDied: false, alive: [], mayFail: [] }
 }
 const found = (more: Partial<Accounts>, stories: Story[] = []) => judgeAccounts({ ...sound, ...more }, stories).map(({ what }) => what)

@@ -5,7 +5,7 @@
  * It speaks as much stream-json as the driver needs (2.1.197), for as many turns as it is given. A prompt is a plan in JSON:
  * `{key, lines, everyMs, bytes, big?, orphan?, stubborn?}`. Diary: `$CHAOS_LOG/<key>.log`, one record a line, written around
  * each print, so that it is true even of a process that is killed in between: `start <pid>`, `child <pid>`, `p <n> <sha>`
- * before and `w <n>` after, `end`. An `orphan` leaves a process behind; what is `stubborn` stays when its stdin is closed.
+ * before and `w <n>` after, `cut` at an interrupt, `end`. An `orphan` leaves a process behind; what is `stubborn` stays when its stdin is closed.
  */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -115,7 +115,9 @@ input.on('line', (line) => {
   const { request_id: id, request } = message
   if (request.subtype === 'get_binary_version') return answer(id, { version: VERSION })
   answer(id, request.subtype === 'initialize' ? { commands: [], agents: [], models: [] } : {})
-  if (request.subtype === 'interrupt' && diary !== undefined) result({ subtype: 'error_during_execution', is_error: true, terminal_reason: 'aborted_streaming', errors: [] })
+  if (request.subtype !== 'interrupt' || diary === undefined || turnOver) return
+  note('cut')
+  result({ subtype: 'error_during_execution', is_error: true, terminal_reason: 'aborted_streaming', errors: [] })
 })
 input.on('close', () => {
   if (!stubborn && (!orphan || turnOver)) process.exit(0)

@@ -47,7 +47,15 @@ describe('the oracle', () => {
   it('finds nothing in a CLI that waits for its next turn, after a cancel too', () => {
     expect(judge(story({ alive: [100] }))).toEqual([])
     expect(judge(story({ diary: readDiary(`child 7\n${diaryText()}`), alive: [100] }))).toEqual([])
-    expect(judge(story({ watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }))).toEqual([])
+    const cancelled = { watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }
+    expect(judge(story(cancelled))).toEqual([])
+    expect(judge(story({ ...cancelled, diary: readDiary(`cut\n${diaryText()}`) }))).toEqual([])
+  })
+
+  it('finds nothing in a CLI that waits when its turn was over before the cancel, and a fault had killed its tool', () => {
+    const cancelled = { watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true }
+    expect(judge(story({ ...cancelled, diary: readDiary(`child 7\n${diaryText()}`), alive: [100] }))).toEqual([])
+    expect(rules(story({ ...cancelled, diary: readDiary(`child 7\n${diaryText()}`), alive: [100, 7] }))).toEqual(['cancelled'])
   })
 
   it('finds nothing in runs that a fault has ended, as long as it is said what is missing', () => {
@@ -85,7 +93,7 @@ describe('the oracle', () => {
     ['a cancel that nobody asked for', 'ending', { watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))) }],
     ['a process that outlives its cancelled run', 'cancelled', { watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [7] }],
     ['a tool that outlives its turn with its CLI', 'cancelled', { diary: readDiary(`child 7\n${diaryText()}`), alive: [100, 7] }],
-    ['a CLI that stays when its tool was cancelled', 'cancelled', { diary: readDiary(`child 7\n${diaryText()}`), watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }],
+    ['a CLI that stays when its tool was cancelled', 'cancelled', { diary: readDiary(`child 7\ncut\n${diaryText()}`), watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }],
     ['a CLI that goes on with a turn that is over', 'cancelled', { diary: readDiary(diaryText(LINES, LINES, false)), watches: both(seen(LINES, (id) => done(id, 'cancelled', 'cancelled'))), cancelAsked: true, alive: [100] }],
   ])('finds %s', (_what, rule, more) => {
     expect(rules(story(more))).toContain(rule)
@@ -100,6 +108,7 @@ describe('the oracle', () => {
       ],
       clis: [1],
       children: [2],
+      cut: false,
       ended: false,
     })
   })

@@ -10,8 +10,8 @@ export type Violation = { rule: Rule; key: string; what: string }
 
 /** A line of the CLI. `written`: the whole of it had left the process. */
 export type Printed = { sha: string; written: boolean }
-/** What the diary of one prompt says. `children`: what its turn left behind. */
-export type Diary = { starts: number; printed: Printed[]; clis: number[]; children: number[]; ended: boolean }
+/** What the diary of one prompt says. `children`: what its turn left behind; `cut`: an interrupt has ended it, and not the CLI. */
+export type Diary = { starts: number; printed: Printed[]; clis: number[]; children: number[]; cut: boolean; ended: boolean }
 
 /** `data` is kept for all but CLI lines, and for their results; `sha` is of the data. `at` is in ms of one clock. */
 export type SeenEvent = { id: number; event: string; sha: string; data?: string; at: number }
@@ -35,7 +35,7 @@ export type Story = {
 }
 
 export function readDiary(text: string): Diary {
-  const diary: Diary = { starts: 0, printed: [], clis: [], children: [], ended: false }
+  const diary: Diary = { starts: 0, printed: [], clis: [], children: [], cut: false, ended: false }
   // A record that its process did not finish writing has no line end.
   for (const record of text.split('\n').slice(0, -1)) {
     const [kind, first = '', second = ''] = record.split(' ')
@@ -44,6 +44,7 @@ export function readDiary(text: string): Diary {
     if (kind === 'child') diary.children.push(Number(first))
     if (kind === 'p') diary.printed.push({ sha: second, written: false })
     if (kind === 'w') diary.printed[Number(first) - 1]!.written = true
+    if (kind === 'cut') diary.cut = true
     if (kind === 'end') diary.ended = true
   }
   return diary
@@ -123,8 +124,9 @@ function judgeEnding({ diary, cancelAsked, mayFail, alive }: Story, whole: Watch
   if (status === 'cancelled' && !cancelAsked) say('ending', 'cancelled, and nobody asked for it')
   if ((status === 'failed' || status === 'lost') && !mayFail.includes(code)) say('ending', `${status} with ${code}`)
   if (!['succeeded', 'failed', 'cancelled', 'lost'].includes(status)) say('I5', `done says ${status}`)
-  // Only of a lost run nobody knows whether it still works. The CLI may wait for a next turn; not where a tool was cancelled.
-  const mayWait = diary.ended && (status !== 'cancelled' || diary.children.length === 0)
+  // Only of a lost run nobody knows whether it still works. The CLI may wait for a next turn; not where a tool was cancelled,
+  // which a cancel that came when the turn was over has not done.
+  const mayWait = diary.ended && !(diary.cut && diary.children.length > 0)
   const left = alive.filter((pid) => !(mayWait && diary.clis.includes(pid)))
   if (status !== 'lost' && left.length > 0) say('cancelled', `${status}, but ${left.join(', ')} still lived`)
 }
