@@ -18,7 +18,7 @@ type Waiting = { append: Append; resolve: (outcome: Outcome) => void; reject: (e
 
 /**
  * Makes a group durable: one outcome for each, in their order. Rejects when nothing was kept; where only a part of it could be
- * kept, those that could not have an error for an outcome, which is trouble and may pass.
+ * kept, those that could not have an error for an outcome.
  */
 export type Commit = (appends: readonly Append[]) => Promise<(Outcome | Error)[]>
 
@@ -79,23 +79,29 @@ export class GroupCommitLog {
       const group = this.#waiting.splice(0, this.#groupSize())
       try {
         const outcomes = await this.#commit(group.map((w) => w.append))
-        this.#answer(group, outcomes)
+        await this.#answer(group, outcomes)
       } catch (error) {
-        if (isRefusedStatement(error)) await this.#oneByOne(group)
-        else this.#failed(group, error)
+        await this.#unkept(group, [error])
       }
     }
     this.#flushing = false
   }
 
-  #answer(group: readonly Waiting[], outcomes: readonly (Outcome | Error)[]): void {
-    let failed: { waiting: Waiting[]; error: Error } | undefined
+  async #answer(group: readonly Waiting[], outcomes: readonly (Outcome | Error)[]): Promise<void> {
+    const unkept: Waiting[] = []
+    const errors: Error[] = []
     for (const [i, waiting] of group.entries()) {
       const outcome = outcomes[i]!
       if (!(outcome instanceof Error)) waiting.resolve(outcome)
-      else (failed ??= { waiting: [], error: outcome }).waiting.push(waiting)
+      else if (unkept.push(waiting)) errors.push(outcome)
     }
-    if (failed) this.#failed(failed.waiting, failed.error)
+    if (unkept.length > 0) await this.#unkept(unkept, errors)
+  }
+
+  /** Whose fault it was is looked for only where nothing else was wrong. */
+  async #unkept(group: readonly Waiting[], errors: readonly unknown[]): Promise<void> {
+    if (errors.every(isRefusedStatement)) return this.#oneByOne(group)
+    this.#failed(group, errors.find((error) => !isRefusedStatement(error)))
   }
 
   #groupSize(): number {

@@ -10,7 +10,7 @@ import { eventOf } from '../../store/run-events.ts'
 
 /** Rows that are whole events: a line in parts goes to the database at once. */
 export type WholeRow = LogRow & { readonly kind: EventChunk['kind'] }
-type Entry = { readonly fence: number; readonly rows: WholeRow[] }
+type Entry = { readonly fence: number; readonly rows: WholeRow[]; bytes: number }
 
 export class Held {
   readonly #runs = new Map<string, Entry>()
@@ -25,9 +25,15 @@ export class Held {
 
   /** `row` is the next one of its run. */
   add(run: string, fence: number, row: WholeRow): void {
-    const entry = this.#runs.get(run)
-    if (entry) entry.rows.push(row)
-    else this.#runs.set(run, { fence, rows: [row] })
+    const entry = this.#runs.get(run) ?? { fence, rows: [], bytes: 0 }
+    entry.rows.push(row)
+    entry.bytes += row.bytes.length
+    this.#runs.set(run, entry)
+  }
+
+  /** What is held of all these. */
+  bytesOf(runs: readonly string[]): number {
+    return runs.reduce((sum, run) => sum + (this.#runs.get(run)?.bytes ?? 0), 0)
   }
 
   /** The first rows of a run, at least one of about `maxBytes`, in as few as can be; they are `count` of what is held. */
@@ -43,8 +49,8 @@ export class Held {
   /** The first `count` rows of a run are elsewhere now. */
   release(run: string, count: number): void {
     const entry = this.#runs.get(run)
-    if (entry && entry.rows.length > count) entry.rows.splice(0, count)
-    else this.#runs.delete(run)
+    if (!entry || entry.rows.length <= count) this.#runs.delete(run)
+    else for (const { bytes } of entry.rows.splice(0, count)) entry.bytes -= bytes.length
   }
 
   /** Its newest event; undefined: none is held. */

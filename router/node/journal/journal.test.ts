@@ -129,8 +129,31 @@ describe('the journal', () => {
     await rig.refuse(run)
     const end = appendOf(ended, [mark(1, { kind: 'exit' })], { ending: ENDED })
     const outcomes = await Promise.allSettled([rig.log.append(end), rig.log.append(line(run, 1))])
-    expect(outcomes).toMatchObject([{ value: 'durable' }, { reason: { code: 'storage' } }])
+    expect(outcomes).toMatchObject([{ value: 'durable' }, { reason: { name: 'Unwritable' } }])
     await rm(join(rig.journalDir, JOURNAL_FILES[0]), { recursive: true })
+  })
+
+  it('keeps each event once when the database refuses what else was in its group', async () => {
+    const [bad, run] = [await rig.running(), await rig.running()]
+    await rig.refuse(bad)
+    const loud = line(bad, 1, 'x'.repeat(20_000))
+    const outcomes = await Promise.allSettled([line(run, 1), loud, line(run, 2)].map((append) => rig.log.append(append)))
+    expect(outcomes).toMatchObject([{ value: 'durable' }, { reason: { name: 'Unwritable' } }, { value: 'durable' }])
+    expect(await rig.log.append(line(run, 3))).toBe('durable')
+    expect(await allOf(rig.journal.reads, run)).toEqual(['{"n":1}', '{"n":2}', '{"n":3}'])
+    await rig.journal.close()
+    expect(await allOf(databaseReads(rig.database.db), run)).toEqual(['{"n":1}', '{"n":2}', '{"n":3}'])
+  })
+
+  it('keeps small events while the database takes nothing, and says so of what was loud beside them', async () => {
+    const [quiet, loud] = [await rig.running(), await rig.running()]
+    await Promise.all([quiet, loud].map((run) => rig.log.append(line(run, 1))))
+    const release = await lockWrites(rig.path)
+    const both = [line(quiet, 2), line(loud, 2, 'x'.repeat(20_000))].map((append) => rig.log.append(append))
+    expect(await Promise.allSettled(both)).toMatchObject([{ value: 'durable' }, { reason: { code: 'storage' } }])
+    await release()
+    expect(await allOf(rig.journal.reads, quiet)).toEqual(['{"n":1}', '{"n":2}'])
+    expect(await allOf(rig.journal.reads, loud)).toEqual(['{"n":1}'])
   })
 
   it('lets go of what the database refuses of one run, and says so, as all others would wait for it', async () => {

@@ -23,13 +23,19 @@ import { Serial } from './serial.ts'
 import { Settler } from './settler.ts'
 
 /** One file is written while the rows of the other one go to the database: this much is in memory twice at most. */
-const FILE_BYTES = 8 * 1024 * 1024
+const FILE_BYTES = 32 * 1024 * 1024
 /** What says much at once goes to the database, where to write it once costs less than to write it here first. */
 const LOUD_BYTES = 16 * 1024
 /** What a small event is of a group of the log, beside one that is a row; and the bytes that weigh as much as one. */
 const WEIGHT = { least: 1 / 16, bytes: 4 * 1024 } as const
-/** A backup of the database lacks no more than this of what live runs said. */
-const SETTLE_EVERY_MS = 5_000
+/**
+ * A backup of the database lacks no more than this of what live runs said. What a slow run says meanwhile is one row: the
+ * longer this is, the fewer there are.
+ */
+const SETTLE_EVERY_MS = 20_000
+
+/** What became of each. */
+type Kept = readonly (readonly [Append, Outcome | Error])[]
 
 export interface JournalParts extends RecoverParts {
   /** Resolves when the event loop has come round. */
@@ -50,6 +56,8 @@ export class Journal {
   readonly #underWay = new Map<string, number>()
   /** Whether the database has everything that the resting file holds. */
   #settled: Promise<boolean> = Promise.resolve(true)
+  /** Of the settling that is under way: somebody waits for its end. */
+  #hurry = new AbortController()
   #switching: Promise<void> | undefined
   #isClosed = false
   readonly #ticker: NodeJS.Timeout
@@ -87,12 +95,9 @@ export class Journal {
   readonly commit: Commit = async (appends) => {
     const plain = await this.#plainOf(appends)
     const moves = appends.filter((append) => !plain.has(append))
-    // First what may be refused, and with it the whole group.
-    const moved = moves.length > 0 ? await this.#throughDatabase(moves) : []
-    const outcomes = new Map<Append, Outcome | Error>(moves.map((append, i) => [append, moved[i]!]))
-    if (plain.size > 0) {
-      for (const [append, outcome] of await this.#keepPlain([...plain], moves.length > 0)) outcomes.set(append, outcome)
-    }
+    // The write is on its way when the transaction takes the event loop.
+    const kept = await Promise.all([this.#keepPlain([...plain]), this.#keepMoves(moves)])
+    const outcomes = new Map(kept.flat())
     return appends.map((append) => outcomes.get(append)!)
   }
 
@@ -100,10 +105,11 @@ export class Journal {
   async close(): Promise<void> {
     this.#isClosed = true
     clearInterval(this.#ticker)
+    this.#hurry.abort()
     await this.#writing.run(() => undefined)
     await this.#switching?.catch(() => undefined)
     await this.#settled
-    const isDone = await this.#settler.settle()
+    const isDone = await this.#settle(true)
     for (const file of this.#files ?? []) await file.close(isDone)
   }
 
@@ -127,20 +133,30 @@ export class Journal {
     return plain
   }
 
-  /** `others`: what else was in the group is kept, so that trouble of these is theirs alone. */
-  async #keepPlain(appends: readonly Append[], others: boolean): Promise<(readonly [Append, Outcome | Error])[]> {
+  async #keepPlain(appends: readonly Append[]): Promise<Kept> {
+    if (appends.length === 0) return []
     try {
-      if ((this.#files?.[0].end ?? 0) >= this.#fileBytes) await this.#switchFiles()
+      if ((this.#files?.[0].end ?? 0) >= this.#fileBytes) {
+        this.#hurry.abort()
+        await this.#switchFiles()
+      }
       await this.#writing.run(() => this.#write(appends))
-      return appends.map((append) => [append, 'durable'] as const)
+      return appends.map((append) => [append, 'durable'])
     } catch (error) {
-      if (this.#isClosed) throw error
+      if (this.#isClosed) return appends.map((append) => [append, storage(error)])
       this.#parts.log.error({ err: error }, 'the journal could not be written; the database is asked to take it')
-      const kept = await this.#throughDatabase(appends).catch((trouble: unknown) => {
-        if (!others) throw trouble
-        return storage(trouble)
-      })
-      return appends.map((append, i) => [append, kept instanceof Error ? kept : kept[i]!] as const)
+      return this.#keepMoves(appends)
+    }
+  }
+
+  async #keepMoves(appends: readonly Append[]): Promise<Kept> {
+    if (appends.length === 0) return []
+    try {
+      const outcomes = await this.#throughDatabase(appends)
+      return appends.map((append, i) => [append, outcomes[i]!])
+    } catch (error) {
+      const trouble = error instanceof Error ? error : storage(error)
+      return appends.map((append) => [append, trouble])
     }
   }
 
@@ -191,7 +207,7 @@ export class Journal {
   }
 
   async #switch(): Promise<void> {
-    if (!(await this.#settled) && !(await (this.#settled = this.#settler.settle()))) {
+    if (!(await this.#settled) && !(await (this.#settled = this.#settle(true)))) {
       throw storage(new Error('the database does not take what the journal holds'))
     }
     // What was written to a file is held before that file rests, and so is brought to the database now.
@@ -200,7 +216,13 @@ export class Journal {
       this.#files = [this.#files[1], this.#files[0]]
       this.#files[0].begin(++this.#use)
     })
-    this.#settled = this.#settler.settle()
+    this.#settled = this.#settle(this.#isClosed)
+  }
+
+  #settle(isWaitedFor: boolean): Promise<boolean> {
+    this.#hurry = new AbortController()
+    if (isWaitedFor) this.#hurry.abort()
+    return this.#settler.settle(this.#hurry.signal)
   }
 }
 

@@ -1,4 +1,5 @@
 /** Brings what is held into the database: by itself in slices, and in front of what moves a run. */
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Append } from '../../core/runner-core.ts'
 import type { Outcome } from '../../hub/event-log.ts'
 import type { Log } from '../../ports.ts'
@@ -8,6 +9,8 @@ import { Serial } from './serial.ts'
 
 /** How long one transaction of many may hold the event loop: a few milliseconds. */
 const SLICE = { bytes: 512 * 1024, runs: 64 } as const
+/** Where nobody waits for the end of it, each slice is followed by a rest of this many times as long. */
+const REST = 9
 
 /** What the database does with appends, all of them or none. */
 export type DatabaseCommit = (appends: readonly Append[]) => Promise<Outcome[]>
@@ -32,21 +35,31 @@ export class Settler {
     this.#parts = parts
   }
 
-  /** One transaction of these, behind all that is held of their runs. */
-  with(appends: readonly Append[]): Promise<Outcome[]> {
-    return this.#alone.run(() => {
-      const runs = new Set(appends.map(({ run }) => run))
-      return this.#keep([...runs].flatMap((run) => this.#heldOf(run, Infinity) ?? []), appends)
-    })
+  /** One transaction of these, behind all that is held of their runs. Where that is much, most of it goes ahead in slices. */
+  async with(appends: readonly Append[]): Promise<Outcome[]> {
+    const runs = [...new Set(appends.map(({ run }) => run))]
+    for (const left = [...runs]; left.length > 0 && this.#held.bytesOf(runs) > SLICE.bytes; ) {
+      await this.#alone.run(() => this.#keepSlice(this.#slice(left)))
+      await this.#parts.nextTurn()
+    }
+    return this.#alone.run(() => this.#keep(runs.flatMap((run) => this.#heldOf(run, Infinity) ?? []), appends))
   }
 
-  /** All that is held now, in slices, so that others come between. False: the database does not take it for now. */
-  async settle(): Promise<boolean> {
+  /**
+   * All that is held now, in slices, so that others come between, and with rests until `hurry` says that somebody waits for it.
+   * False: the database does not take it for now.
+   */
+  async settle(hurry: AbortSignal): Promise<boolean> {
     const runs = this.#held.runs()
     try {
       while (runs.length > 0) {
-        await this.#alone.run(() => this.#keepSlice(this.#slice(runs)))
+        const tookMs = await this.#alone.run(async () => {
+          const since = performance.now()
+          await this.#keepSlice(this.#slice(runs))
+          return performance.now() - since
+        })
         await this.#parts.nextTurn()
+        if (runs.length > 0) await sleep(tookMs * REST, undefined, { signal: hurry, ref: false }).catch(() => undefined)
       }
       return true
     } catch (error) {
