@@ -1,5 +1,7 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
+import { once } from 'node:events'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { alive } from '../../test/fixtures/cli/stage.ts'
 import { MARKER_NAME } from './env.ts'
@@ -16,6 +18,15 @@ async function sleepers(seconds: number, count: number): Promise<void> {
   await expect.poll(() => alive({ text: `sleep\0${seconds}` }), { timeout: 10_000 }).toHaveLength(count)
 }
 
+/** All at once, whoever they are by now. */
+function killGroup(pid: number): void {
+  try {
+    process.kill(-pid, 'SIGKILL')
+  } catch {
+    // Nobody is left.
+  }
+}
+
 describe.runIf(process.platform === 'linux')('the sweep', () => {
   it('kills what carries the marker, in whatever session, and what descends from it', async () => {
     const [marker, seconds] = [randomUUID(), 700 + Math.random()]
@@ -24,6 +35,28 @@ describe.runIf(process.platform === 'linux')('the sweep', () => {
     expect(await sweep(marker)).toBeGreaterThanOrEqual(4)
     await sleepers(seconds, 0)
     expect(await sweep(marker)).toBe(0)
+  })
+
+  it.each([
+    // Its environment is empty for a moment, each time.
+    ['starts another program in its place', 'exec bash -c "$0" "$0"'],
+    // Who was listed is gone before it is looked at, and the one that it has started was not listed.
+    ['starts another process in its place', 'bash -c "$0" "$0" & exit'],
+  ])('kills what %s, again and again', { timeout: 60_000 }, async (_what, command) => {
+    for (let time = 0; time < 8; time++) {
+      const marker = randomUUID()
+      const env = { PATH, [MARKER_NAME]: marker }
+      const hopping = spawn('bash', ['-c', `echo; ${command}`, command], { env, detached: true, stdio: ['ignore', 'pipe', 'ignore'] })
+      try {
+        // Who lives holds its end of the pipe open.
+        const over = once(hopping.stdout, 'end').then(() => true)
+        await once(hopping.stdout, 'data')
+        await sweep(marker)
+        expect(await Promise.race([over, sleep(2_000, false)])).toBe(true)
+      } finally {
+        killGroup(hopping.pid ?? 0)
+      }
+    }
   })
 
   it('leaves others alone, also with a marker that differs in its end', async () => {
