@@ -16,6 +16,7 @@ import type { AgentOptions } from './agent-options.ts'
 import { HeldRun, type Prepared } from './held-run.ts'
 import { Sender, type Transport } from './sender.ts'
 import { Spool } from './spool.ts'
+import { undo } from './undo.ts'
 
 export type { AgentOptions } from './agent-options.ts'
 
@@ -226,9 +227,7 @@ export class Agent {
       this.#runs.set(k, held)
       this.#accept(offer, held)
     } catch (error) {
-      await prepared?.process.cancel('kill')
-      await prepared?.dispose()
-      spool?.remove()
+      await undo([() => prepared?.process.cancel('kill'), () => prepared?.dispose(), () => spool?.remove()], this.#o)
       this.#reject(offer, this.#asFault(error))
     } finally {
       stopTimer()

@@ -21,6 +21,7 @@ import type { Machine } from './machine.ts'
 import { visibleWorkspace } from './sandbox.ts'
 import type { SpawnQueue } from './spawns.ts'
 import type { Trust } from './trust.ts'
+import { undo } from './undo.ts'
 import type { Resident } from './warm/resident.ts'
 import { realRoots, type Workspace } from './workspace.ts'
 
@@ -98,7 +99,7 @@ export async function startCli(machine: Machine, spawns: SpawnQueue, recipe: Rec
       dispose,
     }
   } catch (error) {
-    await dispose()
+    await undo([dispose], machine)
     throw error
   }
 }

@@ -5,14 +5,18 @@ import { fileURLToPath } from 'node:url'
 import { generateKeyPair } from 'jose'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import type { Offer } from '../shared/frames.ts'
+import type { Recipe } from './cli-start.ts'
 import { systemClock, type Clock } from './clock.ts'
 import { startGateway, type Gateway } from './gateway/gateway.ts'
 import { InUse } from './in-use.ts'
+import type { Machine } from './machine.ts'
 import { parsePolicy } from './policy.ts'
 import { preparer } from './prepare.ts'
 import { detect } from './sandbox.ts'
+import { SpawnQueue } from './spawns.ts'
 import { WarmPool } from './warm/pool.ts'
 import { WarmRecords } from './warm/record.ts'
+import { Spares } from './warm/spares.ts'
 import { processesWith } from '../test/kit/processes.ts'
 import { until } from '../test/kit/wait.ts'
 
@@ -41,10 +45,10 @@ describe('preparing a run', () => {
 
   const inUse = new InUse()
   type Setting = { closed?: string[]; roots?: string[]; claude?: string; clock?: Clock; log?: (message: string, fields: Record<string, unknown>) => void }
-  const machine = async ({ closed = [], roots = [dir], claude = CLI, clock = systemClock, log = () => undefined }: Setting = {}) => {
+  const machineOf = async ({ closed = [], roots = [dir], claude = CLI, clock = systemClock, log = () => undefined }: Setting = {}): Promise<Machine> => {
     const env = { PATH: process.env['PATH'], HOME: dir, CHAOS_LOG: join(dir, 'diary') }
     const warm = new WarmPool({ clock, limits: { idleMs: 60_000, budgetBytes: 2 ** 32, spares: 2 }, memoryOf: () => Promise.resolve(0), log })
-    return preparer({
+    return {
       sandbox: await detect('none', { env, claude, hidden: [] }),
       policy: parsePolicy('env_allow = ["CHAOS_LOG"]', 'runner.toml'),
       roots,
@@ -64,8 +68,9 @@ describe('preparing a run', () => {
       env,
       home: dir,
       log,
-    })
+    }
   }
+  const machine = async (setting?: Setting) => preparer(await machineOf(setting))
 
   it('gives a second offer of a session its folder, although the first one is withdrawn and takes its own away', async () => {
     const prepare = await machine()
@@ -140,14 +145,32 @@ describe('preparing a run', () => {
     expect(await left()).toEqual(NOTHING)
   })
 
-  it('says why it failed, and not what of it could not be taken away', async () => {
+  /** A CLI that puts a loop of links in the place of a folder, and fails: nothing in there can be taken away any more. */
+  const breaking = (folder: string) => script(`mv '${folder}' '${folder}.away'`, `ln -s '${folder}' '${folder}'`, 'exit 3')
+  /** Codes of the errors that are logged. */
+  const logOf = (codes: unknown[]) => (_message: string, { err }: Record<string, unknown>) => void codes.push((err as NodeJS.ErrnoException | undefined)?.code)
+
+  it.each([
+    ['its fresh folder', 'root'],
+    ['what was made for its CLI', 'runs'],
+  ])('says why it failed, and not that %s could not be taken away', async (_what, broken) => {
     const root = join(dir, 'root')
     await mkdir(root)
     const codes: unknown[] = []
-    // Meanwhile the way to the fresh folder became a loop.
-    const claude = await script(`mv '${root}' '${root}.away'`, `ln -s '${root}' '${root}'`, 'exit 3')
-    const prepare = await machine({ roots: [root], claude, log: (_message, { err }) => codes.push((err as NodeJS.ErrnoException | undefined)?.code) })
+    const prepare = await machine({ roots: [root], claude: await breaking(join(dir, broken)), log: logOf(codes) })
     await expect(prepare(offer(1), MARKER, never)).rejects.toThrow('exit code 3')
+    expect(codes).toContain('ELOOP')
+  })
+
+  it('says why a spare failed, and not that its fresh folder could not be taken away', async () => {
+    const root = join(dir, 'root')
+    await mkdir(root)
+    const codes: unknown[] = []
+    const spare = await machineOf({ roots: [root], claude: await breaking(root), log: logOf(codes) })
+    const spares = new Spares(spare, new SpawnQueue())
+    const recipe: Recipe = { spec: offer(1).spec, funds: { kind: 'gateway', env: {} }, servers: { entries: {}, reads: [] }, dirs: [], trust: undefined }
+    for (let session = 0; session < 2; session++) spares.learn(recipe, 'key', { cwd: root, created: false })
+    await until('the spare to be given up', () => codes.includes('cli'))
     expect(codes).toContain('ELOOP')
   })
 })

@@ -15,6 +15,7 @@ import { guardMentions } from './mentions.ts'
 import { checkPolicy, withLimits } from './policy.ts'
 import { SpawnQueue } from './spawns.ts'
 import { trustOf } from './trust.ts'
+import { undo } from './undo.ts'
 import type { Resident } from './warm/resident.ts'
 import type { WarmPool } from './warm/pool.ts'
 import { Spares } from './warm/spares.ts'
@@ -55,14 +56,14 @@ function unordered(machine: Machine): Prepare {
     const isNew = session.mode === 'new'
     const holds = [machine.inUse.hold([...idsOf(spec.session), ...idsOf(session)])]
     const leave = () => holds.forEach((release) => release())
-    /** The last that was done comes first. */
-    const undo: (() => Promise<void> | void)[] = []
+    /** How each step is undone; the last that was done comes first. */
+    const made: (() => Promise<void> | void)[] = []
     try {
       const dirs = await resolveDirs({ ...machine, dirs: spec.add_dirs ?? [] })
       // Last, because it may make a folder.
       const workspace = await resolveCwd({ ...spec, ...machine })
       const { cwd } = workspace
-      undo.unshift(() => discard(workspace))
+      made.unshift(() => discard(workspace))
       holds.push(machine.inUse.hold([cwd, ...dirs]))
       const trust = await trustOf(policy.trusted_workspaces, cwd, order.log)
       const recipe: Recipe = { spec: { ...spec, prompt: '' }, funds: fundsOfCli(order.funds), servers: order.servers, dirs, trust }
@@ -71,12 +72,12 @@ function unordered(machine: Machine): Prepare {
       const key = await keyOf(machine, recipe, { session, cwd })
       const found = isNew ? await spares.take(recipe, key) : await livingOf(warm, order, key, cwd)
       if (found) {
-        undo.unshift(() => (isNew ? spares.drop(found) : warm.giveBack(found)))
+        made.unshift(() => (isNew ? spares.drop(found) : warm.giveBack(found)))
         await tidyConfigDir(machine, recipe)
         if (found.cwd !== cwd) await discard(workspace)
       }
       const resident = found ?? (await startCli(machine, spawns, recipe, { session, workspace, marker, signal, mayStay }))
-      if (!found) undo.unshift(() => resident.cli.cancel('kill').then(() => warm.giveBack(resident)))
+      if (!found) made.unshift(() => resident.cli.cancel('kill').then(() => warm.giveBack(resident)))
       if (isNew) spares.learn(recipe, key, workspace)
       const prompt = await guardMentions(spec.prompt, resident.cwd, machine.roots, machine.closed)
       const process = turnOf(machine, order, {
@@ -104,14 +105,7 @@ function unordered(machine: Machine): Prepare {
       }
     } catch (error) {
       leave()
-      for (const step of undo) {
-        try {
-          await step()
-        } catch (err) {
-          // The next one is undone all the same, and the caller is to hear why it came to this.
-          order.log('what a start that failed had made could not be taken away', { err })
-        }
-      }
+      await undo(made, order)
       throw error
     }
   }

@@ -6,6 +6,7 @@ import { randomUUID } from 'node:crypto'
 import { startCli, type Recipe } from '../cli-start.ts'
 import type { Machine } from '../machine.ts'
 import type { SpawnQueue } from '../spawns.ts'
+import { undo } from '../undo.ts'
 import { discard, resolveCwd, type Workspace } from '../workspace.ts'
 import type { Resident } from './resident.ts'
 
@@ -63,7 +64,7 @@ export class Spares {
       }
       return spare
     } catch (error) {
-      await discard(workspace)
+      await undo([() => discard(workspace)], this.#machine)
       throw error
     }
   }
