@@ -1,5 +1,7 @@
+import { eq } from 'drizzle-orm'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it } from 'vitest'
+import { runs } from '../../drizzle/schema.ts'
 import { appendOf, lines, mark, openLog, part, type LogRig } from '../../test/kit/log.ts'
 import type { LogRow } from '../core/intake.ts'
 import type { Append } from '../core/runner-core.ts'
@@ -72,6 +74,20 @@ describe('an append', () => {
       model: 'haiku',
     })
     expect(await log.rows(run)).toEqual([[1, 0], [2, 0], [3, 0]])
+  })
+
+  it.each([
+    ['what it cost', { costUsd: 0.25 }, { costUsd: 0.25, costEstimated: false }],
+    ['that it cost at least as much as it had, where that is less', { costUsd: 0.25, costIsLeast: true }, { costUsd: 0.5, costEstimated: true }],
+    ['that it cost more than it had', { costUsd: 0.75, costIsLeast: true }, { costUsd: 0.75, costEstimated: true }],
+    ['nothing of its cost', { costUsd: undefined }, { costUsd: 0.5, costEstimated: null }],
+    ['who answered last', { provider: 'other' }, { provider: 'other' }],
+    ['nothing of who answered', { provider: undefined }, { provider: 'local', model: 'opus' }],
+  ])('ends a run and says %s', async (_what, says, expected) => {
+    const run = await log.run()
+    await log.database.db.update(runs).set({ costUsd: 0.5, provider: 'local', model: 'opus' }).where(eq(runs.id, run))
+    expect(await append(appendOf(run, [mark(1, exit)], { ending: { ...lost, ...says } }))).toBe(true)
+    expect(await log.row(run)).toMatchObject(expected)
   })
 
   it.each([

@@ -7,12 +7,57 @@
 import { and, asc, desc, eq, lte, sql, type SQL } from 'drizzle-orm'
 import { runEvents, runs } from '../../drizzle/schema.ts'
 import { afterLines } from '../../shared/event-frames.ts'
-import type { Position } from '../core/intake.ts'
+import type { LogRow, Position } from '../core/intake.ts'
+import type { Ending } from '../core/run-state.ts'
 import type { Append } from '../core/runner-core.ts'
-import type { Db, EventChunk, Statement } from '../ports.ts'
-import { prepared } from './prepared.ts'
+import type { Db, EventChunk, RunRow, Statement } from '../ports.ts'
+import { compiled, prepared, type Given } from './prepared.ts'
 
 const NEWLINE = 0x0a
+
+/** Whose append it is. */
+type Holder = { run: string; fence: number }
+
+/** Of a row of `runs`: it goes on, under this fence. */
+const isHis = (given: Given<Holder>) => sql`id = ${given('run')} AND fence = ${given('fence')} AND ended_at IS NULL`
+const alive = (given: Given<Holder>) => sql`EXISTS (SELECT 1 FROM ${runs} WHERE ${isHis(given)})`
+
+const dropped = compiled<Holder & { from: number }>(
+  (given) => sql`DELETE FROM ${runEvents} WHERE run = ${given('run')} AND first >= ${given('from')} AND ${alive(given)}`,
+)
+
+const inserted = compiled<Holder & LogRow>(
+  (given) => sql`
+    INSERT INTO ${runEvents} (run, first, part, parts, count, kind, bytes)
+    SELECT ${given('run')}, ${given('first')}, ${given('part')}, ${given('parts')}, ${given('count')}, ${given('kind')}, ${given('bytes')} WHERE ${alive(given)}
+    RETURNING first`,
+)
+
+const paid = compiled<Holder & { provider: string }>(
+  (given) => sql`UPDATE ${runs} SET provider = ${given('provider')} WHERE ${isHis(given)} RETURNING id`,
+)
+
+/** From the start on nobody needs the prompt any more. */
+const started = compiled<Holder>((given) => sql`UPDATE ${runs} SET state = 'running', spec = NULL WHERE ${isHis(given)} RETURNING id`)
+
+type Told = Pick<RunRow, 'state' | 'lastSeq' | 'resultSeq' | 'errorCode' | 'errorMessage' | 'usage' | 'numTurns' | 'durationMs'>
+/** `nextFence`: under which nobody appends. Null: what the row says of it stays; of the cost settleStatements has said what stands for it. */
+type Ended = Holder & Told & { now: number; isError: boolean; nextFence: number; costUsd: number | null; costIsLeast: boolean } & Pick<RunRow, 'provider' | 'model'>
+
+const estimated = (given: Given<Pick<Ended, 'costIsLeast'>>) => sql.param(given('costIsLeast'), runs.costEstimated)
+
+const ended = compiled<Ended>(
+  (given) => sql`
+    UPDATE ${runs} SET state = ${given('state')}, spec = NULL, ended_at = ${given('now')}, fence = ${given('nextFence')},
+      last_seq = ${given('lastSeq')}, event_bytes = (SELECT coalesce(sum(length(bytes)), 0) FROM ${runEvents} WHERE run = ${given('run')}),
+      result_seq = ${given('resultSeq')}, is_error = ${sql.param(given('isError'), runs.isError)},
+      error_code = ${given('errorCode')}, error_message = ${given('errorMessage')},
+      cost_usd = coalesce(iif(${estimated(given)}, max(coalesce(cost_usd, 0), ${given('costUsd')}), ${given('costUsd')}), cost_usd),
+      cost_estimated = iif(${given('costUsd')} IS NULL, cost_estimated, ${estimated(given)}),
+      usage = ${sql.param(given('usage'), runs.usage)}, num_turns = ${given('numTurns')}, duration_ms = ${given('durationMs')},
+      provider = coalesce(${given('provider')}, provider), model = coalesce(${given('model')}, model)
+    WHERE ${isHis(given)} RETURNING id`,
+)
 
 /**
  * The statements of one append; the last one returns a row if and only if the append took effect. Where the ledger is in
@@ -20,50 +65,34 @@ const NEWLINE = 0x0a
  */
 export function appendStatements(db: Db, append: Append, now: number): Statement[] {
   const { run, fence, rows, ending } = append
-  const alive = sql`EXISTS (SELECT 1 FROM ${runs} WHERE id = ${run} AND fence = ${fence} AND ended_at IS NULL)`
   const statements: unknown[] = []
-  if (append.loss) {
-    // Parts of a line that will never be whole would sit where the gap mark goes.
-    statements.push(db.run(sql`DELETE FROM ${runEvents} WHERE run = ${run} AND first >= ${rows[0]?.first ?? 1} AND ${alive}`))
-  }
-  for (const row of rows) {
-    statements.push(
-      db.all(sql`
-        INSERT INTO ${runEvents} (run, first, part, parts, count, kind, bytes)
-        SELECT ${run}, ${row.first}, ${row.part}, ${row.parts}, ${row.count}, ${row.kind}, ${row.bytes} WHERE ${alive}
-        RETURNING first`),
-    )
-  }
-  const moves = {
-    ...(append.started ? { provider: append.started.provider } : {}),
-    // From the start on nobody needs the prompt any more.
-    ...(append.running ? { state: 'running' as const, spec: null } : {}),
-    ...(ending
-      ? {
-          state: ending.state,
-          spec: null,
-          endedAt: now,
-          lastSeq: append.upTo.seq,
-          eventBytes: sql`(SELECT coalesce(sum(length(bytes)), 0) FROM ${runEvents} WHERE run = ${run})`,
-          resultSeq: ending.result?.seq ?? null,
-          isError: ending.state !== 'succeeded',
-          errorCode: ending.error?.code ?? null,
-          errorMessage: ending.error?.message ?? null,
-          // Where nobody knows, settleStatements has said what stands for it.
-          ...(ending.costUsd === undefined ? {} : costColumns(ending.costUsd, ending.costIsLeast ?? false)),
-          ...(ending.provider === undefined ? {} : { provider: ending.provider }),
-          usage: ending.result?.usage ?? null,
-          numTurns: ending.result?.num_turns ?? null,
-          durationMs: ending.durationMs,
-          ...(ending.result?.model ? { model: ending.result.model } : {}),
-          ...(append.loss ? { fence: fence + 1 } : {}),
-        }
-      : {}),
-  }
-  if (Object.keys(moves).length > 0) {
-    statements.push(db.update(runs).set(moves).where(and(eq(runs.id, run), eq(runs.fence, fence), sql`ended_at IS NULL`)).returning({ id: runs.id }))
-  }
+  // Parts of a line that will never be whole would sit where the gap mark goes.
+  if (append.loss) statements.push(db.run(dropped({ run, fence, from: rows[0]?.first ?? 1 })))
+  for (const row of rows) statements.push(db.all(inserted({ run, fence, ...row })))
+  if (append.started) statements.push(db.all(paid({ run, fence, provider: append.started.provider })))
+  if (append.running) statements.push(db.all(started({ run, fence })))
+  if (ending) statements.push(db.all(ended({ run, fence, now, ...told(append, ending) })))
   return statements as Statement[]
+}
+
+function told({ fence, upTo, loss }: Append, { state, error, result, ...ending }: Ending): Omit<Ended, keyof Holder | 'now'> {
+  return {
+    state,
+    nextFence: loss ? fence + 1 : fence,
+    lastSeq: upTo.seq,
+    resultSeq: result?.seq ?? null,
+    isError: state !== 'succeeded',
+    errorCode: error?.code ?? null,
+    errorMessage: error?.message ?? null,
+    costUsd: ending.costUsd ?? null,
+    costIsLeast: ending.costIsLeast ?? false,
+    provider: ending.provider ?? null,
+    usage: result?.usage ?? null,
+    numTurns: result?.num_turns ?? null,
+    durationMs: ending.durationMs,
+    // One without a name is none.
+    model: result?.model || null,
+  }
 }
 
 /** What of a run's cost is written beside settleStatements. `isLeast`: those may have found that more was reserved. */
@@ -93,19 +122,24 @@ export function databaseReads(db: Db): LogReads {
 }
 
 export async function logEnd(db: Db, run: string): Promise<LogEnd> {
-  const [last] = await db
-    .select({ first: runEvents.first, part: runEvents.part, parts: runEvents.parts, count: runEvents.count })
-    .from(runEvents)
-    .where(eq(runEvents.run, run))
-    .orderBy(desc(runEvents.first), desc(runEvents.part))
-    .limit(1)
+  const [last] = await lastRow(db).all({ run })
   if (!last) return { seq: 0, part: 0, parts: 0 }
   if (last.part + 1 < last.parts) return { seq: last.first - 1, part: last.part + 1, parts: last.parts }
   return { seq: last.first + last.count - 1, part: 0, parts: 0 }
 }
 
 const ROW = { first: runEvents.first, part: runEvents.part, parts: runEvents.parts, count: runEvents.count, kind: runEvents.kind, bytes: runEvents.bytes }
-const given = { run: sql.placeholder('run'), next: sql.placeholder('next'), maxBytes: sql.placeholder('maxBytes') }
+const wanted = { run: sql.placeholder('run'), next: sql.placeholder('next'), maxBytes: sql.placeholder('maxBytes') }
+
+const lastRow = prepared((db) =>
+  db
+    .select({ first: runEvents.first, part: runEvents.part, parts: runEvents.parts, count: runEvents.count })
+    .from(runEvents)
+    .where(eq(runEvents.run, wanted.run))
+    .orderBy(desc(runEvents.first), desc(runEvents.part))
+    .limit(1)
+    .prepare(),
+)
 
 const pageOfRows = prepared((db) => {
   const page = db
@@ -116,15 +150,15 @@ const pageOfRows = prepared((db) => {
     })
     .from(runEvents)
     // The chunk that holds the next event may begin before it.
-    .where(and(eq(runEvents.run, given.run), sql`${runEvents.first} >= (SELECT max(first) FROM run_events WHERE run = ${given.run} AND first <= ${given.next})`))
+    .where(and(eq(runEvents.run, wanted.run), sql`${runEvents.first} >= (SELECT max(first) FROM run_events WHERE run = ${wanted.run} AND first <= ${wanted.next})`))
     .orderBy(asc(runEvents.first), asc(runEvents.part))
     .limit(64)
     .as('page')
   return db
     .select(ROW)
     .from(page)
-    .innerJoin(runEvents, and(eq(runEvents.run, given.run), eq(runEvents.first, page.first), eq(runEvents.part, page.part)))
-    .where(sql`${page.before} < ${given.maxBytes}`)
+    .innerJoin(runEvents, and(eq(runEvents.run, wanted.run), eq(runEvents.first, page.first), eq(runEvents.part, page.part)))
+    .where(sql`${page.before} < ${wanted.maxBytes}`)
     .orderBy(asc(runEvents.first), asc(runEvents.part))
     .prepare()
 })
@@ -134,7 +168,7 @@ const chunkAt = prepared((db) =>
   db
     .select(ROW)
     .from(runEvents)
-    .where(and(eq(runEvents.run, given.run), lte(runEvents.first, given.next)))
+    .where(and(eq(runEvents.run, wanted.run), lte(runEvents.first, wanted.next)))
     .orderBy(desc(runEvents.first), asc(runEvents.part))
     .limit(1)
     .prepare(),
