@@ -43,7 +43,7 @@ export type Effect =
   | { do: 'accepted'; run: string; fence: number; home: Home }
   /** The run was not and will not be started under this fence. */
   | { do: 'refused'; run: string; fence: number; code: FaultCode; message: string }
-  /** The runner had the go and never started: back to the line, then call `requeued`. */
+  /** The runner had the go and never started: back to the line, then call `requeued`. May be asked for again: it does no harm. */
   | { do: 'requeue'; run: string; fence: number }
   | { do: 'wake'; run: string }
   /** The database has it as over although it reported the commit as failed: what follows a durable ending is still to be done. */
@@ -113,9 +113,9 @@ export function renewal(re: string, { renewed, unknown }: { renewed: readonly Re
   return [...unknown.map(revoke), ...(renewed.length > 0 ? [leaseOf(renewed, re)] : [])]
 }
 
-/** Behind an ending that is being written there is nothing more to keep; before the lease there can be nothing. */
+/** Behind an exit that is being written there is nothing more to keep; before the lease there can be nothing. */
 export function outsideLife(conn: number, { run, phase }: { run: string; phase: string }): Effect[] {
-  return phase === 'ending' ? [] : [malformed(conn, `events of ${run} before its lease`)]
+  return phase === 'ending' || phase === 'returning' ? [] : [malformed(conn, `events of ${run} before its lease`)]
 }
 
 export function cancelOf({ run, fence }: Ref, id: number, mode: 'interrupt' | 'kill'): Effect {

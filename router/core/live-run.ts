@@ -7,7 +7,8 @@ import { Intake } from './intake.ts'
 export type LiveRun = {
   readonly run: string
   readonly fence: number
-  phase: 'offered' | 'leasing' | 'leased' | 'running' | 'ending'
+  /** `returning`: it never started, and its row is being put back into the line. */
+  phase: 'offered' | 'leasing' | 'leased' | 'running' | 'returning' | 'ending'
   readonly intake: Intake
   cancel: { sentAt: number | undefined } | undefined
   offer: { id: string; startBy: number } | undefined
@@ -59,7 +60,7 @@ export function restoredRun(r: RestoredRun, now: number, heardAt = now): LiveRun
   }
 }
 
-/** The runner may have been told to go, and the ending is not being written yet. */
+/** The runner may have been told to go, and neither its ending nor its return to the line is being written yet. */
 export function isStarted(run: LiveRun): boolean {
   return run.phase === 'leased' || run.phase === 'running'
 }

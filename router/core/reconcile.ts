@@ -41,13 +41,18 @@ export function reconcile(live: ReadonlyMap<string, LiveRun>, held: readonly Hel
  * the `unsure` that are over there.
  */
 export function takeUp(live: Map<string, LiveRun>, unsure: Iterable<LiveRun>, rows: readonly RestoredRun[], now: number, heardAt = now): string[] {
+  const doubted = new Set(unsure)
   for (const row of rows) {
     const known = live.get(row.run)
     if (!known) live.set(row.run, restoredRun(row, now, heardAt))
-    else if (known.fence === row.fence) known.intake.restart(row.durable, row.parts)
+    else if (known.fence === row.fence) {
+      known.intake.restart(row.durable, row.parts)
+      // One that was about to be given up may never have started, and can still say so.
+      if (doubted.has(known)) known.phase = row.state
+    }
   }
   const listed = new Set(rows.map(({ run }) => run))
-  const over = [...unsure].filter((run) => live.get(run.run) === run && !listed.has(run.run))
+  const over = [...doubted].filter((run) => live.get(run.run) === run && !listed.has(run.run))
   for (const { run } of over) live.delete(run)
   return over.map(({ run }) => run)
 }

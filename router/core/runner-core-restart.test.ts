@@ -1,5 +1,9 @@
 import { describe, expect, it } from 'vitest'
+import { GRACE_MS } from '../../shared/limits.ts'
+import type { Mark } from '../../shared/marks.ts'
 import { CoreRig, EXIT, held, OTHER, restored, RUN } from '../../test/kit/core.ts'
+
+const NOT_STARTED: Mark = { kind: 'exit', code: null, signal: null, reason: 'not_started', duration_ms: 0 }
 
 function running(): CoreRig {
   const rig = new CoreRig()
@@ -85,5 +89,37 @@ describe('a router that was restarted', () => {
     rig.lines(2, 3, ['{"b":2}'])
     rig.commit()
     expect(rig.acks.at(-1)?.slice(2, 4)).toEqual([3, 0])
+  })
+
+  it.each([
+    ['was kept', []],
+    ['was not kept', [restored({ state: 'leased', durable: { seq: 0, part: 0 } })]],
+  ])('asks again for a return to the line that failed, and it %s', (_what, rows) => {
+    const rig = new CoreRig()
+    rig.connect(1)
+    rig.lease()
+    rig.mark(1, 1, NOT_STARTED)
+    expect(rig.requeued).toEqual([RUN])
+    rig.do(rig.core.storageFailed(0))
+    rig.do(rig.core.restore(rows, 0))
+    expect([rig.requeued, rig.over]).toEqual([[RUN, RUN], []])
+    rig.connect(2, [held('exited', 1)])
+    rig.mark(2, 1, NOT_STARTED)
+    rig.do(rig.core.requeued(RUN, 1))
+    expect(rig.last('forget')).toMatchObject({ run: RUN, fence: 1 })
+    expect([rig.pending, rig.closed.length, rig.core.busy]).toEqual([[], 1, 0])
+  })
+
+  it('hears from a run that it could not give up that it never started', () => {
+    const rig = new CoreRig()
+    rig.connect(1)
+    rig.lease()
+    rig.cut(1)
+    rig.tick(GRACE_MS)
+    rig.failStorage()
+    rig.do(rig.core.restore([restored({ state: 'leased', durable: { seq: 0, part: 0 } })], rig.now))
+    rig.connect(2, [held('exited', 1)])
+    rig.mark(2, 1, NOT_STARTED)
+    expect([rig.requeued, rig.pending]).toEqual([[RUN], []])
   })
 })

@@ -66,8 +66,9 @@ export class RunnerCore {
     const over = takeUp(this.#live, this.#unsure ?? [], runs, now, this.#link ? now : this.#offlineSince)
     this.#unsure = undefined
     const effects = over.flatMap((run): Effect[] => [{ do: 'wake', run }, { do: 'over', run }])
-    for (const run of this.#link?.hello ? this.#live.values() : []) {
-      if (run.cancel && run.cancel.sentAt === undefined && isStarted(run)) effects.push(this.#sendCancel(run, now))
+    for (const run of this.#live.values()) {
+      if (run.phase === 'returning') effects.push({ do: 'requeue', run: run.run, fence: run.fence })
+      else if (this.#link?.hello && run.cancel && run.cancel.sentAt === undefined && isStarted(run)) effects.push(this.#sendCancel(run, now))
     }
     return effects
   }
@@ -253,8 +254,7 @@ export class RunnerCore {
       // The ending was not kept, so the run has not ended; its exit mark comes again.
       if (run.phase === 'ending') run.phase = 'running'
     }
-    const cutOff = this.#dropLink(now)
-    return conn === undefined ? [] : [{ do: 'close', conn, code: CLOSE.overload, reason: 'the database does not take writes' }, ...cutOff]
+    return conn === undefined ? [] : [{ do: 'close', conn, code: CLOSE.overload, reason: 'the database does not take writes' }, ...this.#dropLink(now)]
   }
 
   /** The wish is durable already; it is told to the runner now, or when it comes back. */
@@ -302,7 +302,7 @@ export class RunnerCore {
     if (message.mark.kind === 'started') return [{ do: 'append', append: { ...append, started: { provider: message.mark.provider } } }]
     if (message.mark.kind !== 'exit') return [{ do: 'append', append }]
     const exit = howItEnded(run, message.mark, message.seq)
-    run.phase = 'ending'
+    run.phase = exit === 'never' ? 'returning' : 'ending'
     if (exit === 'never') return [{ do: 'requeue', run: run.run, fence: run.fence }]
     // Its first mark says that it started: an exit in its place is one of a run that had nothing to spend on.
     return [{ do: 'append', append: { ...append, ending: endingOf(exit, run.cancel !== undefined, message.seq > 1) } }]

@@ -303,6 +303,8 @@ export class Seat {
     const { store, log, on } = this.#parts
     try {
       const row = await store.returnToQueue(run, fence, 'leased')
+      // It was asked for again meanwhile, and that answer came first.
+      if (!this.core.knows(run, fence)) return
       this.#parts.treasury.over({ run, tenant: this.who.tenant })
       this.perform(row ? this.core.requeued(run, fence) : this.core.fencedOut({ run, fence }))
       on.turnOver(run)

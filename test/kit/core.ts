@@ -29,6 +29,7 @@ export class CoreRig {
   readonly refused: Refused[] = []
   readonly woken: string[] = []
   readonly over: string[] = []
+  readonly requeued: string[] = []
   /** Asked for and not yet answered. */
   readonly pending: Append[] = []
   readonly leases: Lease[] = []
@@ -51,6 +52,7 @@ export class CoreRig {
       else if (effect.do === 'refused') this.refused.push(effect)
       else if (effect.do === 'wake') this.woken.push(effect.run)
       else if (effect.do === 'over') this.over.push(effect.run)
+      else if (effect.do === 'requeue') this.requeued.push(effect.run)
     }
   }
 

@@ -110,7 +110,7 @@ export class RouterProcess {
       returnToQueue: (run, fence, from) =>
         ledger.write(this, () => {
           const row = rowOf(run)
-          if (!move(row, fence, from, 'queued')) return undefined
+          if (!move(row, fence, from, 'queued') && !move(row, fence, 'queued', 'queued')) return undefined
           row.runner = null
           return { id: run, fence } as QueuedRow
         }),
