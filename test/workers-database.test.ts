@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { openDoor, type Door } from './kit/door.ts'
 import { startFleet, type Fleet } from './kit/fleet.ts'
 import { workersHost, type OpenWorkersHost } from './kit/host-workers.ts'
+import { held, RawRunner } from './kit/raw-runner.ts'
 import { idsOf, readSse, SSE } from './kit/sse.ts'
 import { startSqld, type Sqld } from './kit/sqld.ts'
 import { gate, resultAt, type Turn } from './kit/turns.ts'
@@ -89,6 +90,21 @@ describe('a shared database behind a network', () => {
     await fleet.until(second.id, 'succeeded', 30_000)
     expect(door.lost).toBe(1)
     expect(cli.order).toEqual(['first', 'second'])
+  })
+
+  it('that loses its answer to the return of a run that never started has it offered again', { timeout: 60_000 }, async () => {
+    const runner = await RawRunner.enlist(fleet)
+    const link = await runner.connect()
+    const [{ id }, offer] = await Promise.all([fleet.start({ prompt: 'x' }), link.accept()])
+    const never = { code: null, reason: 'not_started', result: undefined, duration_ms: 0 } as const
+    door.loseNext(/leased.*queued/)
+    link.exit(offer, 1, never)
+    await link.closed
+    expect(door.lost).toBe(1)
+    const again = await runner.connect({ runs: [held(offer, 'exited', 1)] })
+    again.exit(offer, 1, never)
+    expect(await again.begin()).toMatchObject({ run: id, fence: 2 })
+    await again.cut()
   })
 
   it('that loses an answer now and then leaves no run behind, and starts none twice', { timeout: 120_000 }, async () => {

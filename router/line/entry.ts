@@ -34,6 +34,8 @@ export type Entry = {
   readonly full: Set<string>
   /** Under way to a runner: not to be placed a second time. */
   offered: boolean
+  /** Somebody wants it to end, which its row knows. */
+  wished: boolean
   /** The runner that refused it, until its row waits again. */
   returning: string | undefined
   readonly watchers: Set<Watcher>
@@ -55,6 +57,7 @@ export function entryOf(row: QueuedRow, known: boolean): Entry {
     tried: new Set(),
     full: new Set(),
     offered: false,
+    wished: false,
     returning: undefined,
     watchers: new Set(),
     known,

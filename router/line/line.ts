@@ -6,20 +6,19 @@ import { Fault } from '../../shared/faults.ts'
 import type { ExitMark } from '../../shared/marks.ts'
 import type { Placed } from '../core/placement.ts'
 import { queueOrder } from '../core/queue-order.ts'
-import { spentMeanwhile } from '../limits/admission.ts'
 import type { Claim, NewRun, Place, RunRef, WaitingLine } from '../ports.ts'
-import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, takeFromQueue, type QueuedRow } from '../store/runs.ts'
+import { findRun, insertRun, takeFromQueue, type QueuedRow } from '../store/runs.ts'
 import { busyAmong } from '../store/turns.ts'
 import { endOf, entryOf, letWait, policyFault, stopping, tell, timeoutFault, uncertain, whyNot, wouldOvertake, type Entry, type Watcher } from './entry.ts'
 import type { LineParts, Returned } from './parts.ts'
 import { Pass } from './pass.ts'
 import { Places } from './places.ts'
 import { Refusals } from './refusals.ts'
+import { dropUnknown, insertOrFind, takeBack, untilStored, whyNotTaken } from './rows.ts'
 import { Turns } from './turns.ts'
 
 /** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
 const MAX_REOFFERS = 2
-const STORE_RETRY_MS = 1_000
 
 export class Line implements WaitingLine {
   readonly #parts: LineParts
@@ -86,13 +85,14 @@ export class Line implements WaitingLine {
   async #submit(run: NewRun, claim: Claim | undefined, entry: Entry, first: Placed): Promise<'submitted' | 'taken'> {
     // The usual case, in one commit: nobody is ahead and there is a slot.
     const atOnce = first.ok && !wouldOvertake(entry, this.#entries.values()) && !this.#busySessions().has(entry.session)
-    if (atOnce && (await insertRun(this.#parts.store, run, first.runner, claim))) {
+    const insert = this.#parts.unsure ? insertRun : insertOrFind
+    if (atOnce && (await insert(this.#parts.store, run, first.runner, claim))) {
       entry.fence = 1
       this.#entries.set(entry.run, entry)
       this.#attempt(entry, first.runner, run.spec)
       return 'submitted'
     }
-    if (!(await insertRun(this.#parts.store, run, undefined, claim))) return 'taken'
+    if (!(await insert(this.#parts.store, run, undefined, claim))) return 'taken'
     this.#entries.set(entry.run, entry)
     this.kick()
     return 'submitted'
@@ -134,6 +134,7 @@ export class Line implements WaitingLine {
 
   async cancel({ run }: RunRef): Promise<boolean> {
     const entry = this.#entries.get(run)
+    if (entry) entry.wished = true
     return !entry || entry.offered ? false : this.#endCancelled(entry)
   }
 
@@ -216,33 +217,34 @@ export class Line implements WaitingLine {
   }
 
   async #take(entry: Entry, runner: string): Promise<void> {
-    const spec = await this.#untilStored(entry, () => takeFromQueue(this.#parts.store.db, entry.run, entry.fence, runner))
-    if (!spec && (await isCancelWanted(this.#parts.store.db, entry.run))) return void (await this.#endCancelled(entry))
-    const spent = spec ? undefined : await spentMeanwhile(this.#parts.store.db, entry)
-    if (spent) return this.#refuse(entry, spent)
-    if (!spec) {
-      entry.offered = false
-      entry.why = 'session_busy'
-      // Passed by until the next look: the slot is somebody else's meanwhile, and a disagreement with the database cannot spin.
-      this.#turns.holdOff(entry.session)
-      tell(entry)
-      this.kick()
-      return
-    }
-    entry.fence++
-    this.#attempt(entry, runner, spec)
+    const { db } = this.#parts.store
+    const spec = await this.#untilStored(entry, () => takeFromQueue(db, entry.run, entry.fence, runner))
+    if (spec) entry.fence++
+    // While it was on its way out of the line there was nobody else to be told of the wish.
+    if (spec && !entry.wished) return this.#attempt(entry, runner, spec)
+    const why = spec ? 'cancelled' : await this.#untilStored(entry, () => whyNotTaken(db, entry))
+    if (why === 'cancelled') return void (await this.#endCancelled(entry))
+    if (why) return this.#refuse(entry, why)
+    entry.offered = false
+    entry.why = 'session_busy'
+    // Passed by until the next look: the slot is somebody else's meanwhile, and a disagreement with the database cannot spin.
+    this.#turns.holdOff(entry.session)
+    tell(entry)
+    this.kick()
   }
 
   #attempt(entry: Entry, runner: string, spec: NewRun['spec']): void {
     entry.offered = true
     this.#parts.fleet.dispatch({ run: entry.run, tenant: entry.tenant, runner, fence: entry.fence, spec }).then(
-      () => this.#accepted(entry),
+      () => {
+        this.#turns.begun(entry.run, entry.session)
+        this.#accepted(entry)
+      },
       (error: unknown) => this.#parts.platform.background(this.#refused(entry, runner, error)),
     )
   }
 
   #accepted(entry: Entry): void {
-    this.#turns.begun(entry.run, entry.session)
     for (const { resolve } of entry.watchers) resolve('accepted')
     this.#leave(entry)
   }
@@ -264,7 +266,12 @@ export class Line implements WaitingLine {
     const unknown = fault.code === 'storage'
     if (unknown) letWait(entry, uncertain(entry.run))
     if (full || unknown || (fault.code === 'start_by' && entry.attempts++ < MAX_REOFFERS)) {
-      const row = await this.#untilStored(entry, () => returnToQueue(this.#parts.store.db, entry.run, entry.fence, 'offered'))
+      const row = await this.#untilStored(entry, () => takeBack(this.#parts.store.db, entry))
+      if (row === 'taken') {
+        // Its turn may be over already, and nobody say so any more: that is for the database to say.
+        this.#turns.holdOff(entry.session)
+        return this.#accepted(entry)
+      }
       if (row && row.cancelRequestedAt !== null) return void (await this.#endCancelled(entry))
       if (row) {
         entry.offered = false
@@ -273,23 +280,19 @@ export class Line implements WaitingLine {
         tell(entry)
         return this.kick()
       }
-      // Not offered any more: its runner took it, whatever became of the answer, or it is over.
-      const now = await this.#untilStored(entry, () => findRun(this.#parts.store.db, entry.tenant, entry.run))
-      if (now && now.state !== 'offered' && now.state !== 'queued') return this.#accepted(entry)
     }
     await this.#refuse(entry, fault)
   }
 
   /** Nothing has started. Whoever watches hears the fault; a run that is known to somebody ends as one. */
   async #refuse(entry: Entry, fault: Fault): Promise<void> {
-    if (entry.known) {
-      const reason = fault.code === 'busy' || fault.code === 'no_runner' ? 'queue_timeout' : 'rejected'
-      await this.#end(entry, { kind: 'exit', code: null, signal: null, reason, message: fault.message, duration_ms: 0 }, fault)
-      return
+    // Who watches while the database does not take that hears that it waits, and so its id.
+    if (await this.#untilStored(entry, () => dropUnknown(this.#parts.store, entry))) {
+      this.#refusals.add(entry.run, fault, this.#parts.now())
+      return this.#forget(entry, fault)
     }
-    await this.#untilStored(entry, () => dropRefused(this.#parts.store, entry.run, entry.fence))
-    this.#refusals.add(entry.run, fault, this.#parts.now())
-    this.#forget(entry, fault)
+    const reason = fault.code === 'busy' || fault.code === 'no_runner' ? 'queue_timeout' : 'rejected'
+    await this.#end(entry, { kind: 'exit', code: null, signal: null, reason, message: fault.message, duration_ms: 0 }, fault)
   }
 
   #endCancelled(entry: Entry): Promise<boolean> {
@@ -305,17 +308,12 @@ export class Line implements WaitingLine {
   }
 
   /** A move that the database does not take is made again until it does; nobody is kept waiting for that. */
-  async #untilStored<T>(entry: Entry, move: () => Promise<T>): Promise<T> {
-    for (;;) {
-      try {
-        return await move()
-      } catch (error) {
-        this.#parts.log.error({ err: error, run: entry.run }, 'a move of a waiting run could not be stored')
-        letWait(entry, uncertain(entry.run))
-        if (this.#closed) throw error
-        await new Promise((resolve) => setTimeout(resolve, STORE_RETRY_MS))
-      }
-    }
+  #untilStored<T>(entry: Entry, move: () => Promise<T>): Promise<T> {
+    return untilStored(move, (error) => {
+      this.#parts.log.error({ err: error, run: entry.run }, 'a move of a waiting run could not be stored')
+      letWait(entry, uncertain(entry.run))
+      if (this.#closed) throw error
+    })
   }
 
   #forget(entry: Entry, fault: Fault): void {

@@ -23,6 +23,6 @@ export interface LineParts {
   readonly now: () => number
   /** Resolves when the event loop has come round: what happens until then is met in one pass. */
   readonly nextTurn: () => Promise<void>
-  /** A write that failed may have been kept all the same, as behind a network. */
+  /** A write that failed may be kept later than its row is looked for, as behind a network. */
   readonly unsure?: boolean
 }
