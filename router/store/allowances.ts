@@ -11,6 +11,7 @@ import { allowances, reservations, runs } from '../../drizzle/schema.ts'
 import { allowanceId, dayOf, toMicros, type AllowanceKind, type Spender, type Want } from '../core/budget.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Db, Statement, Store } from '../ports.ts'
+import { compiled, type Given, type Values } from './prepared.ts'
 
 export type AllowanceRow = typeof allowances.$inferSelect
 /** Whose run it is; its token has not been used before `tokenSince`. */
@@ -125,12 +126,12 @@ export async function whatIsFull(db: Db, wants: readonly Want[]): Promise<Full |
 }
 
 /** A budget of a run that waits: all of it has been spent meanwhile. */
-const isSpent = (run: string) => sql`
+const isSpent = (run: unknown) => sql`
   FROM ${reservations} AS mine JOIN ${allowances} AS its ON its.id = mine.allowance
   WHERE mine.run = ${run} AND mine.settled_at IS NULL AND mine.unit = 'usd' AND its.spent >= mine.limit_then`
 
 /** A condition of whoever lets a run begin that has waited: those before it may have cost more than they had reserved. */
-export const hasBudgetLeft = (run: string): SQL => sql`NOT EXISTS (SELECT 1 ${isSpent(run)})`
+export const hasBudgetLeft = (run: unknown): SQL => sql`NOT EXISTS (SELECT 1 ${isSpent(run)})`
 
 /** The first budget of this run that is spent, with its limit; undefined: it may begin. */
 export async function spentBudget(db: Db, run: string): Promise<{ id: string; limit: number; spent: number; held: number } | undefined> {
@@ -145,46 +146,62 @@ export function chargeOf(usd: number | undefined, isLeast: boolean): Charge {
   return usd === undefined ? { micros: 0, isLeast: true } : { micros: toMicros(usd), isLeast }
 }
 
+type Settled = Charge & { run: string; now: number }
+
 /**
  * What belongs in front of the statements that end a run, in their batch: its cost is charged to every allowance it falls
  * under, and what it held is free. `alive` is the condition of those statements on the run's row, which makes it happen
  * once. `isLeast`: it cost `micros` or more, so what it had reserved stands for its cost where that is more, in its row too.
  */
-export function settleStatements(db: Db, run: string, alive: SQL, { micros, isLeast }: Charge, now: number): Statement[] {
-  const its = sql`SELECT * FROM ${runs} WHERE id = ${run} AND ${alive}`
-  const reserved = sql`(SELECT amount FROM ${reservations} WHERE run = ${run} AND unit = 'usd' AND settled_at IS NULL LIMIT 1)`
-  const cost = isLeast ? sql`max(${micros}, coalesce(${reserved}, 0))` : sql`${micros}`
+export function settling<More extends Values>(alive: (given: Given<More>) => SQL): (db: Db, values: Settled & More) => Statement[] {
+  type All = Settled & More
+  const its = (given: Given<All>) => sql`SELECT * FROM ${runs} WHERE id = ${given('run')} AND ${alive(given)}`
+  const isLeast = (given: Given<All>) => sql.param(given('isLeast'), reservations.estimated)
+  const atLeast = (given: Given<All>, held: SQL) => sql`iif(${isLeast(given)}, max(${given('micros')}, ${held}), ${given('micros')})`
+  const reserved = (given: Given<All>) => sql`(SELECT amount FROM ${reservations} WHERE run = ${given('run')} AND unit = 'usd' AND settled_at IS NULL LIMIT 1)`
+  const cost = (given: Given<All>) => atLeast(given, sql`coalesce(${reserved(given)}, 0)`)
   const day = sql`strftime('%Y-%m-%d', created_at / 1000, 'unixepoch')`
-  const charged = db.run(sql`
-    WITH its AS (${its}),
-      open AS (
-        SELECT allowance, amount FROM ${reservations} WHERE run = ${run} AND settled_at IS NULL AND EXISTS (SELECT 1 FROM its)),
-      due(id, charge) AS (
-        SELECT tenant || '/usd', ${cost} FROM its UNION ALL
-        SELECT tenant || '/usd/day/' || ${day}, ${cost} FROM its UNION ALL
-        SELECT tenant || '/usd/session/' || session, ${cost} FROM its UNION ALL
-        SELECT tenant || '/usd/token/' || token, ${cost} FROM its UNION ALL
-        SELECT tenant || '/usd/token-day/' || ${day} || '/' || token, ${cost} FROM its)
-    UPDATE ${allowances} SET updated_at = ${now},
-      spent = min(${MOST}, spent + coalesce((SELECT charge FROM due WHERE due.id = ${allowances}.id), 0)),
-      held = held - coalesce((SELECT amount FROM open WHERE open.allowance = ${allowances}.id), 0)
-    WHERE id IN (SELECT id FROM due UNION ALL SELECT allowance FROM open)`)
-  const estimated = db.run(sql`
-    UPDATE ${runs} SET cost_usd = ${cost} / 1000000.0, cost_estimated = 1
-    WHERE id = ${run} AND ${alive} AND ${reserved} IS NOT NULL`)
-  const closed = db.run(sql`
-    UPDATE ${reservations} SET settled_at = ${now},
-      charged = CASE unit WHEN 'usd' THEN ${isLeast ? sql`max(${micros}, amount)` : cost} ELSE 0 END,
-      estimated = CASE unit WHEN 'usd' THEN ${isLeast ? 1 : 0} ELSE 0 END
-    WHERE run = ${run} AND settled_at IS NULL AND EXISTS (${its})`)
-  return (isLeast ? [charged, estimated, closed] : [charged, closed]) as Statement[]
+  const charged = compiled<All>(
+    (given) => sql`
+      WITH its AS (${its(given)}),
+        cost(charge) AS (SELECT ${cost(given)}),
+        open AS (
+          SELECT allowance, amount FROM ${reservations} WHERE run = ${given('run')} AND settled_at IS NULL AND EXISTS (SELECT 1 FROM its)),
+        due(id, charge) AS (
+          SELECT tenant || '/usd', charge FROM its, cost UNION ALL
+          SELECT tenant || '/usd/day/' || ${day}, charge FROM its, cost UNION ALL
+          SELECT tenant || '/usd/session/' || session, charge FROM its, cost UNION ALL
+          SELECT tenant || '/usd/token/' || token, charge FROM its, cost UNION ALL
+          SELECT tenant || '/usd/token-day/' || ${day} || '/' || token, charge FROM its, cost)
+      UPDATE ${allowances} SET updated_at = ${given('now')},
+        spent = min(${MOST}, spent + coalesce((SELECT charge FROM due WHERE due.id = ${allowances}.id), 0)),
+        held = held - coalesce((SELECT amount FROM open WHERE open.allowance = ${allowances}.id), 0)
+      WHERE id IN (SELECT id FROM due UNION ALL SELECT allowance FROM open)`,
+  )
+  const estimated = compiled<All>(
+    (given) => sql`
+      UPDATE ${runs} SET cost_usd = ${cost(given)} / 1000000.0, cost_estimated = 1
+      WHERE id = ${given('run')} AND ${alive(given)} AND ${reserved(given)} IS NOT NULL`,
+  )
+  const closed = compiled<All>(
+    (given) => sql`
+      UPDATE ${reservations} SET settled_at = ${given('now')},
+        charged = CASE unit WHEN 'usd' THEN ${atLeast(given, sql`amount`)} ELSE 0 END,
+        estimated = CASE unit WHEN 'usd' THEN ${isLeast(given)} ELSE 0 END
+      WHERE run = ${given('run')} AND settled_at IS NULL AND EXISTS (${its(given)})`,
+  )
+  return (db, values) => {
+    const steps = values.isLeast ? [charged, estimated, closed] : [charged, closed]
+    return steps.map((step) => db.run(step(values)) as Statement)
+  }
 }
+
+const settleFenced = settling<{ fence: number }>((given) => sql`fence = ${given('fence')} AND ended_at IS NULL`)
 
 /** The same for an append, if it is one that ends its run; where runs and ledger are in one database. */
 export function settleEnding(db: Db, { run, fence, ending }: Append, now: number): Statement[] {
   if (!ending) return []
-  const charge = chargeOf(ending.costUsd, ending.costIsLeast ?? false)
-  return settleStatements(db, run, sql`fence = ${fence} AND ended_at IS NULL`, charge, now)
+  return settleFenced(db, { run, fence, now, ...chargeOf(ending.costUsd, ending.costIsLeast ?? false) })
 }
 
 /** Gives back what a run holds that has no row: nothing of it was ever started. Behind the statement that deletes the row. */

@@ -41,7 +41,7 @@ const paid = compiled<Holder & { provider: string }>(
 const started = compiled<Holder>((given) => sql`UPDATE ${runs} SET state = 'running', spec = NULL WHERE ${isHis(given)} RETURNING id`)
 
 type Told = Pick<RunRow, 'state' | 'lastSeq' | 'resultSeq' | 'errorCode' | 'errorMessage' | 'usage' | 'numTurns' | 'durationMs'>
-/** `nextFence`: under which nobody appends. Null: what the row says of it stays; of the cost settleStatements has said what stands for it. */
+/** `nextFence`: under which nobody appends. Null: what the row says of it stays; of the cost settling has said what stands for it. */
 type Ended = Holder & Told & { now: number; isError: boolean; nextFence: number; costUsd: number | null; costIsLeast: boolean } & Pick<RunRow, 'provider' | 'model'>
 
 const estimated = (given: Given<Pick<Ended, 'costIsLeast'>>) => sql.param(given('costIsLeast'), runs.costEstimated)
@@ -61,7 +61,7 @@ const ended = compiled<Ended>(
 
 /**
  * The statements of one append; the last one returns a row if and only if the append took effect. Where the ledger is in
- * the same database, settleStatements belong in front of those of an ending.
+ * the same database, those of settling belong in front of those of an ending.
  */
 export function appendStatements(db: Db, append: Append, now: number): Statement[] {
   const { run, fence, rows, ending } = append
@@ -95,7 +95,7 @@ function told({ fence, upTo, loss }: Append, { state, error, result, ...ending }
   }
 }
 
-/** What of a run's cost is written beside settleStatements. `isLeast`: those may have found that more was reserved. */
+/** What of a run's cost is written beside settling. `isLeast`: those may have found that more was reserved. */
 export function costColumns(usd: number, isLeast: boolean): { costUsd: number | SQL; costEstimated: boolean } {
   return { costUsd: isLeast ? sql`max(coalesce(${runs.costUsd}, 0), ${usd})` : usd, costEstimated: isLeast }
 }

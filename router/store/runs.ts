@@ -1,7 +1,7 @@
 /**
  * The row of a run. Every move is one compare-and-set on (state, fence): who loses it has been overtaken and must stop.
  */
-import { and, eq, getTableColumns, inArray, isNotNull, isNull, lt, or, sql } from 'drizzle-orm'
+import { and, eq, getTableColumns, inArray, isNotNull, isNull, lt, sql } from 'drizzle-orm'
 import { idempotency, prompts, runs, sessions } from '../../drizzle/schema.ts'
 import type { RunSpec } from '../../shared/run-spec.ts'
 import type { Home } from '../core/effects.ts'
@@ -10,7 +10,7 @@ import { hasBudgetLeft, releaseStatements } from './allowances.ts'
 import { IDEMPOTENCY_TTL_MS } from './idempotency.ts'
 import { mapped } from './mapped.ts'
 import { runNotice, sessionNotice } from './notices.ts'
-import { prepared } from './prepared.ts'
+import { compiled, prepared, type Given } from './prepared.ts'
 
 const QUEUED = {
   id: runs.id,
@@ -33,47 +33,63 @@ export type QueuedRow = Pick<RunRow, keyof typeof QUEUED>
 const sessionIsFree = (session: unknown, run: unknown) => sql`NOT EXISTS (
   SELECT 1 FROM ${runs} AS other WHERE other.session = ${session} AND other.id <> ${run} AND other.state IN ('offered', 'leased', 'running'))`
 
+const SUBMITTED = ['id', 'tenant', 'subject', 'token', 'session', 'pool', 'labels', 'bound', 'needs', 'priority', 'queueUntil', 'spec', 'timeoutS', 'onDisconnectMs',
+  'model', 'metadata', 'origin', 'batch', 'batchIndex', 'task', 'webhook', 'createdAt', 'state', 'runner', 'fence'] as const
+
+/** `resumed`: the session that has to be there, `key`: that of its claim. */
+type Submitted = Pick<RunRow, (typeof SUBMITTED)[number]> & { resumed: string | null; key: string | null }
+
+/** A session that is deleted between the look at it and this would be there again, without its name, once the run is leased. */
+const mayBegin = (given: Given<Pick<Submitted, 'id' | 'session' | 'runner' | 'resumed'>>) => sql`
+  (${given('resumed')} IS NULL OR EXISTS (SELECT 1 FROM ${sessions} WHERE id = ${given('resumed')}))
+  AND (${given('runner')} IS NULL OR ${sessionIsFree(given('session'), given('id'))})`
+
+const claimed = compiled<Pick<Submitted, 'id' | 'tenant' | 'session' | 'runner' | 'resumed'> & Pick<Claim, keyof Claim> & { expiresAt: number }>(
+  (given) => sql`
+    INSERT INTO ${idempotency} (tenant, key, hash, run, expires_at)
+    SELECT ${given('tenant')}, ${given('key')}, ${given('hash')}, ${given('id')}, ${given('expiresAt')} WHERE ${mayBegin(given)}
+    ON CONFLICT (tenant, key) DO NOTHING`,
+)
+
+const inserted = compiled<Submitted>(
+  (given) => sql`
+    INSERT INTO ${runs} (${sql.join(SUBMITTED.map((name) => sql.identifier(runs[name].name)), sql`, `)})
+    SELECT ${sql.join(SUBMITTED.map((name) => sql.param(given(name), runs[name])), sql`, `)}
+    WHERE (${given('key')} IS NULL OR EXISTS (SELECT 1 FROM ${idempotency} WHERE tenant = ${given('tenant')} AND key = ${given('key')} AND run = ${given('id')}))
+      AND ${mayBegin(given)}
+    ON CONFLICT (id) DO NOTHING
+    RETURNING id`,
+)
+
 /**
  * Writes the row: `offered` to `runner`, or `queued`. With a claim, only if its key is free, in the same commit.
  * False: the key is taken, its session is gone, or (when offered) that has a turn in progress.
  */
 export async function insertRun(store: Store, run: NewRun, runner: string | undefined, claim: Claim | undefined): Promise<boolean> {
   const { db } = store
-  const { id, tenant, session } = run
-  const state = runner === undefined ? 'queued' : 'offered'
-  const mine = claim
-    ? sql`EXISTS (SELECT 1 FROM ${idempotency} WHERE tenant = ${tenant} AND key = ${claim.key} AND run = ${id})`
-    : sql`TRUE`
-  // One that is deleted between the look at it and this would be there again, without its name, once the run is leased.
-  const there = run.spec.session.mode === 'resume' ? sql`EXISTS (SELECT 1 FROM ${sessions} WHERE id = ${session})` : sql`TRUE`
-  const free = runner === undefined ? there : sql`${there} AND ${sessionIsFree(session, id)}`
-  const insert = db.all(sql`
-    INSERT INTO ${runs} (id, tenant, subject, token, session, pool, labels, bound, needs, priority, queue_until, spec, timeout_s, on_disconnect_ms, model, metadata, origin, batch, batch_index, task, webhook, created_at, state, runner, fence)
-    SELECT ${id}, ${tenant}, ${run.subject}, ${run.token}, ${session}, ${run.pool}, ${JSON.stringify(run.labels)}, ${run.bound}, ${JSON.stringify(run.needs)}, ${run.priority}, ${run.queueUntil},
-      ${JSON.stringify(run.spec)}, ${run.timeoutS}, ${run.onDisconnectMs}, ${run.model}, ${run.metadata === null ? null : JSON.stringify(run.metadata)},
-      ${run.origin}, ${run.batch}, ${run.batchIndex}, ${run.task ? 1 : null}, ${run.webhook === null ? null : JSON.stringify(run.webhook)}, ${run.createdAt}, ${state}, ${runner ?? null}, ${runner === undefined ? 0 : 1}
-    WHERE ${mine} AND ${free}
-    ON CONFLICT (id) DO NOTHING
-    RETURNING id`)
+  const place = runner === undefined ? ({ state: 'queued', runner: null, fence: 0 } as const) : ({ state: 'offered', runner, fence: 1 } as const)
+  const row = { ...run, ...place, task: run.task || null, resumed: run.spec.session.mode === 'resume' ? run.session : null, key: claim?.key ?? null }
+  const insert = db.all(inserted(row))
   if (!claim) return (await insert).length === 1
-  const claimed = db.run(sql`
-    INSERT INTO ${idempotency} (tenant, key, hash, run, expires_at)
-    SELECT ${tenant}, ${claim.key}, ${claim.hash}, ${id}, ${run.createdAt + IDEMPOTENCY_TTL_MS} WHERE ${free}
-    ON CONFLICT (tenant, key) DO NOTHING`)
-  const results = await store.batch([claimed, insert] as Statement[])
+  const claiming = db.run(claimed({ ...row, ...claim, expiresAt: run.createdAt + IDEMPOTENCY_TTL_MS }))
+  const results = await store.batch([claiming, insert] as Statement[])
   return (results[1] as unknown[]).length === 1
 }
 
-const held = (run: string, atFence: number, state: 'queued' | 'offered') => and(eq(runs.id, run), eq(runs.fence, atFence), eq(runs.state, state))
+const taken = compiled<{ run: string; fence: number; runner: string }>(
+  (given) => sql`
+    UPDATE ${runs} SET state = 'offered', runner = ${given('runner')}, fence = ${given('fence')} + 1
+    WHERE id = ${given('run')} AND (
+      (fence = ${given('fence')} AND state = 'queued' AND cancel_requested_at IS NULL
+        AND ${sessionIsFree(sql`${runs}.session`, sql`${runs}.id`)} AND ${hasBudgetLeft(given('run'))})
+      OR (fence = ${given('fence')} + 1 AND state = 'offered' AND runner = ${given('runner')}))
+    RETURNING spec`,
+)
 
 /** Out of the line and to a runner, under the next fence. Undefined: gone from the line, to be cancelled, its session is busy, or its budget is spent. */
 export async function takeFromQueue(db: Db, run: string, atFence: number, runner: string): Promise<RunSpec | undefined> {
-  const [row] = await db
-    .update(runs)
-    .set({ state: 'offered', runner, fence: atFence + 1 })
-    .where(or(and(held(run, atFence, 'queued'), isNull(runs.cancelRequestedAt), sessionIsFree(sql`${runs}.session`, sql`${runs}.id`), hasBudgetLeft(run)), and(held(run, atFence + 1, 'offered'), eq(runs.runner, runner))))
-    .returning({ spec: runs.spec })
-  return row?.spec ?? undefined
+  const [row] = await db.all<{ spec: string | null }>(taken({ run, fence: atFence, runner }))
+  return row?.spec ? (runs.spec.mapFromDriverValue(row.spec) as RunSpec) : undefined
 }
 
 /** True for a run that waits and is to be cancelled. */
@@ -112,35 +128,61 @@ export async function queuedIn(db: Db, tenant: string, pool: string): Promise<Qu
   return db.select(QUEUED).from(runs).where(and(eq(runs.state, 'queued'), eq(runs.tenant, tenant), eq(runs.pool, pool)))
 }
 
-/**
- * The lease, the session that it binds to this runner, and what was asked become durable together. Undefined: overtaken.
- */
-export async function lease(store: Store, run: string, atFence: number, { cwd, cliId }: Home, now: number): Promise<RunRow | undefined> {
-  const { db } = store
-  const moved = db.update(runs).set({ state: 'leased', startedAt: now, cwd }).where(held(run, atFence, 'offered')).returning()
-  const leased = sql`id = ${run} AND fence = ${atFence} AND state = 'leased'`
+const COLUMNS = getTableColumns(runs)
+const asRun = mapped(COLUMNS)
+const NAMES = Object.values(COLUMNS).map(({ name }) => name)
+
+type Leased = { run: string; fence: number; now: number }
+const isLeased = (given: Given<Pick<Leased, 'run' | 'fence'>>) => sql`id = ${given('run')} AND fence = ${given('fence')} AND state = 'leased'`
+
+const leased = compiled<Leased & { cwd: string }>(
+  (given) => sql`
+    UPDATE ${runs} SET state = 'leased', started_at = ${given('now')}, cwd = ${given('cwd')}
+    WHERE id = ${given('run')} AND fence = ${given('fence')} AND state = 'offered'
+    RETURNING ${sql.join(NAMES.map((name) => sql.identifier(name)), sql`, `)}`,
+)
+
+const bound = compiled<Leased & { cwd: string; cliId: string | null }>((given) => {
   // A run that opens its session may have been elsewhere before, where it never began.
-  const opens = sql`(${sessions}.runner IS NULL OR EXISTS (SELECT 1 FROM ${runs} WHERE ${leased} AND spec ->> '$.session.mode' <> 'resume'))`
-  const bind = db.run(sql`
+  const opens = sql`(${sessions}.runner IS NULL OR EXISTS (SELECT 1 FROM ${runs} WHERE ${isLeased(given)} AND spec ->> '$.session.mode' <> 'resume'))`
+  const now = given('now')
+  return sql`
     INSERT INTO ${sessions} (id, tenant, runner, cwd, cli_id, model, created_at, updated_at, last_run_at)
-    SELECT session, tenant, runner, ${cwd}, ${cliId ?? null}, model, ${now}, ${now}, ${now} FROM ${runs} WHERE ${leased}
+    SELECT session, tenant, runner, ${given('cwd')}, ${given('cliId')}, model, ${now}, ${now}, ${now} FROM ${runs} WHERE ${isLeased(given)}
     ON CONFLICT (id) DO UPDATE SET
       last_run_at = excluded.last_run_at, updated_at = excluded.updated_at, model = coalesce(${sessions}.model, excluded.model),
       cwd = CASE WHEN ${opens} THEN excluded.cwd ELSE ${sessions}.cwd END,
       cli_id = CASE WHEN ${opens} THEN excluded.cli_id ELSE ${sessions}.cli_id END,
-      runner = CASE WHEN ${opens} THEN excluded.runner ELSE ${sessions}.runner END`)
-  // As the JSON that it is in the spec: as text, a lone surrogate is no UTF-8, and reading that back aborts the process of libSQL.
-  const asked = db.run(sql`
-    INSERT INTO ${prompts} (run, session, text) SELECT id, session, spec -> '$.prompt' FROM ${runs} WHERE ${leased} AND spec IS NOT NULL
-    ON CONFLICT (run) DO NOTHING`)
-  const told = runNotice(db, run, 'run.started', sql`fence = ${atFence} AND state = 'leased'`, now)
-  // One that was prepared was told of when it was made; what is told twice in the same millisecond is told once.
-  const made = sessionNotice(db, sql`its.created_at = ${now} AND its.id = (SELECT session FROM ${runs} WHERE ${leased})`, 'session.created', now)
-  const [rows] = await store.batch([moved, bind, made, asked, told] as Statement[])
-  return (rows as RunRow[])[0]
+      runner = CASE WHEN ${opens} THEN excluded.runner ELSE ${sessions}.runner END`
+})
+
+/** One that was prepared was told of when it was made; what is told twice in the same millisecond is told once. */
+const sessionMade = compiled<Leased>((given) =>
+  sessionNotice(sql`its.created_at = ${given('now')} AND its.id = (SELECT session FROM ${runs} WHERE ${isLeased(given)})`, 'session.created', given('now')),
+)
+
+/** As the JSON that it is in the spec: as text, a lone surrogate is no UTF-8, and reading that back aborts the process of libSQL. */
+const asked = compiled<Leased>(
+  (given) => sql`
+    INSERT INTO ${prompts} (run, session, text) SELECT id, session, spec -> '$.prompt' FROM ${runs} WHERE ${isLeased(given)} AND spec IS NOT NULL
+    ON CONFLICT (run) DO NOTHING`,
+)
+
+const runStarted = runNotice<{ fence: number }>((given) => sql`fence = ${given('fence')} AND state = 'leased'`)
+
+/**
+ * The lease, the session that it binds to this runner, and what was asked become durable together. Undefined: overtaken.
+ */
+export async function lease(store: Store, run: string, fence: number, { cwd, cliId }: Home, now: number): Promise<RunRow | undefined> {
+  const { db } = store
+  const its = { run, fence, now, cwd, cliId: cliId ?? null }
+  const moved = db.all(leased(its))
+  const beside = [bound(its), sessionMade(its), asked(its), runStarted({ ...its, event: 'run.started' })]
+  const [rows] = await store.batch([moved, ...beside.map((one) => db.run(one))] as Statement[])
+  const [row] = rows as Record<string, unknown>[]
+  return row && asRun(NAMES.map((name) => row[name]))
 }
 
-const asRun = mapped(getTableColumns(runs))
 const oneRun = prepared((db) => db.select().from(runs).where(and(eq(runs.id, sql.placeholder('id')), eq(runs.tenant, sql.placeholder('tenant')))).limit(1).prepare())
 
 export async function findRun(db: Db, tenant: string, id: string): Promise<RunRow | undefined> {

@@ -1,7 +1,7 @@
 /** Sessions as the router knows them: whose they are, and on which machine and in which directory they live, if they do by now. */
 import { and, eq, isNull, sql, type SQL } from 'drizzle-orm'
 import { bindings, prompts, runEvents, runs, sessions } from '../../drizzle/schema.ts'
-import type { Db, Store } from '../ports.ts'
+import type { Db, Statement, Store } from '../ports.ts'
 import { silenceSessions } from './deliveries.ts'
 import { sessionNotice } from './notices.ts'
 
@@ -42,7 +42,7 @@ export type NewSession = Pick<SessionRow, 'id' | 'tenant' | 'cwd' | 'pool' | 'ti
 export async function prepareSession(store: Store, row: NewSession, now: number): Promise<SessionRow> {
   const { db } = store
   const made = db.insert(sessions).values({ ...row, createdAt: now, updatedAt: now, lastRunAt: now }).returning()
-  const [rows] = await store.batch([made, sessionNotice(db, sql`its.id = ${row.id}`, 'session.created', now)])
+  const [rows] = await store.batch([made, db.run(sessionNotice(sql`its.id = ${row.id}`, 'session.created', now)) as Statement])
   return (rows as [SessionRow])[0]
 }
 
@@ -86,7 +86,7 @@ export async function deleteSessions(store: Store, which: SQL, now: number): Pro
   const kept = { metadata: null, prunedAt: sql`coalesce(pruned_at, ${now})`, eventBytes: sql`CASE WHEN runner IS NULL THEN 0 ELSE event_bytes END` }
   const results = await store.batch([
     ...silenceSessions(db, theirs),
-    sessionNotice(db, free, 'session.deleted', now),
+    db.run(sessionNotice(free, 'session.deleted', now)) as Statement,
     db.delete(prompts).where(sql`${prompts.session} IN ${theirs}`),
     db.delete(bindings).where(sql`${bindings.session} IN ${theirs}`),
     db.delete(runEvents).where(sql`${runEvents.run} IN ${eventless}`),

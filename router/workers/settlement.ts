@@ -9,8 +9,9 @@ import { unsettled } from '../../drizzle/object-schema.ts'
 import { runs } from '../../drizzle/schema.ts'
 import type { Append } from '../core/runner-core.ts'
 import type { Db, Log, RunRow, Statement, Store } from '../ports.ts'
-import { chargeOf, settleStatements } from '../store/allowances.ts'
+import { chargeOf, settling } from '../store/allowances.ts'
 import { endingEvent, runNotice } from '../store/notices.ts'
+import type { Given } from '../store/prepared.ts'
 import { costColumns } from '../store/run-events.ts'
 import { isRefusedStatement } from '../store/statement-error.ts'
 
@@ -177,14 +178,17 @@ function tell(db: Db, row: RunRow): Statement {
   )
 }
 
+const isFirst = (given: Given<{ runner: string | null; fence: number }>) => sql`runner = ${given('runner')} AND fence <= ${given('fence')} AND ended_at IS NULL`
+const settle = settling(isFirst)
+const ended = runNotice(isFirst)
+
 /** The ledger is over there: what a run cost is charged in the batch that tells its end, and only by the first to tell it. */
-function settled(db: Db, { id, runner, fence, state, endedAt, costUsd, costEstimated }: RunRow): Statement[] {
-  if (endedAt === null) return []
-  const alive = sql`runner = ${runner} AND fence <= ${fence} AND ended_at IS NULL`
+function settled(db: Db, { id: run, runner, fence, state, endedAt: now, costUsd, costEstimated }: RunRow): Statement[] {
+  if (now === null) return []
   const event = endingEvent(state)
   return [
-    ...settleStatements(db, id, alive, chargeOf(costUsd ?? undefined, costEstimated === true), endedAt),
-    ...(event ? [runNotice(db, id, event, alive, endedAt)] : []),
+    ...settle(db, { run, runner, fence, now, ...chargeOf(costUsd ?? undefined, costEstimated === true) }),
+    ...(event ? [db.run(ended({ run, runner, fence, event, now })) as Statement] : []),
   ]
 }
 
