@@ -9,8 +9,9 @@ import { join } from 'node:path'
 import * as fc from 'fast-check'
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest'
 import { LONG } from '../kit/long.ts'
-import { play, schedule } from './schedule.ts'
+import { play, schedule, type Step } from './schedule.ts'
 import { installTime, type Time } from './time.ts'
+import type { World } from './world.ts'
 
 vi.mock('node:fs', async (original) => (await import('./disk.ts')).overlay(await original()))
 vi.mock('../../shared/limits.ts', async (original) => {
@@ -31,6 +32,19 @@ describe('the protocol, whatever happens', () => {
   afterAll(() => {
     restore()
     rmSync(dir, { recursive: true, force: true })
+  })
+
+  it('ends a run of which a power cut has left less than the router has', async () => {
+    const steps: Step[] = [
+      { do: 'place', run: 0, machine: 0 },
+      { do: 'flow' },
+      { do: 'print', cli: 0, bytes: 1 },
+      { do: 'flow' },
+      { do: 'killRunner', machine: 0, powerCut: true, kept: 0 },
+    ]
+    let played: World | undefined
+    await play(steps, dir, { install: (world) => ((played = world), (time = world.time)) })
+    expect(played?.rows[0]?.state).toBe('lost')
   })
 
   it(`keeps its invariants through ${RUNS} schedules`, { timeout: 3_600_000 }, async () => {
