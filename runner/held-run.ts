@@ -14,6 +14,9 @@ import { LogCap, markBytes } from './log-cap.ts'
 import { Outbox } from './outbox.ts'
 import type { Spool } from './spool.ts'
 
+/** The exit waits for the disk to have all that is not there yet: a few milliseconds at most. */
+const UNSYNCED_BYTES = 1_048_576
+
 export type Prepared = {
   readonly process: CliProcess
   readonly cwd: string
@@ -148,7 +151,9 @@ export class HeldRun {
     await this.#prepared?.dispose()
   }
 
+  /** To be called each second. What the router has is durable there, and a disk that a thousand runs share is waited for. */
   async sync(): Promise<void> {
+    if (this.outbox.drained && this.#spool.unsynced < UNSYNCED_BYTES) return
     await this.#spool.sync()
   }
 

@@ -4,7 +4,8 @@
  * are the lines that were taken between two flushes.
  *
  * Writes are plain `write()` calls: a killed runner loses nothing that was written. When to flush is the caller's to say;
- * what was not flushed is read by nobody. `sync` is for the machine's own death: on intent, start, exit and every second.
+ * what was not flushed is read by nobody. `sync` is for the machine's own death: on intent, start, exit, and each second while
+ * the router does not have all of it.
  */
 import { closeSync, fdatasync, fstatSync, fsync, ftruncateSync, openSync, unlinkSync, writevSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -60,8 +61,8 @@ export class Spool {
   #end = 0
   #starting = false
   #torn = false
-  #dirty = false
-  /** The newest sync: nothing is dirty but what was written after it began. */
+  #unsynced = 0
+  /** The newest sync: it is for all but what is unsynced. */
   #synced = Promise.resolve()
   #closed = false
 
@@ -128,6 +129,11 @@ export class Spool {
     return this.#end
   }
 
+  /** How many bytes were written since the last sync began. */
+  get unsynced(): number {
+    return this.#unsynced
+  }
+
   isMark(seq: number): boolean {
     return this.#marks.has(seq)
   }
@@ -191,8 +197,8 @@ export class Spool {
   /** Resolves when all that was written is on disk; where an earlier call sees to that, with that one, or rejects with it. */
   async sync(): Promise<void> {
     if (this.#closed) return
-    if (this.#dirty) this.#synced = datasync(this.#fd)
-    this.#dirty = false
+    if (this.#unsynced > 0) this.#synced = datasync(this.#fd)
+    this.#unsynced = 0
     await this.#synced.catch((error: unknown) => {
       // Closed meanwhile: nobody waits for it any more.
       if (!this.#closed) throw error
@@ -308,7 +314,7 @@ export class Spool {
     }
     if (events > 0) this.#index(kind, this.#end + HEADER, events)
     this.#end += HEADER + payload.length
-    this.#dirty = true
+    this.#unsynced += HEADER + payload.length
   }
 
   #index(kind: number, offset: number, events: number): void {

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest'
+import type { TurnSink } from '../../runner/cli-process.ts'
 import { Spool } from '../../runner/spool.ts'
 import { Fault } from '../../shared/faults.ts'
 import { AgentRig, offer } from '../kit/agent.ts'
@@ -68,6 +69,15 @@ describe('an offer', () => {
     expect([rig.cli.cancels, rig.cli.disposed, rig.agent.idle, readdirSync(dir)]).toEqual([['kill'], 1, true, []])
   })
 
+  it('is refused for that reason also where what was prepared meanwhile cannot be taken away', async () => {
+    rig.prepare = () => Promise.resolve({ ...rig.cli.prepared, dispose: () => Promise.reject(new Error('it stays')) })
+    rig.receive(offer())
+    await settle()
+    disk.release(noSpace())
+    expect(await said()).toEqual(['reject'])
+    expect([rig.last('reject').code, rig.agent.idle, readdirSync(dir)]).toEqual(['disk', true, []])
+  })
+
   it('is refused once its CLI is prepared, where the disk has failed before', async () => {
     const preparing = rig.hold()
     rig.receive(offer())
@@ -86,6 +96,55 @@ describe('an offer', () => {
     expect(rig.last('reject')).toMatchObject({ code: 'cwd' })
     disk.release(noSpace())
     expect(await said()).toEqual(['reject'])
+  })
+})
+
+describe('what a run has printed', () => {
+  let rig: AgentRig
+  let sink: TurnSink
+  beforeEach(async () => {
+    rig = new AgentRig(dir)
+    await rig.agent.recover()
+    rig.connect()
+    rig.receive(offer())
+    await settle()
+    disk.release()
+    await rig.sent('accept')
+    rig.go()
+    disk.release()
+    sink = await rig.cli.started
+  })
+  afterEach(() => rig.agent.close())
+
+  /** Whether a sync began by the next second. */
+  function isSynced(): boolean {
+    rig.clock.advance(1_000)
+    return disk.release()
+  }
+
+  it('is on the disk within a second, once for all of it, unless the router has it by then', async () => {
+    sink.line(Buffer.from('{}'))
+    await settle()
+    expect([isSynced(), isSynced()]).toEqual([true, false])
+    sink.line(Buffer.from('{}'))
+    await settle()
+    rig.ackAll()
+    expect(isSynced()).toBe(false)
+    sink.line(Buffer.from('{}'))
+    await settle()
+    expect(isSynced()).toBe(true)
+  })
+
+  it('is on the disk although the router has it, when the exit would have to wait for a mebibyte of it', async () => {
+    const half = async () => {
+      for (let line = 0; line < 16; line++) sink.line(Buffer.alloc(32_768, 0x61))
+      await settle()
+      rig.ackAll()
+    }
+    await half()
+    expect(isSynced()).toBe(false)
+    await half()
+    expect([isSynced(), isSynced()]).toEqual([true, false])
   })
 })
 
