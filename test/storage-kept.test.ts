@@ -9,11 +9,12 @@ import { held, RawRunner, type RawLink } from './kit/raw-runner.ts'
 import { until } from './kit/wait.ts'
 
 const NOT_STARTED = { code: null, reason: 'not_started', result: undefined, duration_ms: 0 } as const
-const TAKE = /update "runs" set "runner" = \?, "state" = \?, "fence" = \? where/
-const RETURN = /update "runs" set "runner" = \?, "state" = \? where/
-const LEASE = /INSERT INTO "sessions"/
-const INSERT = /INSERT INTO "runs"/
-const DROP = /delete from "runs"/
+/** By what they set. */
+const TAKE = /update "runs" set(?:(?!where).)*runner(?:(?!where).)*fence/i
+const RETURN = /update "runs" set(?:(?!where|fence).)*runner(?:(?!where|fence).)*where/i
+const LEASE = /insert into "sessions"/i
+const INSERT = /insert into "runs"/i
+const DROP = /delete from "runs"/i
 const END = /"cancelled"/
 
 let fleet: Fleet<OpenNodeHost>
