@@ -16,6 +16,7 @@ import type { Recheck } from './guard/admission.ts'
 import type { Identity } from './guard/identity.ts'
 import type { SigningRing } from './guard/ring.ts'
 import type { Candidate } from './core/placement.ts'
+import type { ListedRun } from './store/run-pages.ts'
 import type { Catalog } from './tenancy/catalog.ts'
 
 export type Db = BaseSQLiteDatabase<'async', unknown, typeof schema>
@@ -127,9 +128,16 @@ export interface Claim {
   readonly hash: string
 }
 
+/** A run as it is looked at: what clients see of its row, and the line of its result, if there is one and it is kept. */
+export interface ShownRun {
+  readonly row: ListedRun & Place
+  readonly result: Uint8Array | undefined
+}
+
 /** Where a run stands, and what of it can be looked up. A foreign id is an unknown one. */
 export interface Records {
   find(ref: RunRef): Promise<RunRow | undefined>
+  show(ref: RunRef): Promise<ShownRun | undefined>
   /** A run that was found before, as it is now. */
   latest(row: RunRow): Promise<RunRow | undefined>
   /** Its newest whole event that is durable; 0 before the first. */

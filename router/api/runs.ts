@@ -13,7 +13,7 @@ import { submit } from '../engine/submit.ts'
 import { requireScope } from '../guard/authenticate.ts'
 import { newRouter } from '../guard/router.ts'
 import { whileWelcome } from '../guard/watch.ts'
-import type { AppEnv, Deps, RunRef, RunRow } from '../ports.ts'
+import type { AppEnv, Deps, RunRef, RunRow, ShownRun } from '../ports.ts'
 import { listRuns } from '../store/run-pages.ts'
 import { ListQuery, notFound, problem, problems, Run, RunPage, RunRequest, RunSummary } from './run-schemas.ts'
 import { wishOf } from './run-wish.ts'
@@ -109,18 +109,18 @@ runs.openapi(start, async (c) => {
     return c.json(runSummary(row, await positionOf(deps, row)), 202)
   }
   await welcome((signal) => untilEnded(deps, ref, signal))
-  const row = await mustFind(c, ref)
-  if (!isTerminal(row.state)) {
+  const shown = await mustShow(c, ref)
+  if (!isTerminal(shown.row.state)) {
     c.header('location', `/v1/runs/${ref.run}`)
     throw new Fault('draining', `the router is stopping; run ${ref.run} goes on and can be asked for again`, { retryAfterS: 2 })
   }
-  return c.json(await runView(deps.records, row), 200)
+  return c.json(runView(shown), 200)
 })
 
 runs.openapi(get, async (c) => {
   const deps = c.get('deps')
-  const row = await mustFind(c, refOf(c, c.req.valid('param').id))
-  return c.json(await runView(deps.records, row, await positionOf(deps, row)), 200)
+  const shown = await mustShow(c, refOf(c, c.req.valid('param').id))
+  return c.json(runView(shown, await positionOf(deps, shown.row)), 200)
 })
 
 runs.openapi(list, async (c) => {
@@ -149,7 +149,7 @@ function wantsStream(accept = ''): boolean {
 }
 
 /** Its place in the line, for a run that waits. */
-async function positionOf({ line }: Deps, row: RunRow): Promise<number | undefined> {
+async function positionOf({ line }: Deps, row: ShownRun['row']): Promise<number | undefined> {
   return publicStatus(row.state) === 'queued' ? line.position(row) : undefined
 }
 
@@ -164,8 +164,16 @@ export function mustBeKept(row: RunRow): void {
   if (row.prunedAt !== null) throw new Fault('pruned', `the events of ${row.id} are no longer kept`, { extra: { oldest: null } })
 }
 
+async function mustShow(c: Context<AppEnv>, ref: RunRef): Promise<ShownRun> {
+  const shown = await c.get('deps').records.show(ref)
+  if (!shown) throw notThere(ref)
+  return shown
+}
+
 export async function mustFind(c: Context<AppEnv>, ref: RunRef): Promise<RunRow> {
   const row = await c.get('deps').records.find(ref)
-  if (!row) throw new Fault('run_not_found', `no run ${ref.run}`)
+  if (!row) throw notThere(ref)
   return row
 }
+
+const notThere = ({ run }: RunRef) => new Fault('run_not_found', `no run ${run}`)

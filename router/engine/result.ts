@@ -3,16 +3,25 @@ import type { Records, RunRow } from '../ports.ts'
 
 const decoder = new TextDecoder()
 
-/** The line as the CLI wrote it, without its end; undefined while there is none, or when it is no longer kept. */
+/** The line with its end, as bytes; undefined while there is none, or when it is no longer kept. */
+export async function resultBytes(records: Pick<Records, 'event'>, row: RunRow): Promise<Uint8Array | undefined> {
+  return row.resultSeq === null || row.prunedAt !== null ? undefined : records.event(row, row.resultSeq)
+}
+
+/** The line as the CLI wrote it, without its end. */
 export async function resultLine(records: Records, row: RunRow): Promise<string | undefined> {
-  if (row.resultSeq === null || row.prunedAt !== null) return undefined
-  const line = await records.event(row, row.resultSeq)
+  const line = await resultBytes(records, row)
   return line && decoder.decode(line).replace(/\n$/, '')
 }
 
 /** The same as an object. A runner may name any line as its result; one that is no object is none. */
 export async function resultOf(records: Records, row: RunRow): Promise<Record<string, unknown> | undefined> {
-  const parsed = parse((await resultLine(records, row)) ?? '')
+  return resultIn(await resultBytes(records, row))
+}
+
+/** See `resultOf`. */
+export function resultIn(line: Uint8Array | undefined): Record<string, unknown> | undefined {
+  const parsed = line && parse(decoder.decode(line))
   return typeof parsed === 'object' && parsed !== null && !Array.isArray(parsed) ? (parsed as Record<string, unknown>) : undefined
 }
 

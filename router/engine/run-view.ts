@@ -1,8 +1,8 @@
-/** A run as clients see it. The row of an ended run never changes, so neither does this. */
-import type { Records, RunRow } from '../ports.ts'
+/** A run as clients see it. */
+import type { ShownRun } from '../ports.ts'
 import { publicStatus } from '../core/run-state.ts'
 import type { ListedRun } from '../store/run-pages.ts'
-import { answerOf, resultOf } from './result.ts'
+import { answerOf, resultIn } from './result.ts'
 
 const iso = (ms: number | null) => (ms === null ? null : new Date(ms).toISOString())
 
@@ -32,7 +32,7 @@ export function runSummary(row: ListedRun, queuePosition?: number) {
 }
 
 /** With the result: its text, or whatever the CLI put in its place; null while there is none. */
-export async function runView(records: Records, row: RunRow, queuePosition?: number) {
+export function runView({ row, result: line }: ShownRun, queuePosition?: number) {
   const { id, status, session_id, runner_id, provider, model, ...rest } = runSummary(row, queuePosition)
-  return { id, status, session_id, runner_id, provider, model, result: answerOf(await resultOf(records, row)), ...rest }
+  return { id, status, session_id, runner_id, provider, model, result: answerOf(resultIn(line)), ...rest }
 }

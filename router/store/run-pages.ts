@@ -6,7 +6,8 @@ import type { Db } from '../ports.ts'
 import { mapped } from './mapped.ts'
 import { prepared } from './prepared.ts'
 
-const LISTED = {
+/** What is shown of a run, by its columns. */
+export const LISTED = {
   id: runs.id,
   state: runs.state,
   session: runs.session,

@@ -6,8 +6,9 @@ import type { Context } from 'hono'
 import { and, eq, isNotNull, isNull, sql } from 'drizzle-orm'
 import { runners, runs } from '../../drizzle/schema.ts'
 import { isTerminal } from '../core/run-state.ts'
+import { resultBytes } from '../engine/result.ts'
 import { isLast } from '../engine/stream.ts'
-import type { Cursor, EventChunk, OnlineRunner, Page, Records, RunnerHub, RunnerIdentity, RunRef, RunRow, Store } from '../ports.ts'
+import type { Cursor, EventChunk, OnlineRunner, Page, Records, RunnerHub, RunnerIdentity, RunRef, RunRow, ShownRun, Store } from '../ports.ts'
 import { logEnd, readChunks, readEvent } from '../store/run-events.ts'
 import { findRun } from '../store/runs.ts'
 import { ChunkDecoder } from './chunk-stream.ts'
@@ -105,6 +106,11 @@ export class WorkersHub implements RunnerHub, Records {
     return newer?.fence === row.fence || (newer && isTerminal(newer.state))
       ? { ...newer, cancelRequestedAt: row.cancelRequestedAt }
       : row
+  }
+
+  async show(ref: RunRef): Promise<ShownRun | undefined> {
+    const row = await this.find(ref)
+    return row && { row, result: await resultBytes(this, row) }
   }
 
   /** From whoever has its events, so that a stream can end while the shared database is away. */
