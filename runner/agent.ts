@@ -283,10 +283,11 @@ export class Agent {
   #drop(ref: { run: string; fence: number }, kill: 'kill' | undefined): void {
     const held = this.#find(ref)
     if (!held) return
+    // Nothing more of it is wanted, and what would be under way of it would hold up others.
+    this.#sender.remove(held.outbox)
     const leaving = (async () => {
       if (kill) await held.end('cancelled', 'kill')
       this.#runs.delete(key(ref))
-      this.#sender.remove(held.outbox)
       await held.release(true)
     })()
       .catch((error: unknown) => this.#o.log('what a run left could not be removed', { run: ref.run, err: error }))

@@ -60,7 +60,8 @@ export class Sender {
 
   pump(outbox: Outbox): void {
     const transport = this.#transport
-    if (!transport) return
+    // A run that is let go of may still have its end to write.
+    if (!transport || !this.#outboxes.has(outbox)) return
     this.#timers.get(outbox)?.()
     this.#timers.delete(outbox)
     for (;;) {
