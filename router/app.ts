@@ -2,7 +2,7 @@
  * The only place where routes are mounted. A host gives it a way to its `Deps` and gets a fetch handler back.
  */
 import type { OpenAPIHono } from '@hono/zod-openapi'
-import type { Context, MiddlewareHandler, Next } from 'hono'
+import type { Context, MiddlewareHandler } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { createMiddleware } from 'hono/factory'
 import { requestId } from 'hono/request-id'
@@ -34,21 +34,22 @@ import { jwks } from './guard/jwks.ts'
 import { perimeter } from './guard/perimeter.ts'
 import { asFault, problem, refusalHeaders } from './guard/problem.ts'
 import { newRouter } from './guard/router.ts'
-import { Paths } from './paths.ts'
 import type { AppEnv, Deps } from './ports.ts'
 
 export function createApp(getDeps: (c: Context<AppEnv>) => Deps): OpenAPIHono<AppEnv> {
   const app = newRouter()
-  app.router = new Paths()
   app.use(requestId({ generator: () => crypto.randomUUID() }))
-  app.use((c, next) => {
-    c.set('deps', getDeps(c))
-    return next()
-  })
+  app.use(
+    createMiddleware<AppEnv>(async (c, next) => {
+      c.set('deps', getDeps(c))
+      await next()
+    }),
+  )
   app.use(secureHeaders({ xFrameOptions: 'DENY', strictTransportSecurity: 'max-age=31536000; includeSubDomains' }))
   app.use(perimeter())
   app.use(onlyIfSpoken)
-  app.use((c, next) => (hasNoBody(c) ? next() : limitBody(familyOf(c.req.path)?.maxBody ?? MAX_BODY)(c, () => jsonBodies(c, next))))
+  app.use((c, next) => limitBody(familyOf(c.req.path)?.maxBody ?? MAX_BODY)(c, next))
+  app.use(jsonBodies)
 
   for (const routes of [docs, health, jwks, enroll, runnerToken, runnerConnect, runners, runDeliveries, runEvents, runs, sessions, sessionMessages, runPriority, batches, models, processes, usage, config, ...adminRoutes, ...identityRoutes]) app.route('/', routes)
   for (const { routes } of FAMILIES) app.route('/', routes)
@@ -82,13 +83,8 @@ const onlyIfSpoken = createMiddleware<AppEnv>(async (c, next) => {
   await next()
 })
 
-/** Most requests: there is nothing to look at, and looking makes Node's adapter build a whole Request for it. */
-function hasNoBody({ req }: Context<AppEnv>): boolean {
-  return (req.method === 'GET' || req.method === 'HEAD') && req.header('content-length') === undefined && req.header('transfer-encoding') === undefined
-}
-
-const limits = new Map<number, MiddlewareHandler<AppEnv>>()
-function limitBody(maxSize: number): MiddlewareHandler<AppEnv> {
+const limits = new Map<number, MiddlewareHandler>()
+function limitBody(maxSize: number): MiddlewareHandler {
   const known = limits.get(maxSize)
   if (known) return known
   const onError = (): never => {
@@ -97,9 +93,11 @@ function limitBody(maxSize: number): MiddlewareHandler<AppEnv> {
   const counted = bodyLimit({ maxSize, onError })
   // It looks at the body even where its length is known, and a body that was looked at and not read has Node's adapter close
   // the connection half a second later (@hono/node-server 2.1.8), in the middle of somebody's next request.
-  const made: MiddlewareHandler<AppEnv> = (c, next) => {
+  const made: MiddlewareHandler = (c, next) => {
     const length = c.req.header('content-length')
     const isChunked = c.req.header('transfer-encoding') !== undefined
+    // Most requests: there is nothing to look at, and looking makes Node's adapter build a whole Request for it.
+    if (length === undefined && !isChunked && /^(?:GET|HEAD)$/.test(c.req.method)) return next()
     if (length === undefined || isChunked) return counted(c, next)
     return Number(length) > maxSize ? onError() : next()
   }
@@ -108,11 +106,11 @@ function limitBody(maxSize: number): MiddlewareHandler<AppEnv> {
 }
 
 /** `curl -d` says it sends a form; a body that is skipped for that reason would be a puzzle. */
-async function jsonBodies(c: Context<AppEnv>, next: Next): Promise<void> {
+const jsonBodies = createMiddleware<AppEnv>(async (c, next) => {
   const type = c.req.header('content-type')
   const hasBody = c.req.header('transfer-encoding') !== undefined || Number(c.req.header('content-length') ?? 0) > 0
   if (hasBody && !/^application\/([\w.-]+\+)?json\b/i.test(type ?? '')) {
     throw new Fault('media_type', `the body must be JSON; send \`content-type: application/json\`${type ? `, not ${type.slice(0, 64)}` : ''}`)
   }
   await next()
-}
+})
