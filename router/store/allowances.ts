@@ -26,93 +26,118 @@ const PAGE = 200
 /** A run costs about this much at least. What reserved next to nothing would let any number of them in. */
 const FLOOR_MICROS = 10_000
 
-/** True: every one of `wants` had room, and it is held now. False: nothing was changed. */
-export async function reserve(store: Store, run: string, by: Holder, wants: readonly Want[], now: number): Promise<boolean> {
-  const { db } = store
-  const { tenant } = by
-  const rows = wants.map(({ allowance, unit, amount, limit }) => sql`(${allowance}, ${unit}, ${amount}, ${limit})`)
-  const taken = db.all(sql`
-    WITH want(allowance, unit, amount, lim) AS (VALUES ${sql.join(rows, sql`, `)}),
-      room(micros) AS (
-        SELECT min(w.lim - a.spent - a.held) FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE w.unit = 'usd')
-    INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, limit_then, created_at)
-    SELECT ${run}, allowance, ${tenant}, unit,
-      CASE unit WHEN 'usd' THEN max(amount, min(${FLOOR_MICROS}, (SELECT micros FROM room))) ELSE amount END,
-      lim, ${now} FROM want
-    WHERE NOT EXISTS (
-      SELECT 1 FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE a.spent + a.held + w.amount > w.lim)
-    ON CONFLICT (run, allowance) DO NOTHING
-    RETURNING allowance`)
-  const held = db.run(sql`
-    UPDATE ${allowances} SET updated_at = ${now},
-      held = held + (SELECT amount FROM ${reservations} WHERE run = ${run} AND allowance = ${allowances}.id)
-    WHERE id IN (SELECT allowance FROM ${reservations} WHERE run = ${run} AND settled_at IS NULL)`)
-  const opened = wants.flatMap((want) => openStatements(db, want, by, now))
-  // One for each session and token that was ever refused would be a lot of nothing.
-  const personal = wants.filter(({ kind }) => kind === 'session' || kind === 'token' || kind === 'token_day')
-  const emptied = personal.map(({ allowance }) =>
-    db.run(sql`DELETE FROM ${allowances} WHERE id = ${allowance} AND spent = 0 AND held = 0`),
-  )
-  const results = await store.batch([...opened, taken, held, ...emptied] as Statement[])
-  return (results[opened.length] as unknown[]).length === wants.length
+type UsdKind = Exclude<AllowanceKind, 'runs'>
+/** Whose run it is, as statements ask for it. Ids of runs sort by age, so what is too old is not even looked at. */
+type Spending = Pick<Holder, 'tenant' | 'token' | 'session'> & { midnight: number; firstToday: string; firstOfToken: string }
+
+function spendingOf({ tenant, token, session, createdAt, tokenSince }: Holder): Spending {
+  const midnight = Date.parse(`${dayOf(createdAt)}T00:00:00Z`)
+  return { tenant, token, session, midnight, firstToday: firstRunAt(midnight), firstOfToken: firstRunAt(tokenSince) }
 }
 
-/** The row of an allowance that is limited for the first time, or again after a long while. */
-function openStatements(db: Db, { kind, allowance }: Want, by: Holder, now: number): unknown[] {
-  const { tenant } = by
-  const isNew = sql`NOT EXISTS (SELECT 1 FROM ${allowances} WHERE id = ${allowance})`
-  if (kind !== 'runs') {
-    return [
-      db.run(sql`
-        INSERT INTO ${allowances} (id, tenant, spent, held, updated_at)
-        SELECT ${allowance}, ${tenant}, ${spentByRuns(kind, by)}, 0, ${now}
-        WHERE ${isNew}`),
-    ]
-  }
-  // Those that are under way hold their place as if they had reserved it.
-  return [
-    db.run(sql`
-      INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, created_at)
-      SELECT id, ${allowance}, tenant, 'run', 1, ${now} FROM ${runs} WHERE tenant = ${tenant} AND ended_at IS NULL AND ${isNew}
-      ON CONFLICT (run, allowance) DO NOTHING`),
-    db.run(sql`
-      INSERT INTO ${allowances} (id, tenant, spent, held, updated_at)
-      SELECT ${allowance}, ${tenant}, 0, count(*), ${now} FROM ${reservations}
-      WHERE allowance = ${allowance} AND settled_at IS NULL
-      HAVING ${isNew}`),
-  ]
-}
+/** A minute for clocks that differ. */
+const firstRunAt = (at: number) => `run_${Math.max(0, Math.floor(at) - 60_000).toString(16).padStart(12, '0')}`
 
-/** What its runs have cost, for an allowance that nobody has counted by now. Those of a session are found by its own index. */
-const spentByRuns = (kind: AllowanceKind, by: Holder): SQL => sql`(
-  SELECT CAST(min(total(min(round(cost_usd * 1000000), ${MOST})), ${MOST}) AS INTEGER) FROM ${runs}
-  WHERE ${kind === 'session' ? sql`+tenant` : sql`tenant`} = ${by.tenant} AND ended_at IS NOT NULL AND ${itsRuns(kind, by)})`
-
-/** What is used of money now, whether or not it has been limited before. */
-export async function usedOf(
-  db: Db,
-  { kind, allowance }: Pick<Want, 'kind' | 'allowance'>,
-  by: Holder,
-): Promise<Pick<AllowanceRow, 'spent' | 'held'>> {
-  const [row] = await db.select().from(allowances).where(eq(allowances.id, allowance)).limit(1)
-  if (row) return row
-  const [made] = await db.all<{ spent: number }>(sql`SELECT ${spentByRuns(kind, by)} AS "spent"`)
-  return { spent: made?.spent ?? 0, held: 0 }
+const isToday = (given: Given<Spending>) => sql`id >= ${given('firstToday')} AND created_at >= ${given('midnight')}`
+const ITS_RUNS: Record<UsdKind, (given: Given<Spending>) => SQL> = {
+  tenant: () => sql`TRUE`,
+  day: isToday,
+  token: (given) => sql`token = ${given('token')} AND id >= ${given('firstOfToken')}`,
+  token_day: (given) => sql`token = ${given('token')} AND ${isToday(given)}`,
+  session: (given) => sql`session = ${given('session')}`,
 }
 
 /** More than this could not be read any more. */
 const MOST = sql.raw(String(Number.MAX_SAFE_INTEGER))
 
-/** Ids of runs sort by age, so what is too old is not even looked at. A minute for clocks that differ. */
-const since = (at: number) => sql`id >= ${`run_${Math.max(0, Math.floor(at) - 60_000).toString(16).padStart(12, '0')}`}`
+/** What its runs have cost, for an allowance that nobody has counted by now. Those of a session are found by its own index. */
+const spentByRuns = (kind: UsdKind, given: Given<Spending>): SQL => sql`(
+  SELECT CAST(min(total(min(round(cost_usd * 1000000), ${MOST})), ${MOST}) AS INTEGER) FROM ${runs}
+  WHERE ${kind === 'session' ? sql`+tenant` : sql`tenant`} = ${given('tenant')} AND ended_at IS NOT NULL AND ${ITS_RUNS[kind](given)})`
 
-function itsRuns(kind: AllowanceKind, { token, session, createdAt, tokenSince }: Holder): SQL {
-  const midnight = Date.parse(`${dayOf(createdAt)}T00:00:00Z`)
-  const today = sql`${since(midnight)} AND created_at >= ${midnight}`
-  if (kind === 'session') return sql`session = ${session}`
-  if (kind === 'token') return sql`token = ${token} AND ${since(tokenSince)}`
-  if (kind === 'token_day') return sql`token = ${token} AND ${today}`
-  return kind === 'day' ? today : sql`TRUE`
+type Opened = { allowance: string; tenant: string; now: number }
+const isNew = (given: Given<Opened>) => sql`NOT EXISTS (SELECT 1 FROM ${allowances} WHERE id = ${given('allowance')})`
+
+const openedUsd = (kind: UsdKind) =>
+  compiled<Opened & Spending>(
+    (given) => sql`
+      INSERT INTO ${allowances} (id, tenant, spent, held, updated_at)
+      SELECT ${given('allowance')}, ${given('tenant')}, ${spentByRuns(kind, given)}, 0, ${given('now')} WHERE ${isNew(given)}`,
+  )
+
+/** Those that are under way hold their place as if they had reserved it. Looked for only where it is new: a tenant has any number of runs. */
+const heldByLive = compiled<Opened>(
+  (given) => sql`
+    INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, created_at)
+    SELECT its.id, ${given('allowance')}, its.tenant, 'run', 1, ${given('now')} FROM (SELECT 1 WHERE ${isNew(given)}) CROSS JOIN ${runs} AS its
+    WHERE its.tenant = ${given('tenant')} AND its.ended_at IS NULL
+    ON CONFLICT (run, allowance) DO NOTHING`,
+)
+const openedRuns = compiled<Opened>(
+  (given) => sql`
+    INSERT INTO ${allowances} (id, tenant, spent, held, updated_at)
+    SELECT ${given('allowance')}, ${given('tenant')}, 0, (SELECT count(*) FROM ${reservations} WHERE allowance = ${given('allowance')} AND settled_at IS NULL), ${given('now')}
+    WHERE ${isNew(given)}`,
+)
+
+/** The row of an allowance that is limited for the first time, or again after a long while. */
+const OPEN: Record<AllowanceKind, readonly ((values: Opened & Spending) => SQL)[]> = {
+  tenant: [openedUsd('tenant')],
+  day: [openedUsd('day')],
+  token: [openedUsd('token')],
+  token_day: [openedUsd('token_day')],
+  session: [openedUsd('session')],
+  runs: [heldByLive, openedRuns],
+}
+
+const roomTaken = compiled<{ run: string; tenant: string; now: number; wants: string }>(
+  (given) => sql`
+    WITH want(allowance, unit, amount, lim) AS (
+        SELECT value ->> '$.allowance', value ->> '$.unit', value ->> '$.amount', value ->> '$.limit' FROM json_each(${given('wants')})),
+      room(micros) AS (
+        SELECT min(w.lim - a.spent - a.held) FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE w.unit = 'usd')
+    INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, limit_then, created_at)
+    SELECT ${given('run')}, allowance, ${given('tenant')}, unit,
+      CASE unit WHEN 'usd' THEN max(amount, min(${FLOOR_MICROS}, (SELECT micros FROM room))) ELSE amount END,
+      lim, ${given('now')} FROM want
+    WHERE NOT EXISTS (
+      SELECT 1 FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE a.spent + a.held + w.amount > w.lim)
+    ON CONFLICT (run, allowance) DO NOTHING
+    RETURNING allowance`,
+)
+
+const roomHeld = compiled<{ run: string; now: number }>(
+  (given) => sql`
+    UPDATE ${allowances} SET updated_at = ${given('now')},
+      held = held + (SELECT amount FROM ${reservations} WHERE run = ${given('run')} AND allowance = ${allowances}.id)
+    WHERE id IN (SELECT allowance FROM ${reservations} WHERE run = ${given('run')} AND settled_at IS NULL)`,
+)
+
+const unusedDropped = compiled<{ allowance: string }>((given) => sql`DELETE FROM ${allowances} WHERE id = ${given('allowance')} AND spent = 0 AND held = 0`)
+
+/** True: every one of `wants` had room, and it is held now. False: nothing was changed. */
+export async function reserve(store: Store, run: string, by: Holder, wants: readonly Want[], now: number): Promise<boolean> {
+  const { db } = store
+  const its = { ...spendingOf(by), run, now }
+  const opened = wants.flatMap(({ kind, allowance }) => OPEN[kind].map((open) => open({ ...its, allowance })))
+  // One for each session and token that was ever refused would be a lot of nothing.
+  const personal = wants.filter(({ kind }) => kind === 'session' || kind === 'token' || kind === 'token_day')
+  const results = await store.batch([
+    ...opened.map((one) => db.run(one)),
+    db.all(roomTaken({ ...its, wants: JSON.stringify(wants) })),
+    db.run(roomHeld(its)),
+    ...personal.map(({ allowance }) => db.run(unusedDropped({ allowance }))),
+  ] as Statement[])
+  return (results[opened.length] as unknown[]).length === wants.length
+}
+
+/** What is used of money now, whether or not it has been limited before. */
+export async function usedOf(db: Db, { kind, allowance }: { kind: UsdKind; allowance: string }, by: Holder): Promise<Pick<AllowanceRow, 'spent' | 'held'>> {
+  const [row] = await db.select().from(allowances).where(eq(allowances.id, allowance)).limit(1)
+  if (row) return row
+  const spentNow = compiled<Spending>((given) => sql`SELECT ${spentByRuns(kind, given)} AS "spent"`)
+  const [made] = await db.all<{ spent: number }>(spentNow(spendingOf(by)))
+  return { spent: made?.spent ?? 0, held: 0 }
 }
 
 /** Why there was no room: the first of `wants` that is too much as things stand now. Undefined: there would be room by now. */

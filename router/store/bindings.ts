@@ -5,6 +5,7 @@
 import { and, asc, count, eq, gt, lte, ne, sql } from 'drizzle-orm'
 import { bindings, runs } from '../../drizzle/schema.ts'
 import type { Db, Statement, Store } from '../ports.ts'
+import { compiled, prepared } from './prepared.ts'
 
 export type BindingRow = typeof bindings.$inferSelect
 export type BindingPage = { readonly after?: string | undefined; readonly limit: number; readonly provider?: string | undefined; readonly now: number }
@@ -14,12 +15,16 @@ export async function boundProvider(db: Db, tenant: string, session: string, now
   return (await findBinding(db, tenant, session, now))?.provider
 }
 
+const bound = compiled<BindingRow>(
+  (given) => sql`
+    INSERT INTO ${bindings} (session, tenant, provider, created_at, expires_at)
+    VALUES (${given('session')}, ${given('tenant')}, ${given('provider')}, ${given('createdAt')}, ${given('expiresAt')})
+    ON CONFLICT (session) DO UPDATE SET provider = excluded.provider, expires_at = excluded.expires_at WHERE ${bindings}.tenant = excluded.tenant`,
+)
+
 /** Made, moved or refreshed. The session of another tenant stays his. */
 export function bindStatement(db: Db, row: BindingRow): Statement {
-  return db
-    .insert(bindings)
-    .values(row)
-    .onConflictDoUpdate({ target: bindings.session, set: { provider: row.provider, expiresAt: row.expiresAt }, setWhere: eq(bindings.tenant, row.tenant) })
+  return db.run(bound(row)) as Statement
 }
 
 /** The session of this run, wherever it is bound to, is with `provider` from now on. False: it was already, or is not bound. */
@@ -60,9 +65,17 @@ export async function boundSessions(db: Db, tenant: string, now: number): Promis
   return new Map(rows.map((r) => [r.provider, r.sessions]))
 }
 
+const liveBinding = prepared((db) =>
+  db
+    .select()
+    .from(bindings)
+    .where(and(eq(bindings.session, sql.placeholder('session')), eq(bindings.tenant, sql.placeholder('tenant')), gt(bindings.expiresAt, sql.placeholder('now'))))
+    .limit(1)
+    .prepare(),
+)
+
 export async function findBinding(db: Db, tenant: string, session: string, now: number): Promise<BindingRow | undefined> {
-  const live = and(eq(bindings.session, session), eq(bindings.tenant, tenant), gt(bindings.expiresAt, now))
-  const [row] = await db.select().from(bindings).where(live).limit(1)
+  const [row] = await liveBinding(db).all({ session, tenant, now })
   return row
 }
 

@@ -4,14 +4,27 @@ import { bindings, prompts, runEvents, runs, sessions } from '../../drizzle/sche
 import type { Db, Statement, Store } from '../ports.ts'
 import { silenceSessions } from './deliveries.ts'
 import { sessionNotice } from './notices.ts'
+import { prepared } from './prepared.ts'
 
 export type SessionRow = typeof sessions.$inferSelect
 
+const wanted = { id: sql.placeholder('id'), tenant: sql.placeholder('tenant') }
+const byId = prepared((db) => db.select().from(sessions).where(and(eq(sessions.id, wanted.id), eq(sessions.tenant, wanted.tenant))).limit(1).prepare())
+const byCliId = prepared((db) =>
+  db
+    .select()
+    .from(sessions)
+    .where(and(eq(sessions.cliId, wanted.id), eq(sessions.tenant, wanted.tenant)))
+    .orderBy(sessions.createdAt)
+    .limit(1)
+    .prepare(),
+)
+
 /** By its id, or by that which the CLI has for it and names in every line. Our own goes first, then the oldest: a runner may lie. */
 export async function findSession(db: Db, tenant: string, id: string): Promise<SessionRow | undefined> {
-  const [row] = await db.select().from(sessions).where(and(eq(sessions.id, id), eq(sessions.tenant, tenant))).limit(1)
+  const [row] = await byId(db).all({ id, tenant })
   if (row) return row
-  const [named] = await db.select().from(sessions).where(and(eq(sessions.cliId, id), eq(sessions.tenant, tenant))).orderBy(sessions.createdAt).limit(1)
+  const [named] = await byCliId(db).all({ id, tenant })
   return named
 }
 
