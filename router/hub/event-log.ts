@@ -14,11 +14,11 @@ import { isRefusedStatement } from '../store/statement-error.ts'
 const MAX_GROUP = 256
 
 export type Outcome = 'durable' | 'fenced_out'
-type Waiting = { append: Append; resolve: (outcome: Outcome) => void; reject: (error: unknown) => void }
+type Waiting = { append: Append; outcome: Promise<Outcome>; resolve: (outcome: Outcome) => void; reject: (error: unknown) => void }
 
 /**
- * Makes a group durable: one outcome for each, in their order. Rejects when nothing was kept; where only a part of it could be
- * kept, those that could not have an error for an outcome.
+ * Makes a group durable: one outcome for each, in their order, which is an error where it could not be kept. Where nothing could,
+ * it may reject instead.
  */
 export type Commit = (appends: readonly Append[]) => Promise<(Outcome | Error)[]>
 
@@ -40,8 +40,9 @@ export class GroupCommitLog {
   readonly #nextTurn: () => Promise<void>
   readonly #weigh: (append: Append) => number
   #waiting: Waiting[] = []
+  /** The group that is being committed, also those of it that have been answered. */
+  #group: readonly Waiting[] = []
   #flushing = false
-  #last: Promise<unknown> = Promise.resolve()
 
   /**
    * `nextTurn` resolves when the event loop has come round: what arrives together until then is one commit. `weigh`: how much of
@@ -54,22 +55,21 @@ export class GroupCommitLog {
   }
 
   /**
-   * Resolves in the order of the calls, when the rows are on disk or were refused by their fence. Rejects with `Unwritable`
+   * Resolves, for one run in the order of the calls, when the rows are on disk or were refused by their fence. Rejects with `Unwritable`
    * when they can never be kept; what its run had appended behind them counts as refused. Any other rejection is trouble of
    * the database, and may pass.
    */
   append(append: Append): Promise<Outcome> {
-    const outcome = new Promise<Outcome>((resolve, reject) => {
-      this.#waiting.push({ append, resolve, reject })
-      if (!this.#flushing) void this.#flush()
-    })
-    this.#last = outcome.catch(() => undefined)
+    let settle: Pick<Waiting, 'resolve' | 'reject'> | undefined
+    const outcome = new Promise<Outcome>((resolve, reject) => (settle = { resolve, reject }))
+    this.#waiting.push({ append, outcome, ...settle! })
+    if (!this.#flushing) void this.#flush()
     return outcome
   }
 
   /** Everything appended so far is durable or has failed. What is appended later is not waited for: under load that has no end. */
   async settled(): Promise<void> {
-    await this.#last
+    await Promise.allSettled([...this.#group, ...this.#waiting].map(({ outcome }) => outcome))
   }
 
   async #flush(): Promise<void> {
@@ -77,6 +77,7 @@ export class GroupCommitLog {
     while (this.#waiting.length > 0) {
       await this.#nextTurn()
       const group = this.#waiting.splice(0, this.#groupSize())
+      this.#group = group
       try {
         const outcomes = await this.#commit(group.map((w) => w.append))
         await this.#answer(group, outcomes)
@@ -84,6 +85,7 @@ export class GroupCommitLog {
         await this.#unkept(group, [error])
       }
     }
+    this.#group = []
     this.#flushing = false
   }
 
@@ -131,8 +133,8 @@ export class GroupCommitLog {
 
   async #takesOthers(): Promise<boolean> {
     try {
-      await this.#commit([PROBE])
-      return true
+      const [outcome] = await this.#commit([PROBE])
+      return !(outcome instanceof Error)
     } catch {
       return false
     }

@@ -27,8 +27,8 @@ export interface JournalRig extends LogRig {
   opened(dir: string, fileBytes?: number): Promise<Journal>
   /** In place of the one that was. */
   reopen(fileBytes: number): Promise<void>
-  /** The database takes nothing of this run any more, and would never. */
-  refuse(run: string): Promise<void>
+  /** The database takes nothing of this run any more, or not that event, until it is released. */
+  refuse(run: string, first?: number): Promise<() => Promise<void>>
   /** The database as the next start after a `kill -9` finds it, and has it as soon as it has started. */
   crashed(): Promise<{ readonly database: Database; close(): Promise<void> }>
 }
@@ -64,10 +64,11 @@ export async function openJournal(): Promise<JournalRig> {
       made.journal = await opened(rig.database, journalDir, fileBytes)
       made.log = new GroupCommitLog(made.journal.commit, nextTurn, weigh)
     },
-    async refuse(run) {
+    async refuse(run, first) {
       const raise = `SELECT RAISE(ABORT, 'integer overflow')`
-      const isIts = `NEW.run = '${run}'`
-      await rig.database.db.run(sql.raw(`CREATE TRIGGER refuses BEFORE INSERT ON run_events WHEN ${isIts} BEGIN ${raise}; END`))
+      const isIt = `NEW.run = '${run}'${first === undefined ? '' : ` AND NEW.first = ${first}`}`
+      await rig.database.db.run(sql.raw(`CREATE TRIGGER refuses BEFORE INSERT ON run_events WHEN ${isIt} BEGIN ${raise}; END`))
+      return async () => void (await rig.database.db.run(sql.raw('DROP TRIGGER refuses')))
     },
     async crashed() {
       const copy = await mkdtemp(join(tmpdir(), 'runyard-journal-'))

@@ -53,6 +53,12 @@ export class Held {
     else for (const { bytes } of entry.rows.splice(0, count)) entry.bytes -= bytes.length
   }
 
+  /** All rows of a run up to this event are elsewhere. */
+  releaseTo(run: string, seq: number): void {
+    const count = this.#runs.get(run)?.rows.filter((row) => row.first + row.count - 1 <= seq).length ?? 0
+    if (count > 0) this.release(run, count)
+  }
+
   /** Its newest event; undefined: none is held. */
   lastSeq(run: string): number | undefined {
     const last = this.#runs.get(run)?.rows.at(-1)

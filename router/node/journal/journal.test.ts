@@ -1,9 +1,10 @@
 import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { eq } from 'drizzle-orm'
+import { eq, sql } from 'drizzle-orm'
 import { afterEach, beforeEach, describe, expect, it } from 'vitest'
 import { runEvents } from '../../../drizzle/schema.ts'
 import { allOf, ENDED, line, openJournal, textsOf, type JournalRig } from '../../../test/kit/journal.ts'
+import { keepAndFail } from '../../../test/kit/kept.ts'
 import { lockWrites } from '../../../test/kit/lock.ts'
 import { appendOf, mark, part } from '../../../test/kit/log.ts'
 import { databaseReads } from '../../store/run-events.ts'
@@ -163,6 +164,75 @@ describe('the journal', () => {
     for (let seq = 2; seq < 40; seq++) expect(await rig.log.append(line(good, seq, 'z'.repeat(1_000)))).toBe('durable')
     expect(await allOf(rig.journal.reads, good)).toHaveLength(39)
     expect(rig.said).toContain('events of a run are lost: the database refuses them')
+  })
+
+  it('ends no run as if it were whole of which the database refuses what was held, little or much of it', async () => {
+    for (const count of [20, 120]) {
+      await rig.reopen(16 * 1024 * 1024)
+      const run = await rig.running()
+      for (let seq = 1; seq <= count; seq++) await rig.log.append(line(run, seq, 'y'.repeat(10_000)))
+      const release = await rig.refuse(run, 1)
+      const whole = appendOf(run, [mark(count + 1, { kind: 'exit' })], { ending: { ...ENDED, state: 'succeeded' } })
+      await expect(rig.log.append(whole)).rejects.toMatchObject({ name: 'Unwritable' })
+      expect(await rig.row(run)).toMatchObject({ state: 'running', endedAt: null })
+      await release()
+    }
+  })
+
+  it('takes no more of a run that lacks something, but its loss', async () => {
+    await rig.reopen(1_000)
+    const [bad, good] = [await rig.running(), await rig.running()]
+    await rig.log.append(line(bad, 1))
+    const release = await rig.refuse(bad, 1)
+    for (let seq = 1; !rig.said.includes('events of a run are lost: the database refuses them'); seq++) await rig.log.append(line(good, seq, 'z'.repeat(500)))
+    await release()
+    await expect(rig.log.append(line(bad, 2))).rejects.toMatchObject({ name: 'Unwritable' })
+    const loss = appendOf(bad, [mark(2, { kind: 'gap' }), mark(3, { kind: 'exit' })], { ending: { ...ENDED, state: 'lost' }, loss: true })
+    expect(await rig.log.append(loss)).toBe('durable')
+    expect(await rig.row(bad)).toMatchObject({ state: 'lost' })
+  })
+
+  it.each([
+    ['what goes with a loud event', 1024 * 1024, [3, 20_000]],
+    ['what a full file holds', 200, [12, 60]],
+  ])('loses nothing and nobody when the database has kept %s and reports it as failed', async (_what, fileBytes, [count, bytes]) => {
+    await rig.reopen(fileBytes)
+    const run = await rig.running()
+    for (const seq of [1, 2, 3]) expect(await rig.log.append(line(run, seq, 'y'.repeat(60)))).toBe('durable')
+    const trouble = keepAndFail(rig.database, /INSERT INTO "run_events"/)
+    for (let seq = 4; trouble.count === 0 || seq <= count!; ) {
+      await rig.log.append(line(run, seq, 'y'.repeat(bytes!))).catch(() => 'reported as failed')
+      // Whoever sent it asks where the log ends, and goes on from there.
+      seq = (await rig.journal.reads.end(run)).seq + 1
+    }
+    const { seq } = await rig.journal.reads.end(run)
+    expect(await rig.log.append(line(run, seq + 1))).toBe('durable')
+    expect(await allOf(rig.journal.reads, run)).toHaveLength(seq + 1)
+    expect(await rig.log.append(appendOf(run, [mark(seq + 2, { kind: 'exit' })], { ending: ENDED }))).toBe('durable')
+    expect(await allOf(databaseReads(rig.database.db), run)).toHaveLength(seq + 2)
+    expect(rig.said).not.toContain('events of a run are lost: the database refuses them')
+  })
+
+  it('takes it for trouble, and for the fault of no run, when the database takes nothing at all', async () => {
+    const ids = [await rig.run(), await rig.run()]
+    await rig.database.db.run(sql`ALTER TABLE run_events RENAME TO elsewhere`)
+    const appends = ids.map((run) => appendOf(run, [mark(1, { kind: 'started' })], { running: true }))
+    const outcomes = await Promise.allSettled(appends.map((append) => rig.log.append(append)))
+    expect(outcomes.map((outcome) => outcome.status === 'rejected' && (outcome.reason as Error).name)).toEqual(['LibsqlError', 'LibsqlError'])
+    await rig.database.db.run(sql`ALTER TABLE elsewhere RENAME TO run_events`)
+    expect(await Promise.all(appends.map((append) => rig.log.append(append)))).toEqual(['durable', 'durable'])
+  })
+
+  it('is settled only when everything appended until then is durable or has failed', async () => {
+    const [bad, good, plain] = [await rig.running(), await rig.run(), await rig.running()]
+    await rig.log.append(line(plain, 1))
+    await rig.refuse(bad)
+    const said: string[] = []
+    for (const append of [appendOf(bad, [mark(1, {})], { running: true }), appendOf(good, [mark(1, {})], { running: true }), line(plain, 2)]) {
+      rig.log.append(append).then((outcome) => said.push(outcome), (error: Error) => said.push(error.name))
+    }
+    await rig.log.settled()
+    expect(said.toSorted()).toEqual(['Unwritable', 'durable', 'durable'])
   })
 
   it('keeps events while the database is asked in vain to take what a full file holds', async () => {

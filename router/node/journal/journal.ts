@@ -29,8 +29,8 @@ const LOUD_BYTES = 16 * 1024
 /** What a small event is of a group of the log, beside one that is a row; and the bytes that weigh as much as one. */
 const WEIGHT = { least: 1 / 16, bytes: 4 * 1024 } as const
 /**
- * A backup of the database lacks no more than this of what live runs said. What a slow run says meanwhile is one row: the
- * longer this is, the fewer there are.
+ * A backup of the database lacks no more than this, and what the settling takes, of what live runs said. What a slow run says
+ * meanwhile is one row: the longer this is, the fewer there are.
  */
 const SETTLE_EVERY_MS = 20_000
 
@@ -64,7 +64,8 @@ export class Journal {
 
   private constructor(parts: JournalParts, use: number) {
     this.#parts = parts
-    this.#settler = new Settler(this.#held, parts)
+    const endOf = async (run: string) => (await databaseReads(parts.db).end(run)).seq
+    this.#settler = new Settler(this.#held, { ...parts, endOf })
     this.#use = use
     this.#ticker = setInterval(() => this.#tick(), SETTLE_EVERY_MS)
     this.#ticker.unref()
@@ -123,7 +124,7 @@ export class Journal {
     const plain = new Set<Append>()
     for (const append of appends) {
       const { run, fence } = append
-      if (moved.has(run)) continue
+      if (moved.has(run) || !this.#settler.isSound(run)) continue
       if (this.#underWay.get(run) !== fence) {
         if (!(await isUnderWay(this.#parts.db, run, fence))) continue
         this.#underWay.set(run, fence)

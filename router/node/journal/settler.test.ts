@@ -13,6 +13,7 @@ function rigOf({ tookMs = 0 } = {}) {
   const settler = new Settler(held, {
     log,
     nextTurn,
+    endOf: () => Promise.resolve(0),
     async commit(appends) {
       for (const since = performance.now(); performance.now() - since < tookMs; ) await nextTurn()
       commits.push(appends)

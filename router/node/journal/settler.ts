@@ -17,6 +17,8 @@ export type DatabaseCommit = (appends: readonly Append[]) => Promise<Outcome[]>
 
 export interface SettlerParts {
   readonly commit: DatabaseCommit
+  /** The newest whole event of a run that the database has. */
+  readonly endOf: (run: string) => Promise<number>
   readonly log: Log
   readonly nextTurn: () => Promise<void>
 }
@@ -29,20 +31,33 @@ export class Settler {
   readonly #parts: SettlerParts
   /** What is held of a run must not go to the database twice. */
   readonly #alone = new Serial()
+  /** Runs of which a transaction failed with what is held: that does not prove that nothing was kept. */
+  readonly #unsure = new Set<string>()
+  /** Runs that lack something, for what the database said of it: all they can get is the loss of the rest. */
+  readonly #broken = new Map<string, unknown>()
 
   constructor(held: Held, parts: SettlerParts) {
     this.#held = held
     this.#parts = parts
   }
 
+  /** Its next rows belong behind those that are held of it. */
+  isSound(run: string): boolean {
+    return !this.#unsure.has(run) && !this.#broken.has(run)
+  }
+
   /** One transaction of these, behind all that is held of their runs. Where that is much, most of it goes ahead in slices. */
   async with(appends: readonly Append[]): Promise<Outcome[]> {
     const runs = [...new Set(appends.map(({ run }) => run))]
+    await this.#alone.run(() => this.#makeSure(runs))
     for (const left = [...runs]; left.length > 0 && this.#held.bytesOf(runs) > SLICE.bytes; ) {
       await this.#alone.run(() => this.#keepSlice(this.#slice(left)))
       await this.#parts.nextTurn()
     }
-    return this.#alone.run(() => this.#keep(runs.flatMap((run) => this.#heldOf(run, Infinity) ?? []), appends))
+    for (const { run, loss } of appends) if (!loss && this.#broken.has(run)) throw this.#broken.get(run)
+    const outcomes = await this.#alone.run(() => this.#keep(runs.flatMap((run) => this.#heldOf(run, Infinity) ?? []), appends))
+    for (const { run } of appends) this.#broken.delete(run)
+    return outcomes
   }
 
   /**
@@ -55,6 +70,7 @@ export class Settler {
       while (runs.length > 0) {
         const tookMs = await this.#alone.run(async () => {
           const since = performance.now()
+          await this.#makeSure(runs)
           await this.#keepSlice(this.#slice(runs))
           return performance.now() - since
         })
@@ -83,10 +99,26 @@ export class Settler {
     const which = { run, from: rows[0]?.first, to: upTo.seq }
     this.#parts.log.error({ err: error, ...which }, 'events of a run are lost: the database refuses them')
     this.#held.release(run, count)
+    this.#broken.set(run, error)
+  }
+
+  /** What the database has after all of these is not brought there again: it would be refused, and taken for lost. */
+  async #makeSure(runs: readonly string[]): Promise<void> {
+    for (const run of this.#unsure.size > 0 ? runs : []) {
+      if (!this.#unsure.has(run)) continue
+      this.#held.releaseTo(run, await this.#parts.endOf(run))
+      this.#unsure.delete(run)
+    }
   }
 
   async #keep(held: readonly HeldAppend[], appends: readonly Append[]): Promise<Outcome[]> {
-    const outcomes = await this.#parts.commit([...held.map(({ append }) => append), ...appends])
+    let outcomes: Outcome[]
+    try {
+      outcomes = await this.#parts.commit([...held.map(({ append }) => append), ...appends])
+    } catch (error) {
+      if (!isRefusedStatement(error)) for (const { append: { run } } of held) this.#unsure.add(run)
+      throw error
+    }
     for (const [i, { append: { run }, count }] of held.entries()) {
       const isLate = outcomes[i] === 'fenced_out'
       if (isLate) this.#parts.log.error({ run, rows: count }, 'events of a run that had ended were in the journal')
