@@ -97,6 +97,15 @@ describe('an issuer', () => {
     expect(issuer.asked).toHaveLength(2)
   })
 
+  it('cannot say that somebody is called what no database can keep', async () => {
+    await trust(issuer.url, { subject: 'name', require: [{ claim: 'sub', is: 'repo:acme/app' }], scopes: ['runs:write', 'runs:read'], limits: { budget_usd: 5 } })
+    await admin('tenants/acme', { settings: { limits: { budget: { day_usd: 100 } } } }, 'PATCH')
+    const post = async (name: string) => verdict(await router.call('/v1/runs', { token: await issuer.sign(claims({ name })), body: { prompt: 'x' } }))
+    // The line of this router takes nobody.
+    expect(await post('b\u00f6b')).toEqual([429, 'busy'])
+    for (const name of ['bob\ud800', '\udc00', 'bob\0']) expect(await post(name)).toEqual([401, 'unauthenticated'])
+  })
+
   it('that nobody has configured is never asked, and neither is what a header names', async () => {
     const stranger = await scriptedIssuer()
     await trusted()

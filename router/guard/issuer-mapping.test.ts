@@ -34,7 +34,8 @@ describe('a subject', () => {
   it('is the claim that is named', () => {
     expect(mapClaims(mapping({ subject: 'repository' }), claims())?.subject).toBe('acme/app')
     expect(mapClaims(mapping({}), claims())?.subject).toBe(claims().sub)
-    for (const sub of ['', 7, undefined, 'x'.repeat(257)]) expect(mapClaims(mapping({}), claims({ sub }))).toBeUndefined()
+    expect(mapClaims(mapping({}), claims({ sub: 'b\u00f6b \u{1f600}' }))?.subject).toBe('b\u00f6b \u{1f600}')
+    for (const sub of ['', 7, undefined, 'x'.repeat(257), 'bob\ud800', '\udc00\ud800', 'bob\0']) expect(mapClaims(mapping({}), claims({ sub }))).toBeUndefined()
   })
 })
 

@@ -30,15 +30,17 @@ export type IssuerMapping = z.infer<typeof IssuerMapping>
 export type Mapped = { readonly subject: string; readonly scopes: ReadonlySet<Scope>; readonly narrowing: Narrowing }
 
 const MAX_SUBJECT = 256
+/** A lone surrogate is no UTF-8 and a NUL ends a text: in the database it would be the subject of somebody else, or of nobody. */
+const UNSTORABLE = /[\0\p{Surrogate}]/u
 
-/** Undefined: a required claim is not what it must be, or there is no subject. `claims` are verified. */
+/** Undefined: a required claim is not what it must be, or there is no subject that can be kept. `claims` are verified. */
 export function mapClaims(mapping: IssuerMapping, claims: JWTPayload): Mapped | undefined {
   for (const { claim, is } of mapping.require) {
     const wanted = Array.isArray(is) ? is : [is]
     if (!valuesOf(claims, claim).some((value) => wanted.some((one) => one === value))) return undefined
   }
   const subject = claimOf(claims, mapping.subject)
-  if (typeof subject !== 'string' || subject === '' || subject.length > MAX_SUBJECT) return undefined
+  if (typeof subject !== 'string' || subject === '' || subject.length > MAX_SUBJECT || UNSTORABLE.test(subject)) return undefined
   const scopes = new Set<Scope>(mapping.scopes)
   const { scopes_from: from } = mapping
   if (from) {

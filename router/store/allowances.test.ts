@@ -92,6 +92,24 @@ describe('the ledger', () => {
     expect(await own.allowance('runs')).toEqual({ spent: 0, held: 10 })
   })
 
+  it.each(['bob\ud800', '\udc00', 'a\0b', 'a"b\\c', '\u{1f600}'])('counts what a token that is called %j takes', async (token) => {
+    const own = tenant({ budget: { total_usd: 100, token_usd: 2 } }, token)
+    const said: boolean[] = []
+    for (const run of ['a', 'b', 'c']) said.push(await own.reserve(`${own.name}-${run}`, 1))
+    expect(said).toEqual([true, true, false])
+    expect(await own.allowance('token')).toEqual({ spent: 0, held: 2_000_000 })
+    const run = await own.row(`${own.name}-a`)
+    expect(await own.end(run, done(0.5), 1)).toBe(true)
+    expect(await own.allowance('token')).toEqual({ spent: 500_000, held: 1_000_000 })
+  })
+
+  it.each([Infinity, NaN])('has no limit that is %s', async (limit) => {
+    const own = tenant({ budget: { total_usd: 1 } })
+    const wants = own.wants('a', 1).map((want) => ({ ...want, limit }))
+    const by = { tenant: own.name, token: 'jti', session: 'a', createdAt: NOW, tokenSince: 0 }
+    await expect(reserve(log.database, 'a', by, wants, NOW)).rejects.toThrow(RangeError)
+  })
+
   it('holds a cent at least, or all that is left, so that not any number of runs gets in for next to nothing', async () => {
     const own = tenant({ budget: { total_usd: 0.035, session_usd: 1 } })
     for (const run of ['a', 'b', 'c', 'd']) expect(await own.reserve(run, 0.000001)).toBe(true)

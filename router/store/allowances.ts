@@ -90,21 +90,34 @@ const OPEN: Record<AllowanceKind, readonly ((values: Opened & Spending) => SQL)[
   runs: [heldByLive, openedRuns],
 }
 
-const roomTaken = compiled<{ run: string; tenant: string; now: number; wants: string }>(
-  (given) => sql`
-    WITH want(allowance, unit, amount, lim) AS (
-        SELECT value ->> '$.allowance', value ->> '$.unit', value ->> '$.amount', value ->> '$.limit' FROM json_each(${given('wants')})),
-      room(micros) AS (
-        SELECT min(w.lim - a.spent - a.held) FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE w.unit = 'usd')
-    INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, limit_then, created_at)
-    SELECT ${given('run')}, allowance, ${given('tenant')}, unit,
-      CASE unit WHEN 'usd' THEN max(amount, min(${FLOOR_MICROS}, (SELECT micros FROM room))) ELSE amount END,
-      lim, ${given('now')} FROM want
-    WHERE NOT EXISTS (
-      SELECT 1 FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE a.spent + a.held + w.amount > w.lim)
-    ON CONFLICT (run, allowance) DO NOTHING
-    RETURNING allowance`,
-)
+const WANTED = ['allowance', 'unit', 'amount', 'limit'] as const
+type Taken = { run: string; tenant: string; now: number } & Record<`${(typeof WANTED)[number]}${number}`, string | number>
+
+/** Never as one text of JSON: what SQLite reads out of that need not be UTF-8, and reading it back aborts the process of libSQL. */
+const roomTaken = (count: number) =>
+  compiled<Taken>((given) => {
+    const rows = Array.from({ length: count }, (_, i) => sql`(${sql.join(WANTED.map((name) => given(`${name}${i}`)), sql`, `)})`)
+    return sql`
+      WITH want(allowance, unit, amount, lim) AS (VALUES ${sql.join(rows, sql`, `)}),
+        room(micros) AS (
+          SELECT min(w.lim - a.spent - a.held) FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE w.unit = 'usd')
+      INSERT INTO ${reservations} (run, allowance, tenant, unit, amount, limit_then, created_at)
+      SELECT ${given('run')}, allowance, ${given('tenant')}, unit,
+        CASE unit WHEN 'usd' THEN max(amount, min(${FLOOR_MICROS}, (SELECT micros FROM room))) ELSE amount END,
+        lim, ${given('now')} FROM want
+      WHERE NOT EXISTS (
+        SELECT 1 FROM want AS w JOIN ${allowances} AS a ON a.id = w.allowance WHERE a.spent + a.held + w.amount > w.lim)
+      ON CONFLICT (run, allowance) DO NOTHING
+      RETURNING allowance`
+  })
+
+/** By the number of wants, which is that of the kinds at most. */
+const TAKE: ReturnType<typeof roomTaken>[] = []
+
+function takeRoom(wants: readonly Want[], its: { run: string; tenant: string; now: number }): SQL {
+  const take = (TAKE[wants.length] ??= roomTaken(wants.length))
+  return take({ ...its, ...Object.fromEntries(wants.flatMap((want, i) => WANTED.map((name) => [`${name}${i}`, want[name]]))) })
+}
 
 const roomHeld = compiled<{ run: string; now: number }>(
   (given) => sql`
@@ -124,19 +137,27 @@ export async function reserve(store: Store, run: string, by: Holder, wants: read
   const personal = wants.filter(({ kind }) => kind === 'session' || kind === 'token' || kind === 'token_day')
   const results = await store.batch([
     ...opened.map((one) => db.run(one)),
-    db.all(roomTaken({ ...its, wants: JSON.stringify(wants) })),
+    db.all(takeRoom(wants, its)),
     db.run(roomHeld(its)),
     ...personal.map(({ allowance }) => db.run(unusedDropped({ allowance }))),
   ] as Statement[])
   return (results[opened.length] as unknown[]).length === wants.length
 }
 
+const spentNow = (kind: UsdKind) => compiled<Spending>((given) => sql`SELECT ${spentByRuns(kind, given)} AS "spent"`)
+const SPENT: Record<UsdKind, ReturnType<typeof spentNow>> = {
+  tenant: spentNow('tenant'),
+  day: spentNow('day'),
+  token: spentNow('token'),
+  token_day: spentNow('token_day'),
+  session: spentNow('session'),
+}
+
 /** What is used of money now, whether or not it has been limited before. */
 export async function usedOf(db: Db, { kind, allowance }: { kind: UsdKind; allowance: string }, by: Holder): Promise<Pick<AllowanceRow, 'spent' | 'held'>> {
   const [row] = await db.select().from(allowances).where(eq(allowances.id, allowance)).limit(1)
   if (row) return row
-  const spentNow = compiled<Spending>((given) => sql`SELECT ${spentByRuns(kind, given)} AS "spent"`)
-  const [made] = await db.all<{ spent: number }>(spentNow(spendingOf(by)))
+  const [made] = await db.all<{ spent: number }>(SPENT[kind](spendingOf(by)))
   return { spent: made?.spent ?? 0, held: 0 }
 }
 

@@ -10,6 +10,7 @@ import { Connection } from '../node/connection.ts'
 import type { Store } from '../ports.ts'
 import { batchOn } from '../workers/d1-batch.ts'
 import { compiled } from './prepared.ts'
+import { isRefusedStatement } from './statement-error.ts'
 
 type Row = {
   text: string | null
@@ -103,5 +104,21 @@ describe('a compiled statement', () => {
     expectTypeOf(without).not.toExtend<Row>()
     expectTypeOf<Row & { text: undefined }>().not.toExtend<Parameters<typeof select>[0]>()
     expect(() => select(without as unknown as Row)).toThrow('the statement has no value for json')
+  })
+
+  it('that lacks a value is a mistake of ours, and not one that the database has refused for good', () => {
+    const forgotten = () => select({} as Row)
+    expect(forgotten).toThrow(expect.toSatisfy((error) => !isRefusedStatement(error)))
+  })
+
+  it('is no part of another one', async () => {
+    const one = compiled<{ a: number }>((given) => sql`SELECT ${given('a')} AS "a"`)
+    const { db } = log.database
+    const part = one({ a: 1 })
+    for (const whole of [sql`SELECT * FROM (${part})`, sql.join([part, part]), sql`SELECT ${sql.param(part)}`]) {
+      expect(() => new SQLiteAsyncDialect().sqlToQuery(whole)).toThrow('a compiled statement cannot be a part of another one')
+    }
+    expect(() => db.select({ a: part.as('a') }).from(runs).toSQL()).toThrow('a compiled statement cannot be a part of another one')
+    expect(await db.all(part)).toEqual([{ a: 1 }])
   })
 })

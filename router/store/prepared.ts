@@ -2,7 +2,7 @@
  * Queries and statements that are built once: building one takes drizzle several times as long as the database takes for it.
  * For what is done all the time; what is asked now and then is easier to read where it is built.
  */
-import { is, Param, Placeholder, SQL, sql } from 'drizzle-orm'
+import { is, Param, Placeholder, SQL, sql, type SQLWrapper } from 'drizzle-orm'
 import { SQLiteAsyncDialect } from 'drizzle-orm/sqlite-core'
 import type { Db } from '../ports.ts'
 
@@ -23,7 +23,7 @@ export type Given<V extends Values> = (name: keyof V & string) => Placeholder
 
 /**
  * A statement whose text is built once for the process, by whoever fills it first. Filled, it is for `db.run`, `db.all` and
- * batches of any host, as a whole and not as a part of another one. Where a column has an encoding of its own, as JSON and
+ * batches of any host, as a whole: as a part of another one it throws. Where a column has an encoding of its own, as JSON and
  * booleans do, `sql.param` names it beside the value.
  */
 export function compiled<V extends Values>(write: (given: Given<V>) => SQL): (values: V) => SQL {
@@ -56,9 +56,16 @@ function readerOf(param: unknown): Reader {
 
 function valueOf(values: Values, name: string): unknown {
   const value = values[name]
-  // Some hosts would write NULL.
-  if (value === undefined) throw new TypeError(`the statement has no value for ${name}`)
+  // Some hosts would write NULL. No TypeError: for those the database is said to have refused the statement for good.
+  if (value === undefined) throw new Error(`the statement has no value for ${name}`)
   return value
+}
+
+/** What a statement around it finds in its place. */
+const PART: SQLWrapper = {
+  getSQL() {
+    throw new Error('a compiled statement cannot be a part of another one')
+  },
 }
 
 /** Every driver of drizzle asks a statement for its text and what is bound by this one method. */
@@ -66,7 +73,7 @@ class Filled extends SQL {
   readonly #query: { sql: string; params: unknown[] }
 
   constructor(text: string, params: unknown[]) {
-    super([])
+    super([PART])
     this.#query = { sql: text, params }
   }
 
