@@ -16,6 +16,8 @@ const LEASE = /insert into "sessions"/i
 const INSERT = /insert into "runs"/i
 const DROP = /delete from "runs"/i
 const END = /"cancelled"/
+const LOOK = /select .* from "runs" where \("runs"\."id" = \? and "runs"\."tenant" = \?\)/i
+const CONFIG = /select .* from "config_sets"/i
 
 let fleet: Fleet<OpenNodeHost>
 let store: Store
@@ -33,6 +35,17 @@ afterEach(async () => {
 })
 
 const cancel = (id: string) => fleet.call(`/v1/runs/${id}/cancel`, { method: 'POST' })
+
+/** What is held for runs. */
+const reserved = async () => (await store.db.all<{ run: string }>(sql`SELECT run FROM reservations WHERE settled_at IS NULL`)).map(({ run }) => run)
+
+/** The id of a run of which nobody knows whether it is there. */
+async function unknown(asked: Promise<Response>): Promise<string> {
+  const response = await asked
+  const body = (await response.json()) as { run_id: string }
+  expect([response.status, response.headers.get('x-should-retry'), body]).toMatchObject([503, 'false', { code: 'storage', retryable: false }])
+  return body.run_id
+}
 
 /** A run in the only slot. */
 async function taken() {
@@ -128,6 +141,44 @@ describe('a database that reports a change as failed', () => {
     expect([await link.begin(), trouble.count]).toMatchObject([{ run: id, fence: 1 }, 1])
   })
 
+  it.each(['at once', 'later'])('when a run is submitted, and at the first look for it, to be offered %s: it is a run like any other', async (when) => {
+    await fleet.call(`/admin/v1/limits?tenant=${fleet.tenant}`, { method: 'PUT', token: fleet.adminToken, body: '{"concurrent_runs":5}' })
+    const first = when === 'later' ? await taken() : undefined
+    const [insert, look] = [keepAndFail(store, INSERT), keepAndFail(store, LOOK)]
+    const id = await unknown(fleet.run({ prompt: 'x' }, { prefer: 'respond-async', 'idempotency-key': 'k' }))
+    expect([insert.count, look.count]).toEqual([1, 1])
+    if (first) link.exit(first, 2)
+    const offer = await link.begin()
+    expect([offer.run, await reserved()]).toEqual([id, [id]])
+    const again = await fleet.run({ prompt: 'x' }, { prefer: 'respond-async', 'idempotency-key': 'k' })
+    expect(await again.json()).toMatchObject({ id, status: 'running' })
+    link.exit(offer, 2)
+    await fleet.until(id, 'succeeded')
+  })
+
+  it('when a run is submitted that was not kept, and at the looks for it: nothing of it is left', async () => {
+    await fleet.call(`/admin/v1/limits?tenant=${fleet.tenant}`, { method: 'PUT', token: fleet.adminToken, body: '{"concurrent_runs":1}' })
+    keepAndFail(store, INSERT, { lost: true })
+    const look = keepAndFail(store, LOOK, { once: false })
+    const id = await unknown(fleet.run({ prompt: 'x' }, { prefer: 'respond-async', 'idempotency-key': 'k' }))
+    await until('a second look', () => look.count === 2)
+    expect(await reserved()).toEqual([id])
+    look.over()
+    await until('its room to be free', async () => (await reserved()).length === 0)
+    const [again, offer] = await Promise.all([fleet.start({ prompt: 'x' }, { 'idempotency-key': 'k' }), link.begin()])
+    expect(offer.run).toBe(again.id)
+    expect(again.id).not.toBe(id)
+  })
+
+  it('when the first run of a session is submitted, and at the first look for it: no other one opens the session', async () => {
+    const { id: session_id } = (await (await fleet.call('/v1/sessions', { method: 'POST', body: '{}' })).json()) as { id: string }
+    keepAndFail(store, INSERT)
+    keepAndFail(store, LOOK)
+    const id = await unknown(fleet.run({ prompt: 'x', session_id }, { prefer: 'respond-async' }))
+    const offer = await link.next('offer')
+    expect([offer.run, (await fleet.run({ prompt: 'y', session_id })).status]).toEqual([id, 409])
+  })
+
   it('when a run that waits is ended: it is, and its session takes the next turn', async () => {
     const offer = await taken()
     const session_id = offer.spec.session.id
@@ -151,5 +202,21 @@ describe('a database that does not take the end of a run that was refused', () =
     expect([response.status, await response.json()]).toMatchObject([503, { code: 'storage', run_id: run }])
     expect(await fleet.until(run, 'failed')).toMatchObject({ error: { code: 'rejected', message: 'not there' } })
     expect(trouble.count).toBe(1)
+  })
+})
+
+describe('a database that takes writes and does not say what an offer needs', () => {
+  it('has the run offered again and again, with a pause in between', async () => {
+    await link.cut()
+    link = await runner.connect({ caps: ['config'] })
+    const trouble = keepAndFail(store, CONFIG, { once: false })
+    const began = performance.now()
+    const id = await unknown(fleet.run({ prompt: 'x' }, { prefer: 'respond-async' }))
+    const offers = async () => (await store.db.all<{ fence: number }>(sql`SELECT fence FROM runs WHERE id = ${id}`))[0]?.fence ?? 0
+    await until('a third offer', async () => (await offers()) >= 3)
+    // The second one may follow at the next tick; the third is half a second behind that.
+    expect(performance.now() - began).toBeGreaterThan(450)
+    trouble.over()
+    expect(await link.begin()).toMatchObject({ run: id })
   })
 })

@@ -101,10 +101,16 @@ async function begin(
   let begun = false
   try {
     return (begun = await hold(deps, who, run, row, plan, claim))
+  } catch (error) {
+    begun = mayStart(error)
+    throw error
   } finally {
     if (!begun) deps.platform.background(yieldOpening(deps.store.db, session.id, run))
   }
 }
+
+/** Its row may still be on the way: nothing is given back, and what is left without one is swept up later. */
+const mayStart = (error: unknown) => error instanceof Fault && error.mayStart
 
 /** With what it may spend held for it. */
 async function hold(deps: Deps, who: Principal, run: string, row: Omit<NewRun, 'id'>, plan: Plan, claim: Claim | undefined): Promise<boolean> {
@@ -120,8 +126,7 @@ async function hold(deps: Deps, who: Principal, run: string, row: Omit<NewRun, '
   try {
     if ((await deps.line.submit({ ...row, id: run }, claim)) === 'submitted') return true
   } catch (error) {
-    // Its row may still be on the way; what is left without one is swept up later.
-    if (!(error instanceof Fault && error.mayStart)) deps.platform.background(giveUp(deps, run, plan))
+    if (!mayStart(error)) deps.platform.background(giveUp(deps, run, plan))
     throw error
   }
   await giveUp(deps, run, plan)

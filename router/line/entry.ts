@@ -8,6 +8,8 @@ import type { Append } from '../core/runner-core.ts'
 import type { QueuedRow } from '../store/runs.ts'
 
 const RETRY_AFTER_S = 2
+/** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
+export const MAX_REOFFERS = 2
 
 export type Watcher = {
   resolve: (outcome: 'accepted' | 'waiting') => void
@@ -130,6 +132,13 @@ export function uncertain(run: string): Fault {
 export function stopping(run: string): Fault {
   const message = `the router is stopping; run ${run} waits for the next one`
   return new Fault('draining', message, { mayStart: true, extra: { run_id: run } })
+}
+
+export const CANCELLED: ExitMark = { kind: 'exit', code: null, signal: null, reason: 'cancelled', duration_ms: 0 }
+
+export function exitOf({ code, message }: Fault): ExitMark {
+  const reason = code === 'busy' || code === 'no_runner' ? 'queue_timeout' : 'rejected'
+  return { kind: 'exit', code: null, signal: null, reason, message, duration_ms: 0 }
 }
 
 /** Its end, before anything of it has begun: the one event that it will ever have. */

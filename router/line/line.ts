@@ -7,23 +7,20 @@ import type { ExitMark } from '../../shared/marks.ts'
 import type { Placed } from '../core/placement.ts'
 import { queueOrder } from '../core/queue-order.ts'
 import type { Claim, NewRun, Place, RunRef, WaitingLine } from '../ports.ts'
-import { findRun, insertRun, takeFromQueue, type QueuedRow } from '../store/runs.ts'
+import { findRun, takeFromQueue, type QueuedRow } from '../store/runs.ts'
 import { busyAmong } from '../store/turns.ts'
-import { endOf, entryOf, letWait, policyFault, stopping, tell, timeoutFault, uncertain, whyNot, wouldOvertake, type Entry, type Watcher } from './entry.ts'
+import { CANCELLED, endOf, entryOf, exitOf, letWait, MAX_REOFFERS, policyFault, stopping, tell, timeoutFault, uncertain, whyNot, wouldOvertake, type Entry, type Watcher } from './entry.ts'
 import type { LineParts, Returned } from './parts.ts'
 import { Pass } from './pass.ts'
 import { Places } from './places.ts'
 import { Refusals } from './refusals.ts'
-import { dropUnknown, insertOrFind, takeBack, untilStored, whyNotTaken } from './rows.ts'
+import { bringIn, broughtIn, dropUnknown, takeBack, untilStored, whyNotTaken } from './rows.ts'
 import { Turns } from './turns.ts'
-
-/** An attempt that was refused for want of room or of an answer is made again elsewhere this many times. */
-const MAX_REOFFERS = 2
 
 export class Line implements WaitingLine {
   readonly #parts: LineParts
   readonly #entries = new Map<string, Entry>()
-  /** Their rows are being written. */
+  /** Their rows are being written, or nobody knows whether they were. */
   readonly #arriving = new Map<string, Entry>()
   readonly #turns: Turns
   readonly #places = new Places()
@@ -72,30 +69,39 @@ export class Line implements WaitingLine {
     if (!first.ok) entry.why = first.why
     this.#arriving.set(run.id, entry)
     try {
-      return await this.#submit(run, claim, entry, first)
-    } catch (error) {
-      if (!this.#parts.unsure) throw error
-      this.onUnsure()
-      throw uncertain(run.id)
-    } finally {
+      const answer = await this.#submit(run, claim, entry, first)
       this.#arriving.delete(run.id)
+      return answer
+    } catch (error) {
+      const isUnknown = error instanceof Fault && error.mayStart
+      // Behind a network it may be written later than it is looked for: nobody can say that it was never there.
+      if (isUnknown && !this.#parts.unsure) this.#parts.platform.background(this.#lookFor(entry))
+      else this.#arriving.delete(run.id)
+      if (isUnknown) this.onUnsure()
+      throw error
     }
   }
 
   async #submit(run: NewRun, claim: Claim | undefined, entry: Entry, first: Placed): Promise<'submitted' | 'taken'> {
     // The usual case, in one commit: nobody is ahead and there is a slot.
     const atOnce = first.ok && !wouldOvertake(entry, this.#entries.values()) && !this.#busySessions().has(entry.session)
-    const insert = this.#parts.unsure ? insertRun : insertOrFind
-    if (atOnce && (await insert(this.#parts.store, run, first.runner, claim))) {
-      entry.fence = 1
+    const insert = (runner?: string) => bringIn(this.#parts, entry, run, runner, claim)
+    if (atOnce && (await insert(first.runner))) {
       this.#entries.set(entry.run, entry)
       this.#attempt(entry, first.runner, run.spec)
       return 'submitted'
     }
-    if (!(await insert(this.#parts.store, run, undefined, claim))) return 'taken'
+    if (!(await insert())) return 'taken'
     this.#entries.set(entry.run, entry)
     this.kick()
     return 'submitted'
+  }
+
+  /** Whoever submitted it heard that nobody knows whether it is there: somebody has to find out. */
+  async #lookFor(entry: Entry): Promise<void> {
+    const row = await this.#untilStored(entry, () => broughtIn(this.#parts.store, entry))
+    this.#arriving.delete(entry.run)
+    if (row) this.comeBack(row)
   }
 
   outcome({ run }: RunRef, until: 'accepted' | 'placed', signal: AbortSignal): Promise<'accepted' | 'waiting' | 'unknown'> {
@@ -140,9 +146,7 @@ export class Line implements WaitingLine {
 
   close(): void {
     this.#closed = true
-    for (const { run, watchers } of this.#entries.values()) {
-      for (const { reject } of watchers) reject(stopping(run))
-    }
+    for (const entry of this.#entries.values()) letWait(entry, stopping(entry.run))
     this.#entries.clear()
   }
 
@@ -277,6 +281,8 @@ export class Line implements WaitingLine {
         entry.offered = false
         entry.returning = undefined
         entry.why = whyNot(entry, fault)
+        // What an offer needs could not be read, while writes are taken: without a pause it would go round and round.
+        if (unknown) this.#turns.holdOff(entry.session)
         tell(entry)
         return this.kick()
       }
@@ -291,13 +297,11 @@ export class Line implements WaitingLine {
       this.#refusals.add(entry.run, fault, this.#parts.now())
       return this.#forget(entry, fault)
     }
-    const reason = fault.code === 'busy' || fault.code === 'no_runner' ? 'queue_timeout' : 'rejected'
-    await this.#end(entry, { kind: 'exit', code: null, signal: null, reason, message: fault.message, duration_ms: 0 }, fault)
+    await this.#end(entry, exitOf(fault), fault)
   }
 
   #endCancelled(entry: Entry): Promise<boolean> {
-    const exit: ExitMark = { kind: 'exit', code: null, signal: null, reason: 'cancelled', duration_ms: 0 }
-    return this.#end(entry, exit, new Fault('run_not_found', 'the run was cancelled while it waited'))
+    return this.#end(entry, CANCELLED, new Fault('run_not_found', 'the run was cancelled while it waited'))
   }
 
   async #end(entry: Entry, exit: ExitMark, fault: Fault): Promise<boolean> {
@@ -333,15 +337,13 @@ export class Line implements WaitingLine {
   /** Whatever is due by now; called a few times a second while anybody waits. */
   tick(): void {
     const now = this.#parts.platform.now()
-    let waiting = false
-    for (const entry of this.#entries.values()) {
-      if (entry.offered) continue
-      waiting = true
+    const waiting = this.#waiting()
+    for (const entry of waiting) {
       entry.full.clear()
       if (now < entry.queueUntil) continue
       entry.offered = true
       this.#parts.platform.background(this.#refuse(entry, timeoutFault(entry)))
     }
-    if (waiting) this.lookAgain(false)
+    if (waiting.length > 0) this.lookAgain(false)
   }
 }

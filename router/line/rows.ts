@@ -6,7 +6,8 @@ import type { Fault } from '../../shared/faults.ts'
 import { spentMeanwhile } from '../limits/admission.ts'
 import type { Claim, Db, NewRun, Store } from '../ports.ts'
 import { dropRefused, findRun, insertRun, isCancelWanted, returnToQueue, type QueuedRow } from '../store/runs.ts'
-import type { Entry } from './entry.ts'
+import { uncertain, type Entry } from './entry.ts'
+import type { LineParts } from './parts.ts'
 
 const STORE_RETRY_MS = 1_000
 
@@ -22,14 +23,36 @@ export async function untilStored<T>(move: () => Promise<T>, failed: (error: unk
   }
 }
 
-/** See `insertRun`. One that was kept all the same is as good as any other: left alone, it would begin with the next start of the router. */
-export async function insertOrFind(store: Store, run: NewRun, runner: string | undefined, claim: Claim | undefined): Promise<boolean> {
+/**
+ * See `insertRun`; the entry has the fence of its row from here on. One that was kept all the same is as good as any other:
+ * left alone, it would begin with the next start of the router. Throws `uncertain` where nobody knows.
+ */
+export async function bringIn(
+  { store, unsure }: LineParts,
+  entry: Entry,
+  run: NewRun,
+  runner: string | undefined,
+  claim: Claim | undefined,
+): Promise<boolean> {
+  entry.fence = runner === undefined ? 0 : 1
   try {
     return await insertRun(store, run, runner, claim)
   } catch (error) {
-    if (await findRun(store.db, run.tenant, run.id)) return true
+    const unknown = () => Promise.reject(Object.assign(uncertain(run.id), { cause: error }))
+    if (unsure) return unknown()
+    if (await findRun(store.db, run.tenant, run.id).catch(unknown)) return true
     throw error
   }
+}
+
+/**
+ * What became of one of which nobody knew whether it was kept: it waits. Undefined: it was never there, and what was held
+ * for it is free again, or it is somebody else's by now.
+ */
+export async function broughtIn(store: Store, entry: Entry): Promise<QueuedRow | undefined> {
+  const row = await takeBack(store.db, entry)
+  if (!row) await dropRefused(store, entry.run, entry.fence)
+  return row === 'taken' ? undefined : row
 }
 
 /** Why a run that waits could not be taken: it is to end, or its budget is spent. Undefined: its session is busy. */
