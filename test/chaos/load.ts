@@ -31,6 +31,10 @@ export type LoadOptions = {
 }
 
 const CANCELLED_SHARE = 0.08
+/** Where a tool is cancelled, its CLI must go with it: rare things that have to be seen. */
+const CANCELLED_TOOLS_SHARE = 0.5
+const TOOL_MS = 5_000
+const TOOL_LOOK_MS = 20
 const RUN_TIMEOUT_S = 900
 
 /** Runs of up to `longestMs`, and of a third of it at least. */
@@ -162,8 +166,9 @@ export class Load {
     const second = this.#pause(stallMs === undefined ? Math.random() * expectedMs : 0).then(() =>
       follow({ where, run, what: 'late', after: 0, signal, ...(stallMs === undefined ? {} : { stallMs }) }),
     )
-    const cancelAsked = Math.random() < CANCELLED_SHARE
-    const cancelling = cancelAsked ? this.#cancel(run, Math.random() * expectedMs) : undefined
+    const cancelAsked = Math.random() < (plan.orphan ? CANCELLED_TOOLS_SHARE : CANCELLED_SHARE)
+    const moment = plan.orphan ? () => this.#untilTool(key) : () => this.#pause(Math.random() * expectedMs)
+    const cancelling = cancelAsked ? moment().then(() => this.#cancel(run)) : undefined
     const live = await watching
     const alive = await this.#alive(key)
     const late = await second
@@ -181,8 +186,16 @@ export class Load {
     return follow({ where: () => this.#o.stage.direct, run, what, after, signal: this.#deadline.signal })
   }
 
-  async #cancel(run: string, afterMs: number): Promise<void> {
-    await this.#pause(afterMs)
+  /** Its CLI has started a tool, or takes so long that it may never. */
+  async #untilTool(key: string): Promise<void> {
+    for (let waitedMs = 0; waitedMs < TOOL_MS && (await this.#childrenOf(key)) === 0; waitedMs += TOOL_LOOK_MS) await this.#pause(TOOL_LOOK_MS)
+  }
+
+  async #childrenOf(key: string): Promise<number> {
+    return readDiary(await this.#diary(key)).children.length
+  }
+
+  async #cancel(run: string): Promise<void> {
     while (!this.#deadline.signal.aborted) {
       const answer = await call(this.#o.stage.where, 'POST', `/v1/runs/${run}/cancel`).catch((): undefined => undefined)
       if (answer && answer.status < 500) return

@@ -44,6 +44,7 @@ export async function runFault(fault: Fault, { host, seconds, streams, longestRu
     row.injections = injections.length
     row.gap = gapNumbers(gaps(load.live, injections))
     row.notes['taken warm turns'] = load.warmTurns
+    row.notes['cut tools'] = load.stories.filter(({ diary }) => diary.cut && diary.children.length > 0).length
     if (fault.turns !== undefined && load.warmTurns === 0) throw new Error('no process has taken a second turn')
     row.violations.push(...load.stories.flatMap(judge), ...refusals(load), ...judgeRest(await rest(stage)))
     row.violations.push(...judgeAccounts(await accountsOf(stage), load.stories), ...(await afterwards(stage)))

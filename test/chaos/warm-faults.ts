@@ -6,13 +6,12 @@ import { killClis } from './process-faults.ts'
 import { call } from './subscriber.ts'
 import { kill, lives, residentMiB, type Runner } from './stage.ts'
 
-/** Short ones, so that there are many. */
+/** Short ones, so that there are many; but where a tool is there must be time to cancel it. */
 const plan = (random: () => number): Plan => ({
   everyMs: 20 + Math.floor(random() * 40),
-  lines: 4 + Math.floor(random() * 20),
   bytes: 100 + Math.floor(random() * 1_000),
   ...(random() < 0.05 ? { big: 400_000 } : {}),
-  ...(random() < 0.1 ? { orphan: true } : {}),
+  ...(random() < 0.1 ? { orphan: true, lines: 80 } : { lines: 4 + Math.floor(random() * 20) }),
 })
 /** What waits is gone when a fault says so, or soon. */
 const GONE_MS = 5_000
