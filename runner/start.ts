@@ -82,6 +82,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   for (const dir of [spoolDir, join(stateDir, 'config'), ...options.workspaces]) await mkdir(dir, { recursive: true, mode: 0o700 })
   const roots = await Promise.all(options.workspaces.map((dir) => realpath(dir)))
   const warn = (message: string, fields: Record<string, unknown>) => log('warn', message, fields)
+  const clear = (marker: string) => sweep(marker, [], () => warn('processes of an earlier run may be left: there was no end of new ones', { marker }))
 
   const hidden = [stateDir, ...(options.hidden ?? [])]
   const sandbox = await detect(policy.sandbox, { env, claude: options.claude, hidden })
@@ -135,7 +136,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       home: options.home,
       log: warn,
     }),
-    sweep,
+    sweep: clear,
     diskFree: () => {
       const { bavail, bsize } = statfsSync(spoolDir)
       return bavail * bsize
@@ -143,7 +144,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
     load: () => loadavg()[0] ?? 0,
     log: warn,
   })
-  await endLeftBehind(records)
+  await endLeftBehind(records, clear)
   await agent.recover()
   // Settings, MCP servers and temporary files of the runs of a process that was killed; nobody else takes them away.
   await rm(privateRoot, { recursive: true, force: true })
@@ -220,12 +221,15 @@ async function lookAtServers({ policy, source, env, log }: RunnerOptions): Promi
 }
 
 /** Processes that waited for a turn when an earlier process of this runner was killed. */
-async function endLeftBehind(records: WarmRecords): Promise<void> {
-  for (const { marker, folder } of await records.leftBehind()) {
-    await sweep(marker)
-    if (folder !== undefined) await discard({ cwd: folder, created: true })
-    await records.remove(marker)
-  }
+async function endLeftBehind(records: WarmRecords, clear: (marker: string) => Promise<unknown>): Promise<void> {
+  const left = await records.leftBehind()
+  await Promise.all(
+    left.map(async ({ marker, folder }) => {
+      await clear(marker)
+      if (folder !== undefined) await discard({ cwd: folder, created: true })
+      await records.remove(marker)
+    }),
+  )
 }
 
 async function until(done: () => boolean, withinMs: number): Promise<void> {

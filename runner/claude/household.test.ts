@@ -55,6 +55,18 @@ describe.runIf(process.platform === 'linux')('the household of a process', () =>
     expect(await household.hasGuests()).toBe(true)
   })
 
+  it('is not alone while one that came later starts another in its place, again and again', async () => {
+    const { pid } = await shell()
+    const household = new Household(pid, marker, true)
+    const command = 'bash -c "$0" "$0" & exit'
+    const hopping = spawn('bash', ['-c', `echo; ${command}`, command], {
+      env: { PATH: process.env['PATH'], [MARKER_NAME]: marker },
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
+    await once(hopping.stdout, 'data')
+    for (let time = 0; time < 4; time++) expect(await household.hasGuests()).toBe(true)
+  })
+
   it('waits a moment for one that is ending', async () => {
     const { pid, tell } = await shell()
     const household = new Household(pid, marker, true)

@@ -4,7 +4,7 @@
  * and must not meet the next turn.
  */
 import { setTimeout as sleep } from 'node:timers/promises'
-import { descendantsOf, householdOf, type ProcessRef } from './sweep.ts'
+import { descendantsOf, householdOf, nameOf } from './sweep.ts'
 
 /** A shell that is ending may still be there when the result is. */
 const ROUNDS = 5
@@ -27,15 +27,15 @@ export class Household {
     await this.#members
   }
 
-  /** Whether there is anybody else now, and still after a short moment. */
+  /** Whether there is, or may be, anybody else now, and still after a short moment. */
   async hasGuests(): Promise<boolean> {
     const members = await this.#members
     for (let round = 0; round < ROUNDS; round++) {
       if (round > 0) await sleep(ROUND_MS)
-      const present = await householdOf(this.#pid, this.#marker)
+      const { members: present, isWhole } = await householdOf(this.#pid, this.#marker)
       // Where no process can be seen, nobody can be ruled out.
       if (!present.some(({ pid }) => pid === this.#pid)) return true
-      if (present.every((one) => one.pid === this.#pid || members.has(nameOf(one)))) return false
+      if (isWhole && present.every((one) => one.pid === this.#pid || members.has(nameOf(one)))) return false
     }
     return true
   }
@@ -43,10 +43,6 @@ export class Household {
 
 /** Whoever is missed here is a guest later: then the process ends with its turn, and nothing worse. */
 async function membersOf(pid: number, marker: string): Promise<ReadonlySet<string>> {
-  const all = (await descendantsOf(pid)) ?? (await householdOf(pid, marker))
+  const all = (await descendantsOf(pid)) ?? (await householdOf(pid, marker)).members
   return new Set(all.map(nameOf))
-}
-
-function nameOf({ pid, startedAt }: ProcessRef): string {
-  return `${pid} ${startedAt}`
 }

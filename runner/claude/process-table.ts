@@ -4,7 +4,8 @@
  *
  * A table is put together from hundreds of files, and processes begin and end meanwhile. It is whole when everybody who was
  * listed was still there to be read: then a process that is not in it descends from one that is. One that was gone may have
- * started another behind the listing, so there is a further one.
+ * started another behind the listing, so there is a further one. What could not be read is nobody's end: no table with such
+ * a gap is whole.
  */
 import { readFile as readFileByCallback } from 'node:fs'
 import { readdir } from 'node:fs/promises'
@@ -17,7 +18,7 @@ export type ProcessRef = { pid: number; startedAt: string }
 /** With its process group. */
 export type Relative = ProcessRef & { group: number }
 
-type Stat = Relative & { parent: number; hasMemory: boolean; hasEnvironment: boolean }
+type Stat = Relative & { parent: number; isKernel: boolean; hasEnvironment: boolean }
 /** `isClear`: its environment was there to be read. In an execve the old one is gone before the new one is there. */
 export type Row = Stat & { marker: string | undefined; isClear: boolean }
 export type Table = { readonly rows: readonly Row[]; readonly isWhole: boolean }
@@ -25,21 +26,38 @@ export type Table = { readonly rows: readonly Row[]; readonly isWhole: boolean }
 /** A table of all processes is hundreds of small files: with file handles it takes twice the CPU. */
 const readFile = promisify(readFileByCallback)
 
-/** After the first only who is new is read, but where strangers come and go all the time there would be no end of it. */
-const LOOKS = 5
+/**
+ * After the first only who is new is read, but where strangers come and go all the time there would be no end of it. Five
+ * leave more than a quarter of the tables unsure where a process starts another and exits every millisecond or two.
+ */
+const LOOKS = 30
+/** Read together: each takes a file descriptor, which the connections of the runner and its runs need too. */
+const BATCH = 64
 
-let nextTable: Promise<Table> | undefined
+/** PF_KTHREAD of its flags (include/linux/sched.h). */
+const KERNEL_THREAD = 0x0020_0000
+
+/** Told of each as it is read. With a table at its end, who is quick has been somebody else for long. */
+export type Meet = (row: Row) => void
+
+let next: { readonly table: Promise<Table>; readonly meets: Meet[] } | undefined
 
 /** Begun after the call. Calls that come together share one reading: a runner that was killed sweeps for all its runs at once. */
-export function processTable(): Promise<Table> {
-  nextTable ??= new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
-    nextTable = undefined
-    return readTable()
-  })
-  return nextTable
+export function processTable(meet?: Meet): Promise<Table> {
+  next ??= begun([])
+  if (meet) next.meets.push(meet)
+  return next.table
 }
 
-/** Undefined where there is no such process, or only what is left of a dead one. */
+function begun(meets: Meet[]): NonNullable<typeof next> {
+  const table = new Promise<void>((resolve) => setImmediate(resolve)).then(() => {
+    next = undefined
+    return readTable((row) => meets.forEach((meet) => meet(row)))
+  })
+  return { table, meets }
+}
+
+/** Undefined where there is no such process, or only what is left of a dead one. Throws where that cannot be known. */
 export async function readStat(name: string): Promise<Stat | undefined> {
   try {
     const stat = await readFile(`/proc/${name}/stat`, 'utf8')
@@ -53,32 +71,52 @@ export async function readStat(name: string): Promise<Stat | undefined> {
       parent: Number(parent),
       group: Number(group),
       startedAt: rest[16] ?? '',
-      hasMemory: rest[17] !== '0',
+      // No memory would not tell: who is just ending has none either, and may have started another.
+      isKernel: (Number(rest[3]) & KERNEL_THREAD) !== 0,
       // One without an end is still to come.
       hasEnvironment: environmentFrom !== environmentTo || environmentTo === '0',
     }
-  } catch {
-    // It ended while it was read.
-    return undefined
+  } catch (error) {
+    if (isGone(error) || isForeign(error)) return undefined
+    throw error
   }
 }
 
-async function readTable(): Promise<Table> {
+async function readTable(meet: Meet): Promise<Table> {
   const rows = new Map<string, Row | undefined>()
   let isWhole = false
   for (let look = 0; look < LOOKS && !isWhole; look++) {
-    const listed = await readdir('/proc').catch(() => [])
-    const names = listed.filter((name) => /^\d+$/.test(name) && (!rows.has(name) || rows.get(name)?.isClear === false))
-    await Promise.all(names.map(async (name) => rows.set(name, await readRow(name))))
-    isWhole = names.every((name) => rows.get(name)?.isClear === true)
+    const listed = await namesOfAll()
+    const names = listed?.filter((name) => !rows.has(name) || rows.get(name)?.isClear === false) ?? []
+    for (let from = 0; from < names.length; from += BATCH) {
+      await Promise.all(names.slice(from, from + BATCH).map((name) => take(name, rows, meet)))
+    }
+    isWhole = listed !== undefined && names.every((name) => rows.get(name)?.isClear === true)
   }
   return { rows: [...rows.values()].filter((row) => row !== undefined), isWhole }
 }
 
+/** Undefined where that cannot be known. */
+async function namesOfAll(): Promise<string[] | undefined> {
+  try {
+    return (await readdir('/proc')).filter((name) => /^\d+$/.test(name))
+  } catch (error) {
+    return isGone(error) ? [] : undefined
+  }
+}
+
+/** One that could not be read stays one to be read. */
+async function take(name: string, rows: Map<string, Row | undefined>, meet: Meet): Promise<void> {
+  const row = await readRow(name).catch(() => 'unread' as const)
+  if (row === 'unread') return
+  rows.set(name, row)
+  if (row) meet(row)
+}
+
 async function readRow(name: string): Promise<Row | undefined> {
   const row = await readStat(name)
-  // The environment is in its memory, which threads of the kernel have none of: half of all, on a quiet machine.
-  if (!row?.hasMemory) return row && { ...row, marker: undefined, isClear: true }
+  // Threads of the kernel have no environment: half of all, on a quiet machine.
+  if (!row || row.isKernel) return row && { ...row, marker: undefined, isClear: true }
   const environ = await environOf(name)
   return { ...row, marker: markerIn(environ ?? ''), isClear: environ !== '' || !row.hasEnvironment }
 }
@@ -88,9 +126,21 @@ async function environOf(name: string): Promise<string | undefined> {
   try {
     return await readFile(`/proc/${name}/environ`, 'latin1')
   } catch (error) {
-    const { code } = error as NodeJS.ErrnoException
-    return code === 'EACCES' || code === 'EPERM' ? undefined : ''
+    if (isForeign(error)) return undefined
+    if (isGone(error)) return ''
+    throw error
   }
+}
+
+/** Not there any more when it was opened, or when it was read. */
+function isGone(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'ENOENT' || code === 'ESRCH'
+}
+
+function isForeign(error: unknown): boolean {
+  const { code } = error as NodeJS.ErrnoException
+  return code === 'EACCES' || code === 'EPERM'
 }
 
 function markerIn(environ: string): string | undefined {

@@ -1,6 +1,7 @@
 /**
  * The sweep for a process that is about to exit and cannot wait: synchronous, by marker alone. sweep.ts has the whole
- * of it; what escapes here is found by the next start of the runner.
+ * of it. The first round that meets nobody ends it, whether or not somebody may have been missed; what escapes here is
+ * found by the next start of the runner.
  */
 import { readdirSync, readFileSync } from 'node:fs'
 import { MARKER_NAME } from './env.ts'
