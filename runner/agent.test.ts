@@ -112,6 +112,19 @@ describe('a run that is offered', () => {
     expect(files()).toEqual([])
   })
 
+  it('leaves the marker of a process that could not be killed, for the next start of the runner', async () => {
+    rig.connect()
+    const preparing = rig.hold()
+    rig.cli.cancel = () => Promise.reject(new Error('it does not end'))
+    rig.receive(offer())
+    await preparing.begun
+    rig.clock.advance(START_BY_MS)
+    preparing.finish()
+    expect(await rig.sent('reject')).toMatchObject({ code: 'start_by' })
+    expect(rig.cli.disposed).toBe(1)
+    expect(files()).toHaveLength(1)
+  })
+
   it.each<[string, () => void]>([
     ['the connection is gone', () => rig.cut()],
     ['it is cancelled', () => rig.receive({ t: 'cancel', id: 'c1', run: RUN, fence: 1, mode: 'interrupt', grace_ms: 0 })],

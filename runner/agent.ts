@@ -227,7 +227,9 @@ export class Agent {
       this.#runs.set(k, held)
       this.#accept(offer, held)
     } catch (error) {
-      await undo([() => prepared?.process.cancel('kill'), () => prepared?.dispose(), () => spool?.remove()], this.#o)
+      const isOver = await undo([() => prepared?.process.cancel('kill')], this.#o)
+      // By the marker in its spool the next start of the runner finds what could not be killed.
+      await undo([() => prepared?.dispose(), () => (isOver ? spool?.remove() : spool?.close())], this.#o)
       this.#reject(offer, this.#asFault(error))
     } finally {
       stopTimer()
