@@ -62,4 +62,14 @@ describe('what of many runs is sent', () => {
     sender.relieved([all[10]!.outbox])
     expect(ofRun16()).toBeGreaterThan(1)
   })
+
+  it('has nothing more of a run that was let go of, though it still has something to send', () => {
+    const { sender, all, sent } = opened(1)
+    const { outbox } = all[0]!
+    const before = sent.length
+    outbox.ack(2, 0, RUN_WINDOW)
+    sender.remove(outbox)
+    sender.pump(outbox)
+    expect(sent.length).toBe(before)
+  })
 })
