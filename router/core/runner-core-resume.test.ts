@@ -246,6 +246,7 @@ describe('a runner that comes back', () => {
     expect(rig.last('welcome').resume).toMatchObject([{ do: 'revoke' }])
     rig.commit()
     expect(rig.log().slice(3)).toEqual(lostFrom(4))
+    expect(rig.kept.at(-1)).toMatchObject({ ending: { error: { message: expect.stringContaining('less of this run than it had sent') } } })
   })
 
   it('has lost a run whose exit stands where part of a line is kept', () => {

@@ -45,6 +45,8 @@ describe('the protocol, whatever happens', () => {
     let played: World | undefined
     await play(steps, dir, { install: (world) => ((played = world), (time = world.time)) })
     expect(played?.rows[0]?.state).toBe('lost')
+    // As soon as it is back, and not because it never speaks of it again.
+    expect(played?.rows[0]?.exit?.message).toContain('disk has less of this run')
   })
 
   it(`keeps its invariants through ${RUNS} schedules`, { timeout: 3_600_000 }, async () => {
