@@ -14,7 +14,7 @@ import { LogCap, markBytes } from './log-cap.ts'
 import { Outbox } from './outbox.ts'
 import type { Spool } from './spool.ts'
 
-/** The exit waits for the disk to have all that is not there yet: a few milliseconds at most. */
+/** The exit waits for the disk to have all that is not there yet: a disk that many write to takes its time. */
 const UNSYNCED_BYTES = 1_048_576
 
 export type Prepared = {

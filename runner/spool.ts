@@ -5,7 +5,7 @@
  *
  * Writes are plain `write()` calls: a killed runner loses nothing that was written. When to flush is the caller's to say;
  * what was not flushed is read by nobody. `sync` is for the machine's own death: on intent, start, exit, and each second while
- * the router does not have all of it.
+ * the router does not have all of it, or a mebibyte is not on the disk yet.
  */
 import { closeSync, fdatasync, fstatSync, fsync, ftruncateSync, openSync, unlinkSync, writevSync } from 'node:fs'
 import { dirname } from 'node:path'
@@ -84,7 +84,10 @@ export class Spool {
     return spool
   }
 
-  /** After a restart. A torn last record was never acknowledged by anybody and is cut off. Undefined: not even an intent. */
+  /**
+   * After a restart. A torn last record is cut off: after a kill nobody has acknowledged it; after a power cut the router may
+   * have it, and more, and then ends the run. Undefined: not even an intent.
+   */
   static open(path: string): Spool | undefined {
     const fd = openSync(path, 'a+')
     const records = scan(fd)
