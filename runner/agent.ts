@@ -257,9 +257,7 @@ export class Agent {
 
   #hold(spool: Spool, prepared?: Prepared, timeoutMs = 0): HeldRun {
     const events = {
-      changed: (held: HeldRun) => {
-        this.#sender.pump(held.outbox)
-      },
+      changed: (held: HeldRun) => this.#sender.pump(held.outbox),
       began: (held: HeldRun) => {
         if (this.#welcomed) this.#send({ t: 'starting', run: held.run, fence: held.fence })
         this.#sender.pump(held.outbox)

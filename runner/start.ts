@@ -82,7 +82,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   for (const dir of [spoolDir, join(stateDir, 'config'), ...options.workspaces]) await mkdir(dir, { recursive: true, mode: 0o700 })
   const roots = await Promise.all(options.workspaces.map((dir) => realpath(dir)))
   const warn = (message: string, fields: Record<string, unknown>) => log('warn', message, fields)
-  const clear = (marker: string) => sweep(marker, [], () => warn('processes of an earlier run may be left: there was no end of new ones', { marker }))
+  const clear = (marker: string) => sweep(marker, [], () => warn('some processes of an earlier run may be left: new ones keep coming', { marker }))
 
   const hidden = [stateDir, ...(options.hidden ?? [])]
   const sandbox = await detect(policy.sandbox, { env, claude: options.claude, hidden })

@@ -26,7 +26,8 @@ export function reconcile(live: ReadonlyMap<string, LiveRun>, held: readonly Hel
       result.kept.push(known)
     } else {
       result.resume.push({ run, fence, ack: 0, part: 0, do: 'revoke' })
-      if (known) result.lost.push({ run: known, why: "the runner's disk has less of this run than it had sent, as after a power cut" })
+      const why = "the runner's disk has less of this run than it had sent, as after a power cut"
+      if (known) result.lost.push({ run: known, why })
     }
   }
   const accounted = new Set([...result.kept, ...result.lost.map((l) => l.run)])

@@ -43,10 +43,15 @@ describe('the protocol, whatever happens', () => {
       { do: 'killRunner', machine: 0, powerCut: true, kept: 0 },
     ]
     let played: World | undefined
-    await play(steps, dir, { install: (world) => ((played = world), (time = world.time)) })
+    const told: string[] = []
+    await play(steps, dir, {
+      install: (world) => ((played = world), (time = world.time)),
+      mutate: (faults) => ({ ...faults, receives: (_, message) => void (message.t === 'welcome' && told.push(...message.resume.map((run) => run.do))) }),
+    })
     expect(played?.rows[0]?.state).toBe('lost')
-    // As soon as it is back, and not because it never speaks of it again.
     expect(played?.rows[0]?.exit?.message).toContain('disk has less of this run')
+    // The first time that it is back: had it gone on, its exit would have taken a seq that is known, and ended it the next time.
+    expect(told).toEqual(['revoke'])
   })
 
   it(`keeps its invariants through ${RUNS} schedules`, { timeout: 3_600_000 }, async () => {
