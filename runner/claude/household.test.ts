@@ -25,8 +25,9 @@ describe.runIf(process.platform === 'linux')('what is below a process', () => {
   it('is found without a look at all others', async () => {
     const { pid, tell } = await shell()
     await tell('(sleep 600; true) & sleep 600 &')
+    // The shell in the background starts its own by and by.
+    await expect.poll(async () => (await familyOf(pid)).length, { timeout: 10_000 }).toBe(4)
     const all = new Set((await familyOf(pid)).map((one) => one.pid))
-    expect(all.size).toBe(4)
     expect(new Set((await descendantsOf(pid))?.map((one) => one.pid))).toEqual(all)
     await sweep(marker)
     expect(await descendantsOf(pid)).toEqual([])
