@@ -9,7 +9,7 @@ import { setMaxListeners } from 'node:events'
 import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { readDiary, type Story, type Watch } from './oracle.ts'
+import { readDiary, type Diary, type Story, type Watch } from './oracle.ts'
 import { lives, type Stage } from './stage.ts'
 import { call, follow } from './subscriber.ts'
 
@@ -34,7 +34,8 @@ const CANCELLED_SHARE = 0.08
 /** Where a tool is cancelled, its CLI must go with it: rare things that have to be seen. */
 const CANCELLED_TOOLS_SHARE = 0.5
 const TOOL_MS = 5_000
-const TOOL_LOOK_MS = 20
+const DIARY_MS = 2_000
+const LOOK_MS = 20
 const RUN_TIMEOUT_S = 900
 
 /** Runs of up to `longestMs`, and of a third of it at least. */
@@ -188,7 +189,7 @@ export class Load {
 
   /** Its CLI has started a tool, or takes so long that it may never. */
   async #untilTool(key: string): Promise<void> {
-    for (let waitedMs = 0; waitedMs < TOOL_MS && (await this.#childrenOf(key)) === 0; waitedMs += TOOL_LOOK_MS) await this.#pause(TOOL_LOOK_MS)
+    for (let waitedMs = 0; waitedMs < TOOL_MS && (await this.#childrenOf(key)) === 0; waitedMs += LOOK_MS) await this.#pause(LOOK_MS)
   }
 
   async #childrenOf(key: string): Promise<number> {
@@ -231,8 +232,17 @@ export class Load {
   async #tell(key: string, run: string | undefined, watches: Watch[], cancelAsked: boolean, alive: number[] = []): Promise<void> {
     const { mayFail, killsRunner } = this.#o
     // Read at the end, when nothing is added any more.
-    const diary = readDiary(await this.#diary(key))
+    const diary = await this.#wholeDiary(key)
     this.stories.push({ key, run, watches, diary, cancelAsked, alive, mayFail, readerDied: killsRunner })
+  }
+
+  /** What it printed last may be known to everybody before a busy disk lets its CLI write that down. */
+  async #wholeDiary(key: string): Promise<Diary> {
+    for (let waitedMs = 0; ; waitedMs += LOOK_MS) {
+      const diary = readDiary(await this.#diary(key))
+      if (diary.ended || waitedMs >= DIARY_MS || !(await Promise.all(diary.clis.map(lives))).includes(true)) return diary
+      await sleep(LOOK_MS)
+    }
   }
 
   #diary(key: string): Promise<string> {
