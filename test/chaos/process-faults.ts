@@ -105,6 +105,8 @@ const rollingRestart: Fault = {
 }
 
 /** A copy of a runner's state, started beside it: a restored backup, or a cloned disk. */
+const COPY_ATTEMPTS = 10
+
 const duplicateIdentity: Fault = {
   name: 'duplicate-identity',
   what: 'the state of a runner copied and started a second time for some seconds',
@@ -117,7 +119,7 @@ const duplicateIdentity: Fault = {
     do {
       await act.pause(1_500)
       const copy = join(act.stage.dir, 'copy')
-      await cp(runner!.dataDir, copy, { recursive: true, filter: (path) => !path.endsWith('.lock') && !path.endsWith('.spool') && !path.includes('/runner/warm') })
+      await copyState(runner!.dataDir, copy)
       act.inject()
       const second = await act.stage.startRunner({ ...runner!, name: 'copy' }, copy)
       await act.pause(5_000)
@@ -128,6 +130,19 @@ const duplicateIdentity: Fault = {
       await back(act, runner!)
     } while (!act.over)
   },
+}
+
+/** Of a runner that goes on meanwhile: folders of its runs may be gone between the list that has them and the look at them. */
+async function copyState(from: string, to: string): Promise<void> {
+  const isState = (path: string) => !path.endsWith('.lock') && !path.endsWith('.spool') && !/\/(?:runner\/warm|work\/)/.test(path)
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await cp(from, to, { recursive: true, filter: isState })
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || attempt === COPY_ATTEMPTS) throw error
+      await rm(to, { recursive: true, force: true })
+    }
+  }
 }
 
 async function timed(work: () => Promise<unknown>): Promise<number> {
