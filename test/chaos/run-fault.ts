@@ -15,7 +15,7 @@ const CURTAIN_MS = 15_000
 /** After the fault every run must end within this, its own time of some seconds included. */
 const SETTLE_MS = 60_000
 const REST_MS = 15_000
-const LEFT_MS = 5_000
+const LEFT_MS = 1_000
 
 export async function runFault(fault: Fault, { host, seconds, streams, longestRunMs, signal, say }: FaultRun): Promise<Row> {
   const startedAt = performance.now()
