@@ -99,7 +99,8 @@ describe('a run that is offered', () => {
     await rig.cli.started
   })
 
-  it('is given up when preparing it takes too long', async () => {
+  /** An offer whose preparation does, and what the router and its CLI hear of it. */
+  async function takesTooLong(): Promise<void> {
     rig.connect()
     const preparing = rig.hold()
     rig.receive(offer())
@@ -108,20 +109,17 @@ describe('a run that is offered', () => {
     preparing.finish()
     expect(await rig.sent('reject')).toMatchObject({ code: 'start_by' })
     expect(rig.cli.disposed).toBe(1)
+  }
+
+  it('is given up when preparing it takes too long', async () => {
+    await takesTooLong()
     expect(rig.cli.cancels).toEqual(['kill'])
     expect(files()).toEqual([])
   })
 
   it('leaves the marker of a process that could not be killed, for the next start of the runner', async () => {
-    rig.connect()
-    const preparing = rig.hold()
     rig.cli.cancel = () => Promise.reject(new Error('it does not end'))
-    rig.receive(offer())
-    await preparing.begun
-    rig.clock.advance(START_BY_MS)
-    preparing.finish()
-    expect(await rig.sent('reject')).toMatchObject({ code: 'start_by' })
-    expect(rig.cli.disposed).toBe(1)
+    await takesTooLong()
     expect(files()).toHaveLength(1)
   })
 
