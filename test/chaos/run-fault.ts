@@ -5,7 +5,7 @@ import type { Act, Fault } from './fault.ts'
 import { Load, ordinaryPlan } from './load.ts'
 import { endingOf, judge, judgeRest, type Rest, type Story, type Violation } from './oracle.ts'
 import type { HostName } from './routers.ts'
-import { processesWith, Stage } from './stage.ts'
+import { processesWith, Stage, stateOf } from './stage.ts'
 import { gapNumbers, gaps, type Row } from './table.ts'
 
 export type FaultRun = { host: HostName; seconds: number; streams: number; longestRunMs: number; signal: AbortSignal; say: (text: string) => void }
@@ -128,7 +128,9 @@ async function afterwards(stage: Stage): Promise<Violation[]> {
     await sleep(50)
     left = await processesWith(stage.dir)
   }
-  return [...wrong, ...left.map(({ pid, command }) => `${pid} ${command} is left`)].map((what) => ({ rule: 'I11', key: 'after SIGTERM', what }))
+  // Its state tells what waits for the machine (R, D) from what was stopped (T) or waits for somebody (S).
+  const named = await Promise.all(left.map(async ({ pid, command }) => `${pid} ${command} is left (state ${await stateOf(pid)})`))
+  return [...wrong, ...named].map((what) => ({ rule: 'I11', key: 'after SIGTERM', what }))
 }
 
 function refusals({ complaints }: Load): Violation[] {

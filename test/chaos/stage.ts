@@ -248,10 +248,15 @@ export async function residentMiB(pid: number): Promise<number> {
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024
 }
 
+/** The letter of proc_pid_stat(5); empty when it is gone. */
+export async function stateOf(pid: number): Promise<string> {
+  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')
+  return stat.charAt(stat.lastIndexOf(')') + 2)
+}
+
 /** Alive, and more than a zombie. */
 export async function lives(pid: number): Promise<boolean> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')
-  return stat !== '' && !'ZX'.includes(stat.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3))
+  return !['', 'Z', 'X'].includes(await stateOf(pid))
 }
 
 export function kill(pid: number): void {
