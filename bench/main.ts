@@ -4,6 +4,7 @@ import { parseArgs } from 'node:util'
 import { killAll } from '../test/chaos/processes.ts'
 import { stopAll } from './children.ts'
 import { noCounts, type Context, type Counts, type Programme } from './programme.ts'
+import { machineTime, stolenSince } from './proc.ts'
 import { besides, programmes } from './programmes/index.ts'
 import { failed, markdown, report, table, type Found } from './report.ts'
 import { removeAllTemp } from './temp.ts'
@@ -37,8 +38,8 @@ async function run(programme: Programme): Promise<Found> {
     for (const name of Object.keys(counts) as (keyof Counts)[]) counts[name] += more[name]
   }
   const context: Context = { rounds, seed, short: values.short, say, saw }
-  const began = performance.now()
-  const end = () => ({ programme: programme.name, counts, seconds: (performance.now() - began) / 1_000 })
+  const [began, time] = [performance.now(), machineTime()]
+  const end = () => ({ programme: programme.name, counts, seconds: (performance.now() - began) / 1_000, stolen: stolenSince(time) })
   try {
     const rows = await programme.run(context)
     return { ...end(), rows }

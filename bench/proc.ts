@@ -1,4 +1,5 @@
 /** What a process has used, from Linux's /proc. */
+import { readFileSync } from 'node:fs'
 import { readFile } from 'node:fs/promises'
 
 export interface Used {
@@ -33,4 +34,23 @@ export async function used(pid: number): Promise<Used> {
   const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
   const cpuS = (Number(fields[11]) + Number(fields[12])) / TICKS_PER_S
   return { cpuS, rssBytes: Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1_024 }
+}
+
+export interface MachineTime {
+  readonly all: number
+  /** What the machine would have given and the one below it gave to others (proc_stat(5), steal). */
+  readonly stolen: number
+}
+
+/** Of all processors since the start, in the same unit. */
+export function machineTime(stat = readFileSync('/proc/stat', 'latin1')): MachineTime {
+  const [cpu = ''] = stat.split('\n')
+  // user, nice, system, idle, iowait, irq, softirq, steal; what guests had is in the first two.
+  const times = cpu.trim().split(/\s+/).slice(1, 9).map(Number)
+  return { all: times.reduce((sum, time) => sum + time, 0), stolen: times[7] ?? 0 }
+}
+
+/** The share of the time since `before` that others had. */
+export function stolenSince(before: MachineTime, now = machineTime()): number {
+  return now.all === before.all ? 0 : (now.stolen - before.stolen) / (now.all - before.all)
 }

@@ -9,6 +9,8 @@ export interface Found {
   readonly rows: readonly Row[]
   readonly counts: Readonly<Counts>
   readonly seconds: number
+  /** The share of the machine's time that other machines on the same hardware had meanwhile. */
+  readonly stolen: number
   /** Why it has no rows, or not all. */
   readonly error?: string
 }
@@ -64,9 +66,13 @@ export function markdown({ programmes, date, commit: of, machine: on }: Report):
   return [from, '', line(HEAD), rule, ...ordered(programmes).map((row) => line(cellsOf(row))), '', ...programmes.map((found) => `- ${summary(found)}`)].join('\n')
 }
 
-function summary({ programme, counts, seconds, error }: Found): string {
+/** Less is not worth a word; from a tenth on, times and lags say little. */
+const WORTH_SAYING = 0.01
+
+function summary({ programme, counts, seconds, stolen, error }: Found): string {
   const { lost, reordered, corrupt, broken } = counts
-  const said = `${programme}: ${lost} lost, ${reordered} reordered, ${corrupt} corrupt, ${broken} broken streams, in ${Math.round(seconds)} s`
+  const others = stolen < WORTH_SAYING ? '' : `; other machines had ${Math.round(stolen * 100)} % of the processors`
+  const said = `${programme}: ${lost} lost, ${reordered} reordered, ${corrupt} corrupt, ${broken} broken streams, in ${Math.round(seconds)} s${others}`
   return error === undefined ? said : `${said}; it failed: ${error}`
 }
 

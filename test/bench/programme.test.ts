@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest'
 import { against, alone, reached, rounds, type Context } from '../../bench/programme.ts'
+import { machineTime, stolenSince } from '../../bench/proc.ts'
 import { failed, table } from '../../bench/report.ts'
 import { shuffled } from '../../bench/shuffle.ts'
 
@@ -36,7 +37,7 @@ describe('a programme', () => {
     expect([some.ours, some.floor, some.ratio, reached(some)]).toEqual([2, 1, 1, true])
     const none = against({ ...ABOUT, limit }, [Number.NaN], [1])
     expect(reached(none)).toBeUndefined()
-    expect(table([{ programme: 'x', rows: [none], counts: { lost: 0, reordered: 0, corrupt: 0, broken: 0 }, seconds: 1 }], false)).toContain('no number')
+    expect(table([{ programme: 'x', rows: [none], counts: { lost: 0, reordered: 0, corrupt: 0, broken: 0 }, seconds: 1, stolen: 0 }], false)).toContain('no number')
   })
 
   it('goes in the same order for the same seed, and in others for others', () => {
@@ -59,7 +60,7 @@ describe('a programme', () => {
 })
 
 describe('the report', () => {
-  const found = { programme: 'x', rows: [alone(ABOUT, [0.5])], counts: { lost: 0, reordered: 0, corrupt: 0, broken: 0 }, seconds: 1 }
+  const found = { programme: 'x', rows: [alone(ABOUT, [0.5])], counts: { lost: 0, reordered: 0, corrupt: 0, broken: 0 }, seconds: 1, stolen: 0 }
 
   it('fails on what was lost, reordered, corrupt or broken and on a programme that failed, and on nothing else', () => {
     expect(failed(found)).toBe(false)
@@ -71,5 +72,12 @@ describe('the report', () => {
   it('orders rows by their goal, with those of none at the end', () => {
     const rows = ['', '9', '10', '1'].map((goal) => alone({ goal, what: `goal ${goal}`, unit: 's' }, [1]))
     expect(table([{ ...found, rows }], false).split('\n').slice(1, 5).map((line) => line.split(' ')[0])).toEqual(['1', '9', '10', ''])
+  })
+  it('says what share of the processors other machines had, where it is any', () => {
+    const [before, after] = ['cpu  10 0 10 70 5 1 2 2 99 99', 'cpu  40 0 20 100 5 1 2 32 99 99'].map((cpu) => machineTime(`${cpu}\ncpu0 1 2 3\n`))
+    expect(stolenSince(before!, after)).toBe(0.3)
+    expect(stolenSince(after!, after)).toBe(0)
+    expect(table([{ ...found, stolen: 0.3 }], false)).toContain('in 1 s; other machines had 30 % of the processors')
+    expect(table([found], false)).not.toContain('other machines')
   })
 })

@@ -5,7 +5,7 @@ import type { Act, Fault } from './fault.ts'
 import { Load, ordinaryPlan } from './load.ts'
 import { endingOf, judge, judgeRest, type Rest, type Story, type Violation } from './oracle.ts'
 import type { HostName } from './routers.ts'
-import { processesWith, Stage, stateOf } from './stage.ts'
+import { processesWith, Stage, wantsMachine } from './stage.ts'
 import { gapNumbers, gaps, type Row } from './table.ts'
 
 export type FaultRun = { host: HostName; seconds: number; streams: number; longestRunMs: number; signal: AbortSignal; say: (text: string) => void }
@@ -15,6 +15,7 @@ const CURTAIN_MS = 15_000
 /** After the fault every run must end within this, its own time of some seconds included. */
 const SETTLE_MS = 60_000
 const REST_MS = 15_000
+/** Without anything of it wanting a processor or the disk. */
 const LEFT_MS = 1_000
 
 export async function runFault(fault: Fault, { host, seconds, streams, longestRunMs, signal, say }: FaultRun): Promise<Row> {
@@ -121,16 +122,17 @@ async function ids(stage: Stage, status: string): Promise<string[]> {
 /** An orderly end leaves nothing: no timer or socket holds a process up, and none is left behind. */
 async function afterwards(stage: Stage): Promise<Violation[]> {
   const wrong = await stage.shutDown()
-  // What only waits for the end of its parent has a moment for it.
-  const deadline = performance.now() + LEFT_MS
+  // What only waits for the end of its parent has a moment for it, and more while it is the machine that it waits for.
+  const since = performance.now()
+  let restedAt = since
   let left = await processesWith(stage.dir)
-  while (left.length > 0 && performance.now() < deadline) {
+  while (left.length > 0 && performance.now() < Math.min(restedAt + LEFT_MS, since + REST_MS)) {
     await sleep(50)
     left = await processesWith(stage.dir)
+    const wants = await Promise.all(left.map(({ pid }) => wantsMachine(pid)))
+    if (wants.includes(true)) restedAt = performance.now()
   }
-  // Its state tells what waits for the machine (R, D) from what was stopped (T) or waits for somebody (S).
-  const named = await Promise.all(left.map(async ({ pid, command }) => `${pid} ${command} is left (state ${await stateOf(pid)})`))
-  return [...wrong, ...named].map((what) => ({ rule: 'I11', key: 'after SIGTERM', what }))
+  return [...wrong, ...left.map(({ pid, command }) => `${pid} ${command} is left`)].map((what) => ({ rule: 'I11', key: 'after SIGTERM', what }))
 }
 
 function refusals({ complaints }: Load): Violation[] {

@@ -248,15 +248,22 @@ export async function residentMiB(pid: number): Promise<number> {
   return Number(/^VmRSS:\s+(\d+)/m.exec(status)?.[1] ?? 0) / 1024
 }
 
-/** The letter of proc_pid_stat(5); empty when it is gone. */
-export async function stateOf(pid: number): Promise<string> {
-  const stat = await readFile(`/proc/${pid}/stat`, 'latin1').catch(() => '')
-  return stat.charAt(stat.lastIndexOf(')') + 2)
-}
-
 /** Alive, and more than a zombie. */
 export async function lives(pid: number): Promise<boolean> {
-  return !['', 'Z', 'X'].includes(await stateOf(pid))
+  return !['', 'Z', 'X'].includes(await stateIn(`/proc/${pid}/stat`))
+}
+
+/** Whether a thread of it runs, or would if it had a processor, or waits for the disk: what is slow then is the machine. */
+export async function wantsMachine(pid: number): Promise<boolean> {
+  const threads = await readdir(`/proc/${pid}/task`).catch(() => [])
+  const states = await Promise.all(threads.map((thread) => stateIn(`/proc/${pid}/task/${thread}/stat`)))
+  return states.some((state) => state === 'R' || state === 'D')
+}
+
+/** The letter of proc_pid_stat(5); empty when it is gone. */
+async function stateIn(file: string): Promise<string> {
+  const stat = await readFile(file, 'latin1').catch(() => '')
+  return stat.charAt(stat.lastIndexOf(')') + 2)
 }
 
 export function kill(pid: number): void {
