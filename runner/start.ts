@@ -82,7 +82,11 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
   for (const dir of [spoolDir, join(stateDir, 'config'), ...options.workspaces]) await mkdir(dir, { recursive: true, mode: 0o700 })
   const roots = await Promise.all(options.workspaces.map((dir) => realpath(dir)))
   const warn = (message: string, fields: Record<string, unknown>) => log('warn', message, fields)
-  const clear = (marker: string) => sweep(marker, [], () => warn('some processes of an earlier run may be left: new ones keep coming', { marker }))
+  const clear = (marker: string, unsure?: () => void) =>
+    sweep(marker, [], () => {
+      warn('some processes of an earlier run may be left', { marker })
+      unsure?.()
+    })
 
   const hidden = [stateDir, ...(options.hidden ?? [])]
   const sandbox = await detect(policy.sandbox, { env, claude: options.claude, hidden })
@@ -136,7 +140,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       home: options.home,
       log: warn,
     }),
-    sweep: clear,
+    sweep: (marker) => clear(marker),
     diskFree: () => {
       const { bavail, bsize } = statfsSync(spoolDir)
       return bavail * bsize
@@ -221,13 +225,15 @@ async function lookAtServers({ policy, source, env, log }: RunnerOptions): Promi
 }
 
 /** Processes that waited for a turn when an earlier process of this runner was killed. */
-async function endLeftBehind(records: WarmRecords, clear: (marker: string) => Promise<unknown>): Promise<void> {
+async function endLeftBehind(records: WarmRecords, clear: (marker: string, unsure: () => void) => Promise<unknown>): Promise<void> {
   const left = await records.leftBehind()
   await Promise.all(
     left.map(async ({ marker, folder }) => {
-      await clear(marker)
+      let doubts = 0
+      await clear(marker, () => void doubts++)
       if (folder !== undefined) await discard({ cwd: folder, created: true })
-      await records.remove(marker)
+      // The next start looks again for what it could not be sure of.
+      if (doubts === 0) await records.remove(marker)
     }),
   )
 }

@@ -159,7 +159,7 @@ export class Child {
     const exit = await this.exited
     // Without /proc the group is all that can be reached.
     if (process.platform !== 'linux') this.signal('SIGKILL')
-    const unsure = () => this.#options.log('of the CLI some processes may be left: new ones keep coming', { pid: this.pid })
+    const unsure = () => this.#options.log('of the CLI some processes may be left', { pid: this.pid })
     const killed = await sweep(this.#options.marker, this.#family, unsure)
     if (killed > 0) this.#options.log('processes that outlived the CLI were killed', { pid: this.pid, killed })
     await this.#drained()

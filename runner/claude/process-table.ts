@@ -63,8 +63,9 @@ export async function readStat(name: string): Promise<Stat | undefined> {
     const stat = await readFile(`/proc/${name}/stat`, 'utf8')
     // The second field is the command in brackets and may hold blanks and brackets itself (proc_pid_stat(5)).
     const [state, parent, group, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ')
-    // A zombie is dead; only its parent can take it away.
-    if (state === 'Z' || state === 'X') return undefined
+    // A zombie is dead, and only its parent can take it away, unless it has other threads: then its first one alone has ended.
+    const threads = Number(rest[14])
+    if (state === 'X' || (state === 'Z' && threads <= 1)) return undefined
     const [environmentFrom, environmentTo] = [rest[44], rest[45]]
     return {
       pid: Number(name),
@@ -117,11 +118,24 @@ async function readRow(name: string): Promise<Row | undefined> {
   const row = await readStat(name)
   // Threads of the kernel have no environment: half of all, on a quiet machine.
   if (!row || row.isKernel) return row && { ...row, marker: undefined, isClear: true }
-  const environ = await environOf(name)
+  const own = await environOf(name)
+  const environ = own === '' && row.hasEnvironment ? await environOfThreads(name) : own
   return { ...row, marker: markerIn(environ ?? ''), isClear: environ !== '' || !row.hasEnvironment }
 }
 
-/** Undefined where it may not be read: another user's process, so none that was started here. Empty where it is not there. */
+/** Of a process whose first thread has ended only the others show it. */
+async function environOfThreads(name: string): Promise<string> {
+  for (const thread of await readdir(`/proc/${name}/task`).catch(() => [])) {
+    const environ = thread === name ? '' : await environOf(`${name}/task/${thread}`)
+    if (environ) return environ
+  }
+  return ''
+}
+
+/**
+ * Undefined where it may not be read: another user's process, or one that has made itself unreadable (prctl(2), PR_SET_DUMPABLE),
+ * which only its descent gives away then. Empty where it is not there.
+ */
 async function environOf(name: string): Promise<string | undefined> {
   try {
     return await readFile(`/proc/${name}/environ`, 'latin1')

@@ -1,11 +1,12 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
+import { readFile } from 'node:fs/promises'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, expect, it } from 'vitest'
 import { alive } from '../../test/fixtures/cli/stage.ts'
 import { MARKER_NAME } from './env.ts'
-import { familyOf, sweep } from './sweep.ts'
+import { familyOf, householdOf, sweep } from './sweep.ts'
 
 const PATH = process.env['PATH'] ?? ''
 
@@ -35,6 +36,24 @@ describe.runIf(process.platform === 'linux')('the sweep', () => {
     expect(await sweep(marker)).toBeGreaterThanOrEqual(4)
     await sleepers(seconds, 0)
     expect(await sweep(marker)).toBe(0)
+  })
+
+  it('kills one whose first thread has ended and others have not, which looks like a zombie', async () => {
+    const [marker, seconds] = [randomUUID(), 700 + Math.random()]
+    // exit(2) of the thread alone, without what the interpreter would do before: SYS_exit is 60 or 93.
+    const script = `import ctypes, os, platform, threading
+threading.Thread(target=lambda: os.system("sleep ${seconds}")).start()
+ctypes.CDLL(None).syscall({"x86_64": 60, "aarch64": 93}[platform.machine()], 0)`
+    const child = spawn('python3', ['-c', script], { env: { PATH, [MARKER_NAME]: marker }, stdio: 'ignore' })
+    const exited = once(child, 'exit')
+    await sleepers(seconds, 1)
+    await expect.poll(async () => (await readFile(`/proc/${child.pid}/stat`, 'utf8')).split(') ')[1]![0]).toBe('Z')
+    expect((await familyOf(child.pid!)).map(({ pid }) => pid)).toContain(child.pid)
+    const { members, isWhole } = await householdOf(process.pid, marker)
+    expect([members.some(({ pid }) => pid === child.pid), isWhole]).toEqual([true, true])
+    expect(await sweep(marker)).toBeGreaterThanOrEqual(2)
+    expect(await exited).toEqual([null, 'SIGKILL'])
+    await sleepers(seconds, 0)
   })
 
   it.each([

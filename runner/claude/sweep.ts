@@ -3,7 +3,8 @@
  * process group misses it; what all of them inherit is the marker in their environment.
  *
  * A child that cleaned its environment is known only while it descends from a marked process or from a family that was
- * noted before its parent died: the caller notes it before each signal. Without `/proc` (not Linux) nothing is found.
+ * noted before its parent died: the caller notes it before each signal. The same holds for one that wrote over its environment,
+ * and for one that the kernel lets nobody look into. Without `/proc` (not Linux) nothing is found.
  *
  * Who carries the marker is stopped where it is met, so it starts nobody else until it is killed. One that starts another and
  * exits before it can be met leaves no table whole, but that may go on for longer than is looked: `unsure` tells that a sweep

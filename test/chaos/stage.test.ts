@@ -10,7 +10,7 @@ describe('a process that chaos finds left', () => {
     const asleep = spawn('sleep', ['600'], { stdio: 'ignore' })
     try {
       await Promise.all([once(busy, 'spawn'), once(asleep, 'spawn')])
-      expect(await wantsMachine(busy.pid!)).toBe(true)
+      await until('the one to run', () => wantsMachine(busy.pid!))
       await until('sleep to be asleep', async () => !(await wantsMachine(asleep.pid!)))
       busy.kill('SIGSTOP')
       await until('the other to be stopped', async () => !(await wantsMachine(busy.pid!)))

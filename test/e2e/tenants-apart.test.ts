@@ -4,7 +4,7 @@
  * a CLI of ours, of which there can be many, in its diary.
  */
 import { randomUUID } from 'node:crypto'
-import { mkdtemp, readFile, rm } from 'node:fs/promises'
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -78,6 +78,9 @@ describe('two tenants with the same configuration', () => {
 
   /** Plays each lane by itself, beside the others. */
   async function play(lanes: readonly (readonly Step[])[], prompt: Prompt, log = new Log()): Promise<Log> {
+    // One folder for both: named workspaces are apart by their paths alone, and nothing else would have to be.
+    const cwd = join(stage.dir, 'common')
+    await mkdir(cwd, { recursive: true })
     const { open } = log
     const taken = new Set<string>()
     await Promise.all(
@@ -90,7 +93,7 @@ describe('two tenants with the same configuration', () => {
           const use: SessionUse = known ? { mode: 'resume', id: known.run, cli: known.cli } : { mode: 'new', id: randomUUID() }
           taken.add(use.id)
           const asked = prompt()
-          const prepared = await stage.prepare([{ id: 'a', url: model.url }], { tenant: by, session: use, prompt: asked.prompt, workspace: 'shared', allowed_tools: ['Bash'] })
+          const prepared = await stage.prepare([{ id: 'a', url: model.url }], { tenant: by, session: use, prompt: asked.prompt, cwd, allowed_tools: ['Bash'] })
           const printed: string[] = []
           const line = (bytes: Uint8Array) => printed.push(Buffer.from(bytes).toString())
           const end = await prepared.process.turn({ line, batch: line, mark: () => undefined })

@@ -49,15 +49,21 @@ export class Settler {
   /** One transaction of these, behind all that is held of their runs. Where that is much, most of it goes ahead in slices. */
   async with(appends: readonly Append[]): Promise<Outcome[]> {
     const runs = [...new Set(appends.map(({ run }) => run))]
-    await this.#alone.run(() => this.#makeSure(runs))
     for (const left = [...runs]; left.length > 0 && this.#held.bytesOf(runs) > SLICE.bytes; ) {
-      await this.#alone.run(() => this.#keepSlice(this.#slice(left)))
+      await this.#alone.run(async () => {
+        await this.#makeSure(runs)
+        await this.#keepSlice(this.#slice(left))
+      })
       await this.#parts.nextTurn()
     }
-    for (const { run, loss } of appends) if (!loss && this.#broken.has(run)) throw this.#broken.get(run)
-    const outcomes = await this.#alone.run(() => this.#keep(runs.flatMap((run) => this.#heldOf(run, Infinity) ?? []), appends))
-    for (const { run } of appends) this.#broken.delete(run)
-    return outcomes
+    // In one, from the look to the commit: a slice of the settling between them could be kept unseen, or be refused.
+    return this.#alone.run(async () => {
+      await this.#makeSure(runs)
+      for (const { run, loss } of appends) if (!loss && this.#broken.has(run)) throw this.#broken.get(run)
+      const outcomes = await this.#keep(runs.flatMap((run) => this.#heldOf(run, Infinity) ?? []), appends)
+      for (const { run } of appends) this.#broken.delete(run)
+      return outcomes
+    })
   }
 
   /**
@@ -93,12 +99,15 @@ export class Settler {
     }
   }
 
-  /** What the database refuses it refuses again, and all others would wait for it. */
-  #drop({ append: { run, rows, upTo }, count }: HeldAppend, error: unknown): void {
+  /**
+   * What the database refuses it refuses again, and all others would wait for it. What is behind it goes too: the log would
+   * have a hole that nothing names.
+   */
+  #drop({ append: { run, rows } }: HeldAppend, error: unknown): void {
     if (!isRefusedStatement(error)) throw error
-    const which = { run, from: rows[0]?.first, to: upTo.seq }
+    const which = { run, from: rows[0]?.first, to: this.#held.lastSeq(run) }
     this.#parts.log.error({ err: error, ...which }, 'events of a run are lost: the database refuses them')
-    this.#held.release(run, count)
+    this.#held.release(run, Infinity)
     this.#broken.set(run, error)
   }
 
