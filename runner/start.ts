@@ -140,7 +140,7 @@ export async function startRunner(options: RunnerOptions): Promise<RunningRunner
       home: options.home,
       log: warn,
     }),
-    sweep: (marker) => clear(marker),
+    sweep: clear,
     diskFree: () => {
       const { bavail, bsize } = statfsSync(spoolDir)
       return bavail * bsize

@@ -104,9 +104,9 @@ const rollingRestart: Fault = {
   },
 }
 
-/** A copy of a runner's state, started beside it: a restored backup, or a cloned disk. */
 const COPY_ATTEMPTS = 10
 
+/** A copy of a runner's state, started beside it: a restored backup, or a cloned disk. */
 const duplicateIdentity: Fault = {
   name: 'duplicate-identity',
   what: 'the state of a runner copied and started a second time for some seconds',

@@ -7,6 +7,10 @@ import { Settler } from './settler.ts'
 const said: string[] = []
 const log = { info: () => undefined, warn: () => undefined, error: (_: object, text: string) => void said.push(text) }
 
+const fill = (held: Held, run: string, rows: number, bytes: number) => {
+  for (let seq = 1; seq <= rows; seq++) held.add(run, 1, lines(seq, ['x'.repeat(bytes - 1)]) as WholeRow)
+}
+
 /** Before a database that keeps everything, after a while. */
 function rigOf({ tookMs = 0 } = {}) {
   const held = new Held()
@@ -25,9 +29,7 @@ function rigOf({ tookMs = 0 } = {}) {
     held,
     settler,
     commits,
-    hold: (run: string, rows: number, bytes: number) => {
-      for (let seq = 1; seq <= rows; seq++) held.add(run, 1, lines(seq, ['x'.repeat(bytes - 1)]) as WholeRow)
-    },
+    hold: (run: string, rows: number, bytes: number) => fill(held, run, rows, bytes),
   }
 }
 
@@ -94,11 +96,8 @@ function faultyRig(fault: (appends: readonly Append[], n: number) => 'kept' | 'r
       return appends.map(() => 'durable')
     },
   })
-  const hold = (rows: number, bytes: number) => {
-    for (let seq = 1; seq <= rows; seq++) held.add('run', 1, lines(seq, ['x'.repeat(bytes - 1)]) as WholeRow)
-  }
   const hurry = AbortSignal.abort()
-  return { settler, hold, kept, settle: () => settler.settle(hurry), end: (seq: number) => settler.with([appendOf('run', [mark(seq, { kind: 'exit' })])]) }
+  return { settler, hold: (rows: number, bytes: number) => fill(held, 'run', rows, bytes), kept, settle: () => settler.settle(hurry), end: (seq: number) => settler.with([appendOf('run', [mark(seq, { kind: 'exit' })])]) }
 }
 
 const LOST = 'events of a run are lost: the database refuses them'

@@ -50,10 +50,7 @@ export class Settler {
   async with(appends: readonly Append[]): Promise<Outcome[]> {
     const runs = [...new Set(appends.map(({ run }) => run))]
     for (const left = [...runs]; left.length > 0 && this.#held.bytesOf(runs) > SLICE.bytes; ) {
-      await this.#alone.run(async () => {
-        await this.#makeSure(runs)
-        await this.#keepSlice(this.#slice(left))
-      })
+      await this.#alone.run(() => this.#keepSlice(left))
       await this.#parts.nextTurn()
     }
     // In one, from the look to the commit: a slice of the settling between them could be kept unseen, or be refused.
@@ -76,8 +73,7 @@ export class Settler {
       while (runs.length > 0) {
         const tookMs = await this.#alone.run(async () => {
           const since = performance.now()
-          await this.#makeSure(runs)
-          await this.#keepSlice(this.#slice(runs))
+          await this.#keepSlice(runs)
           return performance.now() - since
         })
         await this.#parts.nextTurn()
@@ -90,7 +86,10 @@ export class Settler {
     }
   }
 
-  async #keepSlice(slice: readonly HeldAppend[]): Promise<void> {
+  /** Takes its runs from these, as `#slice` does. */
+  async #keepSlice(runs: string[]): Promise<void> {
+    await this.#makeSure(runs)
+    const slice = this.#slice(runs)
     try {
       await this.#keep(slice, [])
     } catch (error) {
